@@ -1,0 +1,70 @@
+# What a person does here; `make help` lists it. README.md explains it.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+READY := $(VENV)/.ready
+
+# A directory, an http://, https:// or gs:// address, or `synthetic`; empty: upstream.
+WEIGHTS ?=
+# Globs over handles, for example ONLY='*_224_* *_160_*'; empty: all.
+ONLY ?=
+RELEASE ?= dist
+BUILD ?= build
+FLAGS ?=
+
+globs = $(foreach glob,$(ONLY),'$(glob)')
+work = --build-dir '$(BUILD)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(FLAGS)
+
+.PHONY: help
+help: ## List what can be made.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(RUN) pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: install
+install: $(READY) ## Create .venv with everything that is pinned in requirements.lock.
+
+.PHONY: publish-all
+publish-all: $(READY) ## Build and publish all variants (WEIGHTS=, ONLY=, RELEASE=, BUILD=, FLAGS=).
+	@$(RUN) publisher publish $(work) --release '$(RELEASE)' $(globs)
+
+.PHONY: plan
+plan: $(READY) ## Say what publish-all would do; the same variables.
+	@$(RUN) publisher plan $(work) --release '$(RELEASE)' $(globs)
+
+.PHONY: list
+list: $(READY) ## List the variants of models.yaml.
+	@$(RUN) publisher list $(globs)
+
+.PHONY: test
+test: $(READY) ## Run every test.
+	@$(RUN) pytest
+
+.PHONY: lint
+lint: $(READY) ## Check format, lint and types.
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+
+.PHONY: format
+format: $(READY) ## Format the code and mend what can be mended.
+	@$(RUN) ruff check --fix .
+	@$(RUN) ruff format .
+
+.PHONY: schema
+schema: $(READY) ## Write models.schema.json anew from the registry's classes.
+	@$(RUN) publisher.registry.schema
+
+.PHONY: clean
+clean: ## Remove build/, but neither .venv nor a release.
+	rm -rf '$(BUILD)'

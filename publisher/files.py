@@ -1,0 +1,53 @@
+"""Files that appear whole or not at all, and digests of what lies on disk."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write `content` beside `path`, sync it, and give it its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return `value` as readable JSON, keys in the order they have.
+
+    The same bytes for the same value; `ValueError` for a number that JSON does not know.
+    """
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def sha256(content: bytes) -> str:
+    """Return the hexadecimal SHA-256 of `content`."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_tree(paths: Iterable[Path], root: Path) -> str:
+    """Return one digest over files: their names relative to `root` and their content."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{sha256_file(path)}  {path.relative_to(root).as_posix()}\n".encode())
+    return digest.hexdigest()
