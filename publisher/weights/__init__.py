@@ -1,0 +1,42 @@
+"""Weights: where they come from, whether they are whole, and what is in them.
+
+    source = parse_source(None, upstream)           # or a directory, an address, "synthetic"
+    fetched = fetch(source, "distill/R50x1_224.npz", expected, cache=..., lock_file=...,
+                    locked=True, warn=print)
+    arrays = open_npz(fetched.path)                 # mapped, read-only, never unpickled
+    figures = check_weights(arrays, expected, "R50x1_224")
+
+`expected` are the names and shapes that an architecture asks for. Everything that goes
+wrong is a `WeightsError` whose message says what to do.
+"""
+
+from publisher.weights.check import WeightsFigures, check_weights
+from publisher.weights.digest import Digest, digest_file
+from publisher.weights.download import Retry, download
+from publisher.weights.errors import UnreachableError, WeightsError
+from publisher.weights.lock import read_lock, record
+from publisher.weights.npz import open_npz
+from publisher.weights.source import Fetched, Source, fetch, parse_source
+from publisher.weights.synthetic import SEED, is_synthetic, synthetic_array, write_synthetic
+
+__all__ = [
+    "SEED",
+    "Digest",
+    "Fetched",
+    "Retry",
+    "Source",
+    "UnreachableError",
+    "WeightsError",
+    "WeightsFigures",
+    "check_weights",
+    "digest_file",
+    "download",
+    "fetch",
+    "is_synthetic",
+    "open_npz",
+    "parse_source",
+    "read_lock",
+    "record",
+    "synthetic_array",
+    "write_synthetic",
+]
