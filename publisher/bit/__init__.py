@@ -1,0 +1,15 @@
+"""The BiT network (ResNet-v2 with group normalization and weight standardization).
+
+Three views of one thing, which import nothing of the project:
+
+`layout`     the names and shapes of a checkpoint's arrays;
+`network`    the TensorFlow form (imports TensorFlow);
+`reference`  the float64 NumPy form, which shares no code with `network`.
+
+Sources: Kolesnikov et al., "Big Transfer (BiT)", arXiv:1912.11370, and the
+published code google-research/big_transfer.
+"""
+
+from publisher.bit.layout import ARCHITECTURES, BitArchitecture
+
+__all__ = ["ARCHITECTURES", "BitArchitecture"]

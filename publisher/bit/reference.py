@@ -1,0 +1,102 @@
+"""The BiT forward pass in float64 NumPy: the truth that the SavedModels are held to.
+
+Written from the paper's description and the array names alone. It shares no code
+with `network`: it finds the units by the names present in the weights, so that a
+mistake in the TensorFlow form's idea of the layout cannot hide here as well.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Weights = Mapping[str, npt.NDArray[np.float32]]
+
+GROUPS = 32
+GROUP_NORM_EPSILON = 1e-5
+STANDARDIZATION_EPSILON = 1e-10
+
+
+def standardize(kernel: npt.NDArray[np.float32]) -> Array:
+    """Standardize a (height, width, inputs, outputs) kernel per output channel.
+
+    Source: Qiao et al., "Weight Standardization", arXiv:1903.10520.
+    """
+    wide = kernel.astype(np.float64)
+    mean = wide.mean(axis=(0, 1, 2), keepdims=True)
+    variance = wide.var(axis=(0, 1, 2), keepdims=True)
+    return np.asarray((wide - mean) / np.sqrt(variance + STANDARDIZATION_EPSILON))
+
+
+def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """Convolve (batch, height, width, inputs) with zero padding on all four sides."""
+    height, width, inputs, outputs = kernel.shape
+    if padding:
+        x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (height, width), axis=(1, 2))
+    windows = windows[:, ::stride, ::stride]  # batch, rows, columns, inputs, height, width
+    patches = windows.transpose(0, 1, 2, 4, 5, 3)
+    flat = patches.reshape(-1, height * width * inputs)
+    product = flat @ kernel.reshape(-1, outputs)
+    return np.asarray(product.reshape(*patches.shape[:3], outputs))
+
+
+def max_pool(x: Array) -> Array:
+    """Take 3x3 maxima at stride 2, after padding with zeros (not minus infinity)."""
+    x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))
+    return np.asarray(windows[:, ::2, ::2].max(axis=(-2, -1)))
+
+
+def normalize(x: Array, gamma: npt.NDArray[np.float32], beta: npt.NDArray[np.float32]) -> Array:
+    """Apply group normalization (Wu and He, arXiv:1803.08494) and ReLU."""
+    batch, height, width, channels = x.shape
+    grouped = x.reshape(batch, height, width, GROUPS, channels // GROUPS)
+    mean = grouped.mean(axis=(1, 2, 4), keepdims=True)
+    variance = grouped.var(axis=(1, 2, 4), keepdims=True)
+    normal = (grouped - mean) / np.sqrt(variance + GROUP_NORM_EPSILON)
+    scaled = normal.reshape(x.shape) * gamma.astype(np.float64) + beta.astype(np.float64)
+    return np.asarray(np.maximum(scaled, 0.0))
+
+
+def _unit(x: Array, weights: Weights, prefix: str, stride: int) -> Array:
+    def norm(value: Array, step: str) -> Array:
+        name = f"{prefix}/{step}/group_norm"
+        return normalize(value, weights[f"{name}/gamma"], weights[f"{name}/beta"])
+
+    def kernel(step: str) -> Array:
+        return standardize(weights[f"{prefix}/{step}/standardized_conv2d/kernel"])
+
+    hidden = norm(x, "a")
+    if f"{prefix}/a/proj/standardized_conv2d/kernel" in weights:
+        shortcut = convolve(hidden, kernel("a/proj"), stride, 0)
+    else:
+        shortcut = x
+    hidden = convolve(hidden, kernel("a"), 1, 0)
+    hidden = convolve(norm(hidden, "b"), kernel("b"), stride, 1)
+    hidden = convolve(norm(hidden, "c"), kernel("c"), 1, 0)
+    return shortcut + hidden
+
+
+def features(weights: Weights, images: npt.NDArray[np.floating]) -> Array:
+    """Return the pooled features, (batch, features) float64.
+
+    `images` is (batch, height, width, 3) with values in [-1, 1].
+    """
+    x = images.astype(np.float64)
+    x = convolve(x, standardize(weights["resnet/root_block/standardized_conv2d/kernel"]), 2, 3)
+    x = max_pool(x)
+    prefixes = sorted({"/".join(name.split("/")[:3]) for name in weights if "/unit" in name})
+    for prefix in prefixes:
+        first_of_later_block = prefix.endswith("unit01") and "/block1/" not in prefix
+        x = _unit(x, weights, prefix, stride=2 if first_of_later_block else 1)
+    x = normalize(x, weights["resnet/group_norm/gamma"], weights["resnet/group_norm/beta"])
+    return np.asarray(x.mean(axis=(1, 2)))
+
+
+def logits(weights: Weights, pooled: npt.NDArray[np.floating]) -> Array:
+    """Return the (batch, classes) float64 logits of (batch, features) pooled features."""
+    kernel = weights["resnet/head/conv2d/kernel"][0, 0].astype(np.float64)
+    bias = weights["resnet/head/conv2d/bias"].astype(np.float64)
+    return np.asarray(pooled.astype(np.float64) @ kernel + bias)
