@@ -1,0 +1,178 @@
+"""`models.yaml` -> `Registry`, or every problem in it at once."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from publisher.registry.document import LARGEST, Document, Location, Problem, parse
+from publisher.registry.errors import RegistryError
+from publisher.registry.models import Registry
+from publisher.registry.rules import RULES, Content
+from publisher.registry.wording import listed, shown, suggestion
+
+MOST = 200  # problems in a message
+
+_EXPECTED = {
+    "string_type": "text, in quotes if it looks like something else",
+    "int_type": "a whole number, without quotes",
+    "float_type": "a number, without quotes",
+    "finite_number": "a finite number",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+}
+
+
+def load_registry(path: Path) -> Registry:
+    """Read and check `models.yaml`.
+
+    Raises `RegistryError` with one line for each problem, in the order of the file.
+    """
+    content, name = _read(path), _shown_path(path)
+    document = parse(content)
+    if isinstance(document, Problem):
+        raise _error(name, [document])
+    folder = path.absolute().parent
+    problems = list(document.problems)
+    faulty: set[Location] = set()
+    registry = None
+    try:
+        registry = Registry.model_validate(document.data)
+    except ValidationError as error:
+        for details in error.errors(include_url=False, include_input=False):
+            location = _location(details)
+            if _miscounted(document, location, details):
+                continue
+            faulty.add(location)
+            if not document.refused(location):
+                problems.append(_problem(document, location, details))
+    values = Content(document.data, faulty, folder)
+    for rule in RULES:
+        for location, message in rule(values):
+            problems.append(Problem(*document.place(location), message))
+    if problems or registry is None:
+        raise _error(name, problems)
+    registry._directory = folder
+    return registry
+
+
+def _read(path: Path) -> bytes:
+    """Return the content of the file, and of one that is too large a little too much."""
+    name = _shown_path(path)
+    elsewhere = "give its path with --registry"
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise RegistryError(
+            f"{name}: there is no such file; run where it lies, or {elsewhere}"
+        ) from None
+    except IsADirectoryError:
+        raise RegistryError(f"{name}: this is a folder, not a registry; {elsewhere}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RegistryError(f"{name}: cannot be read ({reason}); {elsewhere}") from None
+
+
+def _shown_path(path: Path) -> str:
+    """Return the path as given; relative if it was absolute and lies below."""
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    text = str(path)
+    return text if text.isprintable() else repr(text)
+
+
+def _error(name: str, problems: Iterable[Problem]) -> RegistryError:
+    ordered = sorted(dict.fromkeys(problems), key=lambda found: (found.line, found.column))
+    lines = [f"{name}:{found.line}:{found.column}: {found.message}" for found in ordered[:MOST]]
+    if len(ordered) > MOST:
+        lines.append(f"{name}: and {len(ordered) - MOST:,} more; correct these first")
+    return RegistryError("\n".join(lines))
+
+
+def _location(details: ErrorDetails) -> Location:
+    location = details["loc"]
+    # Pydantic's mark of a mapping's key, which only our own checks look at.
+    is_key = location[-1:] == ("[key]",) and details["type"] == "value_error"
+    return location[:-1] if is_key else location
+
+
+def _miscounted(document: Document, location: Location, details: ErrorDetails) -> bool:
+    """Whether a list or a mapping was called short for entries that are merely wrong."""
+    counted = details.get("ctx", {})
+    entries = document.nodes[location].value if location in document.nodes else ()
+    return details["type"] == "too_short" and len(entries) >= counted["min_length"]
+
+
+def _problem(document: Document, location: Location, details: ErrorDetails) -> Problem:
+    """Say in our words what pydantic found."""
+    kind, context = details["type"], details.get("ctx", {})
+    place = document.place(location)
+    if kind == "extra_forbidden":
+        known = list(_fields(location[:-1]))
+        key = str(location[-1])
+        return Problem(
+            *document.place_of_key(location),
+            f"the key {shown(key)} is unknown{suggestion(key, known)}",
+        )
+    if kind == "missing" and isinstance(location[-1], str):
+        fields = _fields(location[:-1])
+        required = [key for key, field in fields.items() if field.is_required()]
+        return Problem(
+            *place, f"the key {shown(location[-1])} is missing; required here: {listed(required)}"
+        )
+    if kind == "missing":
+        pair = location[:-1]
+        return Problem(*document.place(pair), f"{_label(pair)} is too short; allowed: two numbers")
+    if kind == "value_error":
+        if details["loc"] != location:
+            place = document.place_of_key(location)
+        return Problem(*place, str(context["error"]))
+    name = _label(location)
+    if kind in ("too_short", "too_long"):
+        bound = context["min_length"] if kind == "too_short" else context["max_length"]
+        count = f"{'at least' if kind == 'too_short' else 'at most'} {bound}"
+        entries = "entry" if bound == 1 else "entries"
+        return Problem(
+            *place,
+            f"{name} has {context['actual_length']} entries; allowed: {count} {entries}",
+        )
+    found = document.described(location)
+    if kind == "model_type":
+        allowed = f"a mapping with the keys {listed(_fields(location))}"
+    elif kind == "greater_than_equal":
+        allowed = f"{context['ge']:g} or more"
+    elif kind == "less_than_equal":
+        allowed = f"{context['le']:,} or less"
+    elif kind == "literal_error":
+        allowed = str(context["expected"])
+    else:
+        allowed = _EXPECTED.get(kind, details["msg"])
+    return Problem(*place, f"{name} is {found}; allowed: {allowed}")
+
+
+def _label(location: Location) -> str:
+    """Return the name of what is at a location."""
+    if not location:
+        return "the file"
+    last = location[-1]
+    if isinstance(last, int):
+        return f"entry {last + 1} of {_label(location[:-1])}"
+    return last if last.isidentifier() and len(last) <= 60 else shown(last)
+
+
+def _fields(location: Location) -> dict[str, Any]:
+    """Return the fields of the model whose values are at a location."""
+    kind: Any = Registry
+    for step in location:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            kind = kind.model_fields[str(step)].annotation
+        else:
+            # The values of a mapping are its last argument, those of a list its first.
+            kind = get_args(kind)[1 if get_origin(kind) is dict else 0]
+        while get_origin(kind) in (Annotated, Union, UnionType):
+            kind = get_args(kind)[0]
+    return dict(kind.model_fields)

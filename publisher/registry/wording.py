@@ -1,0 +1,38 @@
+"""How values and lists are written in messages: short, on one line, nothing invisible."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+LONGEST = 60  # characters of a value
+MOST = 24  # entries of a list
+
+
+def shown(text: str) -> str:
+    """Return a value in quotes, shortened, with escapes for what cannot be seen."""
+    if len(text) > LONGEST:
+        text = text[: LONGEST - 3] + "..."
+    return repr(text)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names separated by commas; of a long list the first ones."""
+    names = list(names)
+    rest = f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
+    return (", ".join(_plain(name) for name in names[:MOST]) or "none") + rest
+
+
+def nearest(text: str, known: Sequence[str], count: int = 1) -> list[str]:
+    """Return the known names that `text` may have been meant to be, the nearest first."""
+    # A name is never long, and the comparison takes the square of the length.
+    return get_close_matches(text[:200], known, n=count, cutoff=0.6)
+
+
+def suggestion(text: str, known: Sequence[str]) -> str:
+    """Return what the sentence about an unknown name goes on with."""
+    near = nearest(text, known)
+    meant = f", did you mean {shown(near[0])}?" if near else ";"
+    return f"{meant} allowed: {listed(known)}"
+
+
+def _plain(name: str) -> str:
+    return name if name.isprintable() and len(name) <= 2 * LONGEST else shown(name)
