@@ -1,0 +1,37 @@
+"""What to validate, as it travels to a worker process. Imports no TensorFlow."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from publisher.architectures import Architecture
+from publisher.validation.report import Check, Tolerance
+
+
+@dataclass(frozen=True)
+class Request:
+    """One packed archive and what is expected of it.
+
+    `feature_extractor` is the archive of the same checkpoint's feature extractor, which
+    a classifier is held to. `weights_check` was made when the weights were fetched.
+    `failures` is where the tensors of failing checks are kept; `scratch` is where the
+    client unpacks.
+    """
+
+    handle: str
+    archive: Path
+    architecture: Architecture
+    head: Literal["classifier", "feature_extractor"]
+    output: str
+    output_size: int
+    input_range: tuple[float, float]
+    resolution: int
+    parity_resolutions: tuple[int, ...]
+    tolerance: Tolerance
+    synthetic: bool
+    class_names_file: str | None
+    class_names: tuple[str, ...] | None
+    feature_extractor: Path | None
+    weights_check: Check
+    failures: Path
+    scratch: Path

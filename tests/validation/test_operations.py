@@ -1,0 +1,174 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from publisher.architectures import Architecture
+from publisher.bit import network
+from publisher.bit.network import NETWORK_OPERATIONS
+from publisher.validation.operations import (
+    MAIN_GRAPH_OPERATIONS,
+    SAVER_OPERATIONS,
+    forbidden_operations,
+)
+
+SAVE, RESTORE = "__inference__traced_save_", "__inference__traced_restore_"
+
+
+def read(directory: Path) -> Any:
+    return saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+
+
+@pytest.fixture
+def graph(classifier: Path) -> Any:
+    """The good classifier's SavedModel message, to be changed."""
+    return read(classifier)
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Callable[[Any], list[str]]:
+    def write_and_judge(message: Any) -> list[str]:
+        path = tmp_path / "saved_model.pb"
+        path.write_bytes(message.SerializeToString())
+        return forbidden_operations(path, NETWORK_OPERATIONS)[1]
+
+    return write_and_judge
+
+
+def function(message: Any, prefix: str) -> Any:
+    functions = message.meta_graphs[0].graph_def.library.function
+    return next(f for f in functions if f.signature.name.startswith(prefix))
+
+
+def used(*directories: Path) -> tuple[set[str], set[str], set[str]]:
+    """Return the operations of the main graphs, of the saver's functions, of all others."""
+    main: set[str] = set()
+    saver: set[str] = set()
+    others: set[str] = set()
+    for directory in directories:
+        graph = read(directory).meta_graphs[0].graph_def
+        main |= {node.op for node in graph.node}
+        for one in graph.library.function:
+            place = saver if one.signature.name.startswith((SAVE, RESTORE)) else others
+            place |= {node.op for node in one.node_def}
+    return main, saver, others
+
+
+@pytest.mark.parametrize("head", ["classifier", "feature_extractor"])
+def test_a_published_graph_passes_and_is_counted_whole(
+    head: str, request: pytest.FixtureRequest
+) -> None:
+    directory = request.getfixturevalue(head)
+    count, found = forbidden_operations(directory / "saved_model.pb", NETWORK_OPERATIONS)
+    graph = read(directory).meta_graphs[0].graph_def
+    assert found == []
+    assert count == len(graph.node) + sum(len(f.node_def) for f in graph.library.function)
+
+
+def test_nothing_is_allowed_that_no_published_graph_holds(
+    classifier: Path, feature_extractor: Path
+) -> None:
+    main, saver, others = used(classifier, feature_extractor)
+    assert main == MAIN_GRAPH_OPERATIONS
+    assert saver == SAVER_OPERATIONS
+    assert others == NETWORK_OPERATIONS
+
+
+@pytest.mark.parametrize("input_range", [(0.0, 1.0), (0.0, 255.0), (-1.0, 1.0), (-2.5, 3.0)])
+def test_every_input_range_needs_only_what_is_allowed(
+    input_range: tuple[float, float],
+    architecture: Architecture,
+    arrays: dict[str, npt.NDArray[np.float32]],
+) -> None:
+    model = network.build(architecture, arrays, input_range)  # type: ignore[arg-type]
+    images = tf.TensorSpec((None, None, None, 3), tf.float32)
+    graph = model.__call__.get_concrete_function(images).graph.as_graph_def()
+    nodes = {node.op for one in graph.library.function for node in one.node_def}
+    assert nodes <= NETWORK_OPERATIONS
+
+
+@pytest.mark.parametrize(
+    "operation",
+    ["ReadFile", "WriteFile", "PyFunc", "EagerPyFunc", "DecodeJpeg", "RestoreV2", "MadeUpByMe"],
+)
+@pytest.mark.parametrize("prefix", ["__inference_residual_unit_", "__inference_forward_"])
+def test_an_operation_that_is_not_allowed_is_named_with_its_function(
+    operation: str, prefix: str, graph: Any, judge: Callable[[Any], list[str]]
+) -> None:
+    changed = function(graph, prefix)
+    changed.node_def.add(name="added", op=operation)
+    assert judge(graph) == [f"{operation} in {changed.signature.name}"]
+
+
+@pytest.mark.parametrize("operation", ["ReadFile", "PyFunc", "RestoreV2", "MadeUpByMe"])
+def test_the_main_graph_is_looked_at(
+    operation: str, graph: Any, judge: Callable[[Any], list[str]]
+) -> None:
+    graph.meta_graphs[0].graph_def.node.add(name="added", op=operation)
+    assert judge(graph) == [f"{operation} in the main graph"]
+
+
+@pytest.mark.parametrize("prefix", [SAVE, RESTORE])
+def test_the_saver_may_not_do_more_than_save_and_restore(
+    prefix: str, graph: Any, judge: Callable[[Any], list[str]]
+) -> None:
+    changed = function(graph, prefix)
+    changed.node_def.add(name="added", op="ReadFile")
+    assert judge(graph) == [f"ReadFile in {changed.signature.name}"]
+
+
+def test_a_function_is_not_the_saver_for_its_name(
+    graph: Any, judge: Callable[[Any], list[str]]
+) -> None:
+    added = graph.meta_graphs[0].graph_def.library.function.add()
+    added.signature.name = f"{RESTORE}999"
+    added.node_def.add(name="added", op="RestoreV2")
+    assert judge(graph) == [f"RestoreV2 in {RESTORE}999"]
+
+
+def test_the_network_may_not_call_the_saver(graph: Any, judge: Callable[[Any], list[str]]) -> None:
+    restore = function(graph, RESTORE).signature.name
+    forward = function(graph, "__inference_forward_")
+    node = forward.node_def.add(name="added", op="StatefulPartitionedCall")
+    node.attr["f"].func.name = restore
+    assert judge(graph) == [f"call of {restore} in {forward.signature.name}"]
+
+
+def test_a_function_nobody_calls_is_looked_at(
+    graph: Any, judge: Callable[[Any], list[str]]
+) -> None:
+    added = graph.meta_graphs[0].graph_def.library.function.add()
+    added.signature.name = "unused"
+    added.node_def.add(name="added", op="ReadFile")
+    assert judge(graph) == ["ReadFile in unused"]
+
+
+def test_a_second_meta_graph_is_looked_at(graph: Any, judge: Callable[[Any], list[str]]) -> None:
+    graph.meta_graphs.add().graph_def.node.add(name="added", op="ReadFile")
+    assert judge(graph) == ["ReadFile in the main graph"]
+
+
+def test_files_and_python_are_found_in_nested_functions(tmp_path: Path) -> None:
+    """As TensorFlow itself saves them."""
+
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)  # type: ignore[untyped-decorator]
+    def inner(path: tf.Tensor) -> tf.Tensor:
+        return tf.io.read_file(path)
+
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)  # type: ignore[untyped-decorator]
+    def outer(path: tf.Tensor) -> tf.Tensor:
+        return tf.py_function(lambda content: content, [inner(path)], tf.string)
+
+    model = tf.train.Checkpoint()
+    model.__call__ = outer
+    tf.saved_model.save(model, str(tmp_path), signatures=outer)
+    _, found = forbidden_operations(tmp_path / "saved_model.pb", NETWORK_OPERATIONS)
+    assert {finding.split("_")[0] for finding in found} == {
+        "EagerPyFunc in ",
+        "ReadFile in ",
+    }
