@@ -1,0 +1,272 @@
+"""Registry + manifest -> Markdown, through the templates in `templates/tfhub/`.
+
+A template sees plain facts only, never the registry's objects, and a name it gets wrong
+is an error that names the line, not an empty place on the page.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from jinja2 import (
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+)
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from publisher.pages import format as formats
+from publisher.pages.document import ROOT, publisher_path
+from publisher.pages.errors import PageError
+from publisher.registry import Registry, Variant
+
+MODULE = "tfhub/module.md.j2"
+COLLECTION = "tfhub/collection.md.j2"
+PUBLISHER = "tfhub/publisher.md.j2"
+
+TASKS = {"classifier": "image-classification", "feature_extractor": "image-feature-vector"}
+PARITY_CHECK = "parity_with_float64_reference"
+# Share of the resized image's shorter side that the centre crop keeps in the evaluation
+# of these weights, by resolution in pixels. Of other resolutions it is not known.
+EVALUATION_CROPS = {224: 0.95, 384: 1.0}
+
+FILTERS: Mapping[str, Callable[[Any], str]] = {
+    "human_size": formats.human_size,
+    "thousands": formats.thousands,
+    "scientific": formats.scientific,
+    "shape": formats.shape,
+    "cell": formats.cell,
+}
+
+# What a template's own operations and filters can raise.
+_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
+
+Manifest = Mapping[str, Any]
+
+
+def asset_path(registry: Registry, handle: str) -> str:
+    """Return the address that the archive of a handle is served from."""
+    return f"{registry.asset_base.rstrip('/')}/models/{handle}/model.tar.gz"
+
+
+def document_path(handle: str) -> str:
+    """Return where a page lies in the tfhub.dev repository.
+
+    `handle` is that of a model (`publisher/name/version`) or a collection
+    (`publisher/collections/name/1`), or the name of a publisher.
+    """
+    return f"{ROOT}{handle}.md" if "/" in handle else publisher_path(handle)
+
+
+def render_module(registry: Registry, variant: Variant, manifest: Manifest, templates: Path) -> str:
+    """Return the page of one variant.
+
+    Raises `PageError` if the manifest is another variant's, or the template is faulty.
+    """
+    checkpoint = registry.checkpoint_of(variant)
+    built = (manifest.get("handle"), manifest.get("checkpoint", {}).get("name"))
+    if built != (variant.handle, variant.checkpoint):
+        raise PageError(
+            f"{variant.handle}: the manifest is that of {built[0]} from {built[1]},"
+            f" expected checkpoint {variant.checkpoint}; build the variant again"
+        )
+    other = registry.sibling(
+        variant, "feature_extractor" if variant.head == "classifier" else "classifier"
+    )
+    facts = {
+        "manifest": manifest,
+        "variant": {
+            "handle": variant.handle,
+            "head": variant.head,
+            "aliases": list(variant.aliases),
+        },
+        "checkpoint": checkpoint.model_dump(mode="json"),
+        "asset_path": asset_path(registry, variant.handle),
+        "task": TASKS[variant.head],
+        "sibling": other
+        and {"handle": other.handle, "asset_path": asset_path(registry, other.handle)},
+        "upstream_file": f"{registry.upstream.rstrip('/')}/{checkpoint.path}",
+        "crop": EVALUATION_CROPS.get(checkpoint.resolution),
+        "parity_error": _parity_error(manifest),
+    }
+    return _render(templates, MODULE, facts)
+
+
+def render_collection(registry: Registry, manifests: Sequence[Manifest], templates: Path) -> str:
+    """Return the collection's page; of each model name the latest version is listed.
+
+    Raises `PageError` if there is no model to list, or the template is faulty.
+    """
+    if not manifests:
+        raise PageError(
+            f"{registry.collection.handle}: a collection needs at least one model; build one first"
+        )
+    models = _models(registry, manifests)
+    publisher, _, name = registry.collection.handle.partition("/collections/")
+    facts = {
+        # The first line leaves out the folder: `# Collection <publisher>/<name>/1`.
+        "title": f"{publisher}/{name}" if name else publisher,
+        "collection": registry.collection.model_dump(mode="json"),
+        "publisher": registry.publisher.model_dump(mode="json"),
+        "tasks": [task for task in TASKS.values() if any(m["task"] == task for m in models)],
+        "datasets": _union(model["datasets"] for model in models),
+        "network_architectures": _union(model["network_architectures"] for model in models),
+        "rows": _rows(models),
+        "synthetic": any(model["synthetic"] for model in models),
+    }
+    return _render(templates, COLLECTION, facts)
+
+
+def render_publisher(registry: Registry, manifests: Sequence[Manifest], templates: Path) -> str:
+    """Return the publisher's page. Raises `PageError` if the template is faulty."""
+    models = _models(registry, manifests)
+    facts = {
+        "publisher": registry.publisher.model_dump(mode="json"),
+        "collection": registry.collection.model_dump(mode="json"),
+        "models": models,
+        "synthetic": any(model["synthetic"] for model in models),
+    }
+    return _render(templates, PUBLISHER, facts)
+
+
+def _parity_error(manifest: Manifest) -> float | None:
+    """Return the largest error of the parity check over all resolutions, if it was run."""
+    errors = [
+        float(value)
+        for check in manifest["validation"]["checks"]
+        if check["name"] == PARITY_CHECK and check["status"] != "skipped"
+        for name, value in check["figures"].items()
+        if name.endswith(("largest_error", "max_absolute_error"))
+    ]
+    return max(errors, default=None)
+
+
+def _models(registry: Registry, manifests: Iterable[Manifest]) -> list[dict[str, Any]]:
+    """Return the latest version of each model, in the order of the registry's checkpoints.
+
+    A model that left the registry is still in the release; its reported figures are no
+    longer known. What its page states as metadata comes from its manifest.
+    """
+    latest: dict[str, tuple[int, Manifest]] = {}
+    for manifest in manifests:
+        name, _, version = manifest["handle"].rpartition("/")
+        if name not in latest or int(version) > latest[name][0]:
+            latest[name] = (int(version), manifest)
+    order = {name: position for position, name in enumerate(registry.checkpoints)}
+    chosen = sorted(
+        (manifest for _, manifest in latest.values()),
+        key=lambda manifest: (
+            order.get(manifest["checkpoint"]["name"], len(order)),
+            manifest["checkpoint"]["name"],
+            list(TASKS).index(manifest["head"]),
+            manifest["handle"],
+        ),
+    )
+    models = []
+    for manifest in chosen:
+        checkpoint = registry.checkpoints.get(manifest["checkpoint"]["name"])
+        facts = checkpoint.model_dump(mode="json") if checkpoint else {}
+        models.append(
+            {
+                "handle": manifest["handle"],
+                "checkpoint": manifest["checkpoint"]["name"],
+                "head": manifest["head"],
+                "task": TASKS[manifest["head"]],
+                "architecture": manifest["architecture"],
+                "resolution": manifest["resolution"],
+                "parameters": manifest["parameters"],
+                "archive": manifest["archive"],
+                "synthetic": manifest["synthetic"],
+                "asset_path": asset_path(registry, manifest["handle"]),
+                "datasets": manifest["checkpoint"]["datasets"],
+                "network_architectures": manifest["checkpoint"]["network_architectures"],
+                "reported": facts.get("reported", []),
+            }
+        )
+    return models
+
+
+def _rows(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pair the heads of each checkpoint; one that is missing is `None`."""
+    rows = []
+    for name in dict.fromkeys(model["checkpoint"] for model in models):
+        heads: list[list[dict[str, Any]]] = [
+            [model for model in models if (model["checkpoint"], model["head"]) == (name, head)]
+            for head in TASKS
+        ]
+        for classifier, extractor in zip_longest(*heads):
+            either = classifier or extractor
+            rows.append(
+                {
+                    "classifier": classifier,
+                    "feature_extractor": extractor,
+                    "models": [model for model in (classifier, extractor) if model],
+                    "architecture": either["architecture"],
+                    "resolution": either["resolution"],
+                    "reported": [
+                        figure
+                        for figure in either["reported"]
+                        if "top-1" in figure["metric"] and not either["synthetic"]
+                    ],
+                }
+            )
+    return rows
+
+
+def _union(lists: Iterable[Sequence[str]]) -> list[str]:
+    return list(dict.fromkeys(value for values in lists for value in values))
+
+
+def _render(templates: Path, name: str, facts: Mapping[str, Any]) -> str:
+    environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(templates),
+        undefined=StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update({name: _strict(function) for name, function in FILTERS.items()})
+    try:
+        text = environment.get_template(name).render(facts)
+    except TemplateNotFound as error:
+        raise PageError(
+            f"{templates / (error.name or name)}: there is no such template; restore the file"
+        ) from error
+    except TemplateSyntaxError as error:
+        raise PageError(
+            f"{error.filename or templates / name}:{error.lineno}: {error.message};"
+            " correct the template"
+        ) from error
+    except (TemplateError, *_FAULTS) as error:
+        where = _place(error.__traceback__, templates) or str(templates / name)
+        raise PageError(f"{where}: {error}; correct the template") from error
+    # Parts of a page that are left out leave their empty lines.
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip("\n") + "\n"
+
+
+def _strict(function: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Let an undefined value say its name, before the filter trips over it."""
+
+    def filtered(value: Any) -> str:
+        if isinstance(value, StrictUndefined):
+            str(value)
+        return function(value)
+
+    return filtered
+
+
+def _place(traceback: TracebackType | None, templates: Path) -> str | None:
+    """Return `file:line` of the innermost template frame."""
+    place = None
+    while traceback is not None:
+        file = Path(traceback.tb_frame.f_code.co_filename)
+        if file.is_relative_to(templates):
+            place = f"{file}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return place

@@ -1,0 +1,43 @@
+"""The metadata keys and values that tfhub.dev's validator accepts.
+
+Source: `tools/validator.py` and `tags/*.yaml` of tensorflow/tfhub.dev; of the long list
+of tasks those that image models can need. The values that the registry may name are its own.
+"""
+
+from collections.abc import Mapping
+
+from publisher.registry.values import DATASETS, LICENSES, NETWORK_ARCHITECTURES
+
+REQUIRED_KEYS: Mapping[str, tuple[str, ...]] = {
+    "Module": ("asset-path", "task", "fine-tunable", "format"),
+    "Collection": ("task",),
+    "Publisher": (),
+}
+OPTIONAL_KEYS: Mapping[str, tuple[str, ...]] = {
+    "Module": (
+        "dataset",
+        "network-architecture",
+        "license",
+        "language",
+        "colab",
+        "interactive-visualizer",
+    ),
+    "Collection": ("dataset", "language", "network-architecture"),
+    "Publisher": (),
+}
+REPEATABLE_KEYS = ("dataset", "language", "task", "network-architecture")
+
+CLASSIFIER_TASKS = ("image-classification", "image-classification-logits")
+FEATURE_TASKS = ("image-feature-vector",)
+
+ALLOWED_VALUES: Mapping[str, tuple[str, ...]] = {
+    "task": (*CLASSIFIER_TASKS, *FEATURE_TASKS),
+    "fine-tunable": ("true", "false"),
+    "format": ("saved_model_2",),
+    "dataset": DATASETS,
+    "network-architecture": NETWORK_ARCHITECTURES,
+    "license": LICENSES,
+}
+
+ARCHIVE_SUFFIX = ".tar.gz"
+COLAB_HOST = "colab.research.google.com"
