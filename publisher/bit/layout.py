@@ -29,6 +29,11 @@ class Unit:
     stride: int
     projected: bool
 
+    @property
+    def kind(self) -> tuple[int, int, int, int, bool]:
+        """All but the name: units of one kind differ in their weights only."""
+        return self.inputs, self.middle, self.outputs, self.stride, self.projected
+
 
 @dataclass(frozen=True)
 class BitArchitecture:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from publisher.architectures import Architecture
 from publisher.errors import PublisherError
-from publisher.saved_model import fingerprint
+from publisher.saved_model import canonical, fingerprint
 
 
 class ExportError(PublisherError):
@@ -31,9 +31,7 @@ def export(
     `output` names the signature's result (`logits` or `features`). Each file in `assets`
     is copied to the SavedModel's `assets/` under its own name.
 
-    Run it in a fresh process: TensorFlow numbers its functions with a counter that never
-    goes back, so only the first export of a process has canonical names and thereby the
-    same bytes everywhere.
+    The same arguments give the same bytes, whatever the process did before.
 
     Raises `ExportError` for an asset that is not there.
     """
@@ -44,8 +42,9 @@ def export(
                 " put it there, or correct its path in models.yaml"
             )
     network = importlib.import_module(f"{architecture.package}.network")
-    model = network.build(architecture, arrays, input_range)
+    model, signature = network.build(architecture, arrays, input_range, output)
     model.assets = [tf.saved_model.Asset(str(path)) for path in assets]
-    signature = network.serving_function(model, output)
-    tf.saved_model.save(model, str(directory), signatures=signature)
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)
+    tf.saved_model.save(model, str(directory), signatures=signature, options=options)
+    canonical.make_canonical(directory)
     fingerprint.make_reproducible(directory)

@@ -5,19 +5,21 @@ import uuid
 from pathlib import Path
 
 from tensorflow.core.protobuf import fingerprint_pb2
+from tensorflow.python.saved_model import fingerprinting_utils
 
 FILE = "fingerprint.pb"
 
 
 def make_reproducible(directory: Path) -> None:
-    """Replace the random `uuid` in `fingerprint.pb` by one that follows from the content.
+    """Write `fingerprint.pb` anew, with a `uuid` that follows from the content.
 
-    `tf.saved_model.save` draws it anew at each save; everything else in the file is a
-    hash of the model. The new one is a version-8 UUID (RFC 9562: custom) made from the
+    TensorFlow draws the `uuid` at each save; everything else in the file is a hash of the
+    model. The new one is a version-8 UUID (RFC 9562: custom) made from the
     name and the content of every file of the SavedModel, assets included: another class
     name is another model.
     """
     path = directory / FILE
+    fingerprinting_utils.write_fingerprint(str(directory))
     fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
     value = bytearray(_content_digest(directory)[:16])
     value[6] = value[6] & 0x0F | 0x80

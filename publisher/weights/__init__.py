@@ -15,12 +15,13 @@ from publisher.weights.digest import Digest, digest_file
 from publisher.weights.download import Retry, download
 from publisher.weights.errors import UnreachableError, WeightsError
 from publisher.weights.lock import read_lock, record
-from publisher.weights.npz import open_npz
+from publisher.weights.npz import Arrays, open_npz
 from publisher.weights.source import Fetched, Source, fetch, parse_source
 from publisher.weights.synthetic import SEED, is_synthetic, synthetic_array, write_synthetic
 
 __all__ = [
     "SEED",
+    "Arrays",
     "Digest",
     "Fetched",
     "Retry",

@@ -11,7 +11,7 @@ import mmap
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from publisher.weights.errors import WeightsError
 MOST_MEMBERS = 10_000
 LARGEST_INFLATED = 1 << 30  # bytes of one array that came compressed
 LARGEST_INFLATED_TOTAL = 8 << 30  # bytes of all of them; the largest BiT file has 4.5e9
+LARGEST_HELD = 64 << 20  # bytes of a mapped file that streaming keeps in memory
 HEADER_BYTES = 1 << 14  # more than the longest header np.lib.format accepts (10,000)
 CHUNK = 1 << 20
 
@@ -58,7 +59,52 @@ class _Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def open_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+class Arrays(dict[str, npt.NDArray[Any]]):
+    """Arrays by name. Those that are views of a mapped file cost no memory until read."""
+
+    def __init__(self, mapped: mmap.mmap) -> None:
+        super().__init__()
+        self._mapped = mapped
+
+    def release(self) -> None:
+        """Give back the memory that reading took; whoever reads again pays again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED)
+
+    def streamed(self, names: Iterable[str]) -> "StreamedArrays":
+        """Return the arrays of that name, for someone who reads each once and keeps none."""
+        return StreamedArrays(self, tuple(names))
+
+
+class StreamedArrays(Mapping[str, npt.NDArray[Any]]):
+    """Some arrays of a file; asking for the next gives back what reading the last took."""
+
+    def __init__(self, arrays: Arrays, names: tuple[str, ...]) -> None:
+        self._arrays = arrays
+        self._names = names
+        self._read = 0
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        """Return one array."""
+        if name not in self._names:
+            raise KeyError(name)
+        if self._read > LARGEST_HELD:
+            self._arrays.release()
+            self._read = 0
+        array = self._arrays[name]
+        self._read += array.nbytes
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names in their order."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._names)
+
+
+def open_npz(path: Path) -> Arrays:
     """Return the arrays of the `.npz` file at `path`, by name, in the file's order.
 
     Stored members are views of the mapped file; deflated members are decompressed
@@ -75,15 +121,21 @@ def open_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
             members = _members(path, file, memoryview(mapped))
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}). {_remedy(error)}") from None
-    arrays: dict[str, npt.NDArray[Any]] = {}
+    arrays = Arrays(mapped)
     budget = LARGEST_INFLATED_TOTAL
+    read = 0
     for member in members:
+        if read > LARGEST_HELD:
+            arrays.release()
+            read = 0
+        read += member.end - member.start
         if member.info.compress_type == zipfile.ZIP_STORED:
             array = _view(path, member, mapped)
         else:
             array = _inflated(path, member, memoryview(mapped)[member.start : member.end], budget)
             budget -= array.nbytes
         arrays[member.name] = array
+    arrays.release()
     return arrays
 
 

@@ -12,7 +12,7 @@ import tensorflow_hub as hub
 from tensorflow.core.protobuf import saved_model_pb2
 
 from publisher.architectures import Architecture
-from publisher.bit import BitArchitecture, network, reference
+from publisher.bit import BitArchitecture, layers, network, reference
 from publisher.weights import synthetic_array
 
 Array = npt.NDArray[Any]
@@ -32,7 +32,8 @@ def model(classifier: Path) -> Any:
 @pytest.fixture(scope="module")
 def built(architecture: BitArchitecture, arrays: Weights) -> Any:
     """The classifier before it is saved."""
-    return network.build(architecture, arrays, (-1.0, 1.0))
+    model, _ = network.build(architecture, arrays, (-1.0, 1.0), "logits")
+    return model
 
 
 # --- the pieces, against their formulas in float64 ---
@@ -44,14 +45,14 @@ def test_standardize_follows_its_formula() -> None:
     wide = kernel.astype(np.float64)
     mean = wide.mean((0, 1, 2))
     expected = (wide - mean) / np.sqrt(((wide - mean) ** 2).mean((0, 1, 2)) + 1e-10)
-    result = network.standardize(tf.constant(kernel)).numpy()
+    result = layers.standardize(tf.constant(kernel))[0].numpy()
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_standardize_adds_its_epsilon_under_the_root() -> None:
     kernel = tf.constant([-1e-5, 1e-5], shape=(1, 1, 2, 1))
-    result = network.standardize(kernel).numpy().ravel()
+    result = layers.standardize(kernel)[0].numpy().ravel()
     np.testing.assert_allclose(result, [-math.sqrt(0.5), math.sqrt(0.5)], rtol=1e-5)
 
 
@@ -66,14 +67,14 @@ def test_group_norm_relu_follows_its_formula(channels: int) -> None:
         mean = part.mean((1, 2, 3), keepdims=True)
         variance = ((part - mean) ** 2).mean((1, 2, 3), keepdims=True)
         expected[..., group] = (part - mean) / np.sqrt(variance + 1e-5) * gamma[group] + beta[group]
-    result = network.group_norm_relu(tf.constant(x), tf.constant(gamma), tf.constant(beta))
+    result = layers.group_norm_relu(tf.constant(x), tf.constant(gamma), tf.constant(beta))[0]
     np.testing.assert_allclose(result.numpy(), np.maximum(expected, 0), rtol=1e-5, atol=1e-5)
 
 
 def test_group_norm_adds_its_epsilon_under_the_root() -> None:
     x = tf.constant([math.sqrt(1e-5), -math.sqrt(1e-5)], shape=(1, 1, 2, 1))
     x = tf.repeat(x, 32, axis=3)
-    result = network.group_norm_relu(x, tf.ones(32), tf.zeros(32)).numpy()
+    result = layers.group_norm_relu(x, tf.ones(32), tf.zeros(32))[0].numpy()
     np.testing.assert_allclose(result[0, 0, 0], math.sqrt(0.5), rtol=1e-5)
 
 
@@ -88,7 +89,11 @@ def test_convolution_pads_all_four_sides(
     random = np.random.default_rng(3)
     x = random.normal(size=(2, *size, 4)).astype(np.float32)
     kernel = random.normal(size=(kernel_size, kernel_size, 4, 5)).astype(np.float32)
-    result = network.convolve(tf.constant(x), tf.constant(kernel), stride, padding).numpy()
+    result = (
+        layers.Layers(standardized=True)
+        .convolve(tf.constant(x), tf.constant(kernel), stride, padding)
+        .numpy()
+    )
 
     wide = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     rows = (size[0] + 2 * padding - kernel_size) // stride + 1
@@ -118,7 +123,9 @@ def test_the_root_pools_with_zeros_and_not_minus_infinity(
     assert answers.max() < 0
 
     names = architecture.backbone(changed)
-    model = network.build(architecture, {name: changed[name] for name in names}, (-1.0, 1.0))
+    model, _ = network.build(
+        architecture, {name: changed[name] for name in names}, (-1.0, 1.0), "features"
+    )
     result = model.__call__(tf.constant(dark_where_it_looks)).numpy()
     expected = reference.features(changed, dark_where_it_looks)
     # Loosely: it is far from here to what minus infinity would give.
@@ -164,7 +171,7 @@ def test_the_feature_extractor_stops_before_the_head(
 def test_takes_another_range_of_inputs(
     low: float, high: float, architecture: BitArchitecture, arrays: Weights
 ) -> None:
-    model = network.build(architecture, arrays, (low, high))
+    model, _ = network.build(architecture, arrays, (low, high), "logits")
     batch = images(2, 40, 40, low=low, high=high)
     scaled = (batch.astype(np.float64) - low) / (high - low) * 2 - 1
     assert scaled.min() < -0.9
@@ -278,7 +285,7 @@ def test_the_graph_does_not_grow_with_repeated_units() -> None:
         weights = {
             name: synthetic_array(name, shape) for name, shape in architecture.arrays(10).items()
         }
-        model = network.build(architecture, weights, (-1.0, 1.0))
+        model, _ = network.build(architecture, weights, (-1.0, 1.0), "logits")
         graph = model.__call__.get_concrete_function(tf.TensorSpec((None, None, None, 3)), False)
         functions = graph.graph.as_graph_def().library.function
         units = [f for f in functions if "residual_unit" in f.signature.name]
@@ -288,14 +295,50 @@ def test_the_graph_does_not_grow_with_repeated_units() -> None:
     assert found[6][1] == 5
 
 
-def test_the_published_graph_has_one_function_for_each_kind_of_unit(classifier: Path) -> None:
+def test_the_published_graph_has_each_kind_of_unit_twice(classifier: Path) -> None:
+    """Once as a function that stays one when it runs, once to be inlined by converters."""
     units = [f for f in library(classifier) if "residual_unit" in f.signature.name]
-    assert len(units) == 5  # of six units: the second and the third of block 1 are of a kind
-    convolutions = [
-        node for function in library(classifier) for node in function.node_def
-        if node.op == "Conv2D"
-    ]  # fmt: skip
-    assert len(convolutions) == 1 + 4 * 4 + 3  # root, four projecting units, one that repeats
+    staying = [f for f in units if "_noinline" in f.attr and f.attr["_noinline"].b]
+    # Of six units, the second and the third of block 1 are of a kind.
+    assert (len(units), len(staying)) == (10, 5)
+    norms = [f for f in library(classifier) if "group_norm_relu" in f.signature.name]
+    assert len(norms) == 6 + 5  # one for each channel count, and the gradients of those in units
+
+
+def called_by(function_name: str, functions: dict[str, Any]) -> set[str]:
+    found = {function_name}
+    for node in functions[function_name].node_def:
+        if node.op in ("PartitionedCall", "StatefulPartitionedCall"):
+            found |= called_by(node.attr["f"].func.name, functions)
+    return found
+
+
+def test_converters_can_inline_all_of_the_signature(classifier: Path) -> None:
+    functions = {f.signature.name: f for f in library(classifier)}
+    (signature,) = [name for name in functions if "signature_wrapper" in name]
+    names = called_by(signature, functions)
+    assert len(names) > 5
+    assert not any("_noinline" in functions[name].attr for name in names)
+    assert not any(node.op == "IdentityN" for name in names for node in functions[name].node_def)
+
+
+def test_the_gradient_written_by_hand_is_tensorflows_own(model: Any) -> None:
+    """Through `__call__` by hand, through the signature by TensorFlow, for every variable."""
+    batch = tf.constant(images(2, 48, 40))
+    weight = tf.constant(np.random.default_rng(5).normal(size=(2, 10)).astype("f4"))
+    variables = model.trainable_variables
+    # Not one persistent tape: with it, TensorFlow would trace gradients of the gradients.
+    with tf.GradientTape() as tape:
+        result = tf.reduce_sum(model(batch, training=True) * weight)
+    by_hand = tape.gradient(result, variables)
+    with tf.GradientTape() as tape:
+        result = tf.reduce_sum(model.signatures["serving_default"](images=batch)["logits"] * weight)
+    own = tape.gradient(result, variables)
+    for variable, measured, expected in zip(variables, by_hand, own, strict=True):
+        largest = float(np.abs(expected).max())
+        np.testing.assert_allclose(
+            measured, expected, rtol=0, atol=2e-4 * largest, err_msg=variable.name
+        )
 
 
 def test_needs_no_keras(classifier: Path, weights_file: Path, tmp_path: Path) -> None:

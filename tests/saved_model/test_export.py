@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from publisher.architectures import Architecture
 from publisher.package import members, pack
@@ -99,3 +100,41 @@ def test_a_missing_asset_stops_the_export(
             directory=tmp_path / "saved_model",
         )
     assert not (tmp_path / "saved_model").exists()
+
+
+def test_the_same_process_exports_the_same_bytes_again(
+    architecture: Architecture,
+    arrays: dict[str, npt.NDArray[np.float32]],
+    class_names_file: Path,
+    classifier: Path,
+    tmp_path: Path,
+) -> None:
+    """TensorFlow's own counters go on; nothing of them is left in the files."""
+    for number in range(2):
+        export(
+            architecture,
+            arrays,
+            output="logits",
+            input_range=(-1.0, 1.0),
+            assets=[class_names_file],
+            directory=tmp_path / str(number),
+        )
+        for name in members(classifier):
+            found = (tmp_path / str(number) / name).read_bytes()
+            assert found == (classifier / name).read_bytes(), name
+
+
+def test_no_function_holds_one_constant_twice(classifier: Path) -> None:
+    message = saved_model_pb2.SavedModel.FromString((classifier / "saved_model.pb").read_bytes())
+    captured = {
+        node.captured_tensor.name.partition(":")[0]
+        for node in message.meta_graphs[0].object_graph_def.nodes
+        if node.WhichOneof("kind") == "captured_tensor"
+    }
+    for function in message.meta_graphs[0].graph_def.library.function:
+        constants = [
+            (node.attr["value"].SerializeToString(deterministic=True), tuple(node.input))
+            for node in function.node_def
+            if node.op == "Const" and node.name not in captured
+        ]
+        assert len(constants) == len(set(constants)), function.signature.name

@@ -1,5 +1,6 @@
 import gc
 import io
+import mmap
 import os
 import re
 import struct
@@ -7,7 +8,7 @@ import sys
 import tracemalloc
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +387,150 @@ def test_closes_the_file_it_refuses(tmp_path: Path) -> None:
             open_npz(path)
     gc.collect()
     assert len(list(descriptors.iterdir())) <= before
+
+
+# --- memory ---
+
+
+def resident(path: Path) -> int:
+    """Return the bytes of the mapped file at `path` that this process holds in memory."""
+    total, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            inside = line.endswith(str(path))
+        elif inside and line.startswith("Rss:"):
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+MEMORY_CAN_BE_SEEN = pytest.mark.skipif(
+    not (hasattr(mmap, "MADV_DONTNEED") and Path("/proc/self/smaps").exists()),
+    reason="the system cannot give mapped memory back, or does not show it",
+)
+MEGABYTE = 1 << 20
+
+Large = tuple[Path, dict[str, np.ndarray[Any, Any]]]
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Large:
+    """A file of eight arrays of a megabyte, and what is in it."""
+    random = np.random.default_rng(3)
+    arrays = {f"a{index}": random.random(MEGABYTE // 4, np.float32) for index in range(8)}
+    path = tmp_path / "large.npz"
+    np.savez(path, allow_pickle=False, **arrays)
+    return path, arrays
+
+
+@MEMORY_CAN_BE_SEEN
+def test_opening_leaves_nothing_in_memory(large: Large) -> None:
+    path, _ = large
+    arrays = open_npz(path)
+    assert len(arrays) == 8
+    assert resident(path) < MEGABYTE
+
+
+@MEMORY_CAN_BE_SEEN
+def test_opening_holds_little_at_a_time(large: Large, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the file is read for its checksums, and is larger than memory may be."""
+    path, _ = large
+    held: list[int] = []
+    crc32 = npz.isal_zlib.crc32
+
+    def watched(content: Any) -> int:
+        value: int = crc32(content)
+        held.append(resident(path))
+        return value
+
+    monkeypatch.setattr(npz, "LARGEST_HELD", MEGABYTE)
+    monkeypatch.setattr(npz.isal_zlib, "crc32", watched)
+    open_npz(path)
+    assert len(held) == 8
+    # What is held when the last is read on top; the system reads ahead and behind a little.
+    assert MEGABYTE <= max(held) < 4 * MEGABYTE
+
+
+@MEMORY_CAN_BE_SEEN
+def test_release_gives_back_the_memory_that_reading_took(large: Large) -> None:
+    path, expected = large
+    arrays = open_npz(path)
+    for _ in range(2):
+        for name, values in expected.items():
+            np.testing.assert_array_equal(arrays[name], values)
+        assert resident(path) > 7 * MEGABYTE
+        arrays.release()
+        assert resident(path) < MEGABYTE
+
+
+def test_values_are_the_same_after_release(large: Large) -> None:
+    path, expected = large
+    arrays = open_npz(path)
+    held = arrays["a3"]
+    for _ in range(3):
+        arrays.release()
+        np.testing.assert_array_equal(held, expected["a3"])
+        np.testing.assert_array_equal(arrays["a7"], expected["a7"])
+
+
+def test_release_leaves_decompressed_arrays_alone(tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    np.savez_compressed(path, x=VALUES)
+    arrays = open_npz(path)
+    arrays.release()
+    np.testing.assert_array_equal(arrays["x"], VALUES)
+
+
+def test_release_does_nothing_where_the_system_cannot(
+    large: Large, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, expected = large
+    monkeypatch.delattr(mmap, "MADV_DONTNEED", raising=False)
+    arrays = open_npz(path)
+    arrays.release()
+    np.testing.assert_array_equal(arrays["a0"], expected["a0"])
+
+
+def test_streamed_arrays_are_the_chosen_ones_in_their_order(large: Large) -> None:
+    path, expected = large
+    streamed = open_npz(path).streamed(["a5", "a0", "a2"])
+    assert isinstance(streamed, Mapping)
+    assert list(streamed) == ["a5", "a0", "a2"]
+    assert len(streamed) == 3
+    assert "a0" in streamed
+    assert "a1" not in streamed
+    for name, values in streamed.items():
+        np.testing.assert_array_equal(values, expected[name])
+
+
+@pytest.mark.parametrize("name", ["a1", "nothing"])
+def test_a_name_that_was_not_chosen_is_a_key_error(name: str, large: Large) -> None:
+    path, _ = large
+    with pytest.raises(KeyError, match=name):
+        open_npz(path).streamed(["a5", "a0"])[name]
+
+
+def test_a_chosen_name_that_the_file_lacks_is_a_key_error(large: Large) -> None:
+    path, _ = large
+    streamed = open_npz(path).streamed(["a5", "b5"])
+    assert list(streamed) == ["a5", "b5"]
+    with pytest.raises(KeyError, match="b5"):
+        streamed["b5"]
+
+
+def test_names_may_come_from_an_iterator(large: Large) -> None:
+    path, _ = large
+    streamed = open_npz(path).streamed(name for name in ("a1", "a2"))
+    assert list(streamed) == list(streamed) == ["a1", "a2"]
+
+
+@MEMORY_CAN_BE_SEEN
+def test_streaming_holds_little_at_a_time(large: Large, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, expected = large
+    monkeypatch.setattr(npz, "LARGEST_HELD", 2 * MEGABYTE)
+    arrays = open_npz(path)
+    held = []
+    for name, values in arrays.streamed(arrays).items():
+        np.testing.assert_array_equal(values, expected[name])
+        held.append(resident(path))
+    # Two may stay, a third goes beyond, and the next gives all of them back.
+    assert 2 * MEGABYTE <= max(held) < 5 * MEGABYTE

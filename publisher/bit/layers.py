@@ -1,0 +1,206 @@
+"""The layers of the BiT network in plain TensorFlow, with gradients worked out by hand.
+
+The gradients keep less in memory than TensorFlow's own of the same operations: a
+standardized kernel is as large as the weights, and is made again instead of kept.
+
+The functions here compute; `Layers` makes them functions of the graph, so that a graph
+holds each once, however often the network uses it.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+GROUPS = 32
+GROUP_NORM_EPSILON = 1e-5
+STANDARDIZATION_EPSILON = 1e-10
+
+Backward = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
+
+
+def standardize(kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Standardize a (height, width, inputs, outputs) kernel per output channel.
+
+    Returns it and the reciprocal of its deviation, (1, 1, 1, outputs).
+    Source: Qiao et al., "Weight Standardization", arXiv:1903.10520.
+    """
+    mean = tf.reduce_mean(kernel, axis=(0, 1, 2), keepdims=True)
+    centred = kernel - mean
+    variance = tf.reduce_mean(tf.square(centred), axis=(0, 1, 2), keepdims=True)
+    scale = tf.math.rsqrt(variance + STANDARDIZATION_EPSILON)
+    return centred * scale, scale
+
+
+def standardize_gradient(
+    upstream: tf.Tensor, standardized: tf.Tensor, scale: tf.Tensor
+) -> tf.Tensor:
+    """Return the gradient of the kernel from that of the standardized kernel."""
+    mean = tf.reduce_mean(upstream, axis=(0, 1, 2), keepdims=True)
+    along = tf.reduce_mean(upstream * standardized, axis=(0, 1, 2), keepdims=True)
+    return (upstream - mean - standardized * along) * scale
+
+
+def group_norm_relu(
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Apply group normalization and ReLU to (batch, height, width, channels).
+
+    Returns the result, and for the gradient the mean and the reciprocal of the deviation
+    of each group, (batch, groups, 1).
+
+    The moments are taken per channel, in one pass over contiguous memory, and joined
+    per group on tiny tensors (law of total variance). That is both faster and nearer
+    to float64 than a reshape to five dimensions.
+    Source: Wu and He, "Group Normalization", arXiv:1803.08494.
+    """
+    channels = x.shape[-1]
+    grouped = (-1, GROUPS, channels // GROUPS)
+    per_channel = (-1, 1, 1, channels)
+    mean = tf.reduce_mean(x, axis=(1, 2), keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), axis=(1, 2), keepdims=True)
+    channel_mean = tf.reshape(mean, grouped)
+    group_mean = tf.reduce_mean(channel_mean, axis=2, keepdims=True)
+    between = tf.math.squared_difference(channel_mean, group_mean)
+    group_variance = tf.reduce_mean(tf.reshape(variance, grouped) + between, axis=2, keepdims=True)
+    deviation = tf.math.rsqrt(group_variance + GROUP_NORM_EPSILON)
+    scale = deviation * tf.reshape(gamma, grouped[1:])
+    shift = tf.reshape(beta, grouped[1:]) - group_mean * scale
+    result = tf.nn.relu(x * tf.reshape(scale, per_channel) + tf.reshape(shift, per_channel))
+    return result, group_mean, deviation
+
+
+def group_norm_relu_gradient(
+    upstream: tf.Tensor,
+    x: tf.Tensor,
+    gamma: tf.Tensor,
+    result: tf.Tensor,
+    group_mean: tf.Tensor,
+    deviation: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the gradients of (x, gamma, beta) from that of the result.
+
+    With n = (x - group_mean) * deviation and z = n * gamma + beta, the gradient of x is
+    deviation * (gamma * dz - mean(gamma * dz) - n * mean(gamma * dz * n)), where the means
+    are over a group; it is computed as dz * scale + x * slope + offset.
+    """
+    channels = x.shape[-1]
+    grouped = (-1, GROUPS, channels // GROUPS)
+    per_channel = (-1, 1, 1, channels)
+    weight = tf.reshape(gamma, grouped[1:])
+    of_z = tf.raw_ops.ReluGrad(gradients=upstream, features=result)
+    shape = tf.shape(x)
+    positions = tf.cast(shape[1] * shape[2], tf.float32)
+    total = tf.reshape(tf.reduce_sum(of_z, axis=(1, 2)), grouped)
+    total_x = tf.reshape(tf.reduce_sum(of_z * x, axis=(1, 2)), grouped)
+    of_gamma = (total_x - group_mean * total) * deviation
+    mean_z = tf.reduce_mean(weight * total, axis=2, keepdims=True) / positions
+    mean_n = tf.reduce_mean(weight * of_gamma, axis=2, keepdims=True) / positions
+    every = (1, 1, channels // GROUPS)
+    slope = -tf.square(deviation) * mean_n
+    offset = -deviation * mean_z - group_mean * slope
+    of_x = of_z * tf.reshape(deviation * weight, per_channel)
+    of_x += x * tf.reshape(tf.tile(slope, every), per_channel)
+    of_x += tf.reshape(tf.tile(offset, every), per_channel)
+    flat = (channels,)
+    return (
+        of_x,
+        tf.reshape(tf.reduce_sum(of_gamma, axis=0), flat),
+        tf.reshape(tf.reduce_sum(total, axis=0), flat),
+    )
+
+
+def pad(x: tf.Tensor, padding: int) -> tf.Tensor:
+    """Put `padding` zeros on all four sides of (batch, height, width, channels)."""
+    if not padding:
+        return x
+    return tf.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+
+
+def max_pool(x: tf.Tensor) -> tf.Tensor:
+    """Take 3x3 maxima at stride 2, after padding with zeros (not minus infinity)."""
+    return tf.nn.max_pool2d(pad(x, 1), 3, 2, "VALID")
+
+
+class Layers:
+    """The layers of one network, each a function that is traced once a channel count.
+
+    One object serves one export: the order in which functions are traced follows from the
+    network alone. `standardized` says whether kernels have to be standardized here; where
+    they were at export, there is no gradient either.
+    """
+
+    def __init__(self, *, standardized: bool) -> None:
+        kernel = tf.TensorSpec((None, None, None, None), tf.float32)
+        scale = tf.TensorSpec((1, 1, 1, None), tf.float32)
+        self._standardized = standardized
+        self._standardize = tf.function(standardize, input_signature=[kernel], autograph=False)
+        self._standardize_gradient = tf.function(
+            standardize_gradient, input_signature=[kernel, kernel, scale], autograph=False
+        )
+        self._group_norm_relu = tf.function(group_norm_relu, autograph=False)
+        self._group_norm_relu_gradient = tf.function(group_norm_relu_gradient, autograph=False)
+
+    def convolve(
+        self, x: tf.Tensor, kernel: tf.Tensor, stride: int = 1, padding: int = 0
+    ) -> tf.Tensor:
+        """Convolve with the standardized kernel and `padding` zeros on all four sides."""
+        if self._standardized:
+            kernel, _ = self._standardize_like(kernel)
+        return tf.nn.conv2d(pad(x, padding), kernel, stride, "VALID")
+
+    def convolve_with_gradient(
+        self, x: tf.Tensor, kernel: tf.Tensor, stride: int = 1, padding: int = 0
+    ) -> tuple[tf.Tensor, Backward]:
+        """Return `convolve` and a function from its gradient to those of (x, kernel)."""
+
+        def backward(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            standardized, scale = self._standardize_like(kernel)
+            padded = pad(x, padding)
+            strides = [1, stride, stride, 1]
+            of_padded = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(padded),
+                filter=standardized,
+                out_backprop=upstream,
+                strides=strides,
+                padding="VALID",
+            )
+            of_standardized = tf.raw_ops.Conv2DBackpropFilter(
+                input=padded,
+                filter_sizes=kernel.shape,
+                out_backprop=upstream,
+                strides=strides,
+                padding="VALID",
+            )
+            of_kernel = self._standardize_gradient(of_standardized, standardized, scale)
+            of_kernel.set_shape(kernel.shape)
+            of_x = of_padded[:, padding:-padding, padding:-padding, :] if padding else of_padded
+            of_x.set_shape(x.shape)
+            return of_x, of_kernel
+
+        return self.convolve(x, kernel, stride, padding), backward
+
+    def group_norm_relu(self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
+        """Apply group normalization and ReLU."""
+        result, _, _ = self._group_norm_relu(x, gamma, beta)
+        return result
+
+    def group_norm_relu_with_gradient(
+        self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
+    ) -> tuple[tf.Tensor, Backward]:
+        """Return `group_norm_relu` and a function to the gradients of (x, gamma, beta)."""
+        result, group_mean, deviation = self._group_norm_relu(x, gamma, beta)
+
+        def backward(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            of_x, of_gamma, of_beta = self._group_norm_relu_gradient(
+                upstream, x, gamma, result, group_mean, deviation
+            )
+            of_x.set_shape(x.shape)
+            return of_x, of_gamma, of_beta
+
+        return result, backward
+
+    def _standardize_like(self, kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        standardized, scale = self._standardize(kernel)
+        standardized.set_shape(kernel.shape)
+        scale.set_shape((1, 1, 1, kernel.shape[-1]))
+        return standardized, scale

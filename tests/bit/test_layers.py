@@ -1,0 +1,289 @@
+"""The layers' gradients, which are written by hand, and the graph that they become.
+
+What the layers compute is held to their formulas in `test_network`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+
+from publisher.bit import layers
+from publisher.bit.layers import Layers
+
+Array = npt.NDArray[Any]
+
+
+def normal(*shape: int, seed: int, scale: float = 1.0, mean: float = 0.0) -> tf.Tensor:
+    values = np.random.default_rng(seed).normal(mean, scale, shape)
+    return tf.constant(values, tf.float32)
+
+
+def close(measured: Any, expected: Any, tolerance: float = 2e-5) -> None:
+    """Compare, relative to the largest element that is expected."""
+    wide = np.asarray(expected, np.float64)
+    assert measured.shape == wide.shape
+    np.testing.assert_allclose(measured, wide, rtol=0, atol=tolerance * np.abs(wide).max())
+
+
+def differences(
+    function: Callable[..., Array], arguments: list[Array], upstream: Array, index: int
+) -> Array:
+    """Return the gradient of sum(function * upstream) by central differences, in float64."""
+    wide = [np.asarray(argument, np.float64) for argument in arguments]
+    gradient = np.zeros_like(wide[index])
+    step = 1e-6
+    for place in np.ndindex(*gradient.shape):
+        ends = []
+        for sign in (1, -1):
+            shifted = [*wide]
+            shifted[index] = wide[index].copy()
+            shifted[index][place] += sign * step
+            ends.append((function(*shifted) * upstream).sum())
+        gradient[place] = (ends[0] - ends[1]) / (2 * step)
+    return gradient
+
+
+# --- weight standardization ---
+
+
+def plain_standardize(kernel: Any) -> Any:
+    """The formula, for TensorFlow's own gradient."""
+    mean, variance = tf.nn.moments(kernel, (0, 1, 2), keepdims=True)
+    return (kernel - mean) / tf.sqrt(variance + 1e-10)
+
+
+def wide_standardize(kernel: Array) -> Array:
+    mean, variance = kernel.mean((0, 1, 2)), kernel.var((0, 1, 2))
+    return np.asarray((kernel - mean) / np.sqrt(variance + 1e-10))
+
+
+KERNELS = {
+    "1x1": normal(1, 1, 16, 6, seed=1),
+    "3x3": normal(3, 3, 4, 5, seed=2, scale=0.05),
+    "7x7": normal(7, 7, 3, 4, seed=3, mean=2.0),
+    # Here the epsilon is as large as the variance.
+    "tiny": normal(1, 1, 8, 3, seed=4, scale=1e-5),
+}
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS.keys())
+def test_standardize_gradient_is_tensorflows_own(kernel: tf.Tensor) -> None:
+    upstream = normal(*kernel.shape, seed=5, mean=0.5)
+    with tf.GradientTape() as tape:
+        tape.watch(kernel)
+        result = plain_standardize(kernel)
+    expected = tape.gradient(result, kernel, upstream)
+    standardized, scale = layers.standardize(kernel)
+    close(standardized, result)
+    close(layers.standardize_gradient(upstream, standardized, scale), expected, 1e-4)
+
+
+@pytest.mark.parametrize("kernel", [KERNELS["1x1"], KERNELS["3x3"]], ids=["1x1", "3x3"])
+def test_standardize_gradient_agrees_with_differences(kernel: tf.Tensor) -> None:
+    upstream = normal(*kernel.shape, seed=6, mean=0.5)
+    expected = differences(wide_standardize, [kernel.numpy()], upstream.numpy(), 0)
+    standardized, scale = layers.standardize(kernel)
+    close(layers.standardize_gradient(upstream, standardized, scale), expected, 1e-4)
+
+
+def test_standardize_gradient_with_the_epsilon_agrees_with_differences() -> None:
+    """At deviations of the epsilon's root, where the difference it makes is largest."""
+    kernel = normal(1, 1, 8, 3, seed=7, scale=1e-5)
+    upstream = normal(1, 1, 8, 3, seed=8)
+
+    def scaled(value: Array) -> Array:  # steps of 1e-6 would be as large as the values
+        return wide_standardize(value * 1e-5)
+
+    expected = differences(scaled, [kernel.numpy() * 1e5], upstream.numpy(), 0) * 1e5
+    standardized, scale = layers.standardize(kernel)
+    close(layers.standardize_gradient(upstream, standardized, scale), expected, 1e-4)
+
+
+# --- group normalization and ReLU ---
+
+
+def plain_group_norm_relu(x: Any, gamma: Any, beta: Any) -> Any:
+    """The formula, for TensorFlow's own gradient."""
+    shape = tf.shape(x)
+    grouped = tf.reshape(x, (shape[0], shape[1], shape[2], 32, -1))
+    mean, variance = tf.nn.moments(grouped, (1, 2, 4), keepdims=True)
+    normal = (grouped - mean) / tf.sqrt(variance + 1e-5)
+    return tf.nn.relu(tf.reshape(normal, shape) * gamma + beta)
+
+
+def wide_group_norm_relu(x: Array, gamma: Array, beta: Array) -> Array:
+    grouped = x.reshape(*x.shape[:3], 32, -1)
+    mean = grouped.mean((1, 2, 4), keepdims=True)
+    variance = grouped.var((1, 2, 4), keepdims=True)
+    normal = ((grouped - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape)
+    return np.asarray(np.maximum(normal * gamma + beta, 0))
+
+
+Triple = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+def activations(*shape: int, seed: int, scale: float = 1.0, mean: float = 0.0) -> Triple:
+    """Return x, gamma and beta; the channels' means differ, and so do the images'."""
+    x = normal(*shape, seed=seed, scale=scale, mean=mean)
+    x += scale * normal(shape[0], 1, 1, shape[3], seed=seed + 1)
+    return x, normal(shape[3], seed=seed + 2, mean=1.0), normal(shape[3], seed=seed + 3)
+
+
+ACTIVATIONS = {
+    "a channel a group": activations(2, 5, 4, 32, seed=10),
+    "two channels a group": activations(3, 4, 6, 64, seed=20, mean=3.0),
+    "one position": activations(2, 1, 1, 128, seed=30),
+    "eight channels a group": activations(1, 7, 3, 256, seed=40, scale=20.0),
+    "the epsilon matters": activations(2, 3, 3, 64, seed=50, scale=3e-3),
+}
+
+
+def by_hand(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, upstream: tf.Tensor) -> Triple:
+    result, group_mean, deviation = layers.group_norm_relu(x, gamma, beta)
+    return layers.group_norm_relu_gradient(upstream, x, gamma, result, group_mean, deviation)
+
+
+@pytest.mark.parametrize("given", ACTIVATIONS.values(), ids=ACTIVATIONS.keys())
+def test_group_norm_gradients_are_tensorflows_own(given: Triple) -> None:
+    upstream = normal(*given[0].shape, seed=60, mean=0.5)
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        result = plain_group_norm_relu(*given)
+    expected = tape.gradient(result, given, upstream)
+    assert 0.1 < (result.numpy() > 0).mean() < 0.9  # on both sides of the ReLU
+    close(layers.group_norm_relu(*given)[0], result)
+    for measured, own in zip(by_hand(*given, upstream), expected, strict=True):
+        close(measured, own, 1e-4)
+
+
+@pytest.mark.parametrize("index", [0, 1, 2], ids=["x", "gamma", "beta"])
+def test_group_norm_gradients_agree_with_differences(index: int) -> None:
+    given = activations(2, 3, 2, 64, seed=70)
+    upstream = normal(*given[0].shape, seed=80, mean=0.5)
+    expected = differences(
+        wide_group_norm_relu, [value.numpy() for value in given], upstream.numpy(), index
+    )
+    close(by_hand(*given, upstream)[index], expected, 1e-4)
+
+
+# --- as functions of the graph ---
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"), [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3)]
+)
+@pytest.mark.parametrize("image", [(8, 8), (7, 10)])
+def test_convolution_gradients_are_tensorflows_own(
+    size: int, stride: int, padding: int, image: tuple[int, int]
+) -> None:
+    x, kernel = normal(2, *image, 4, seed=90), normal(size, size, 4, 5, seed=91)
+    with tf.GradientTape() as tape:
+        tape.watch((x, kernel))
+        sides = (padding, padding)
+        padded = tf.pad(x, ((0, 0), sides, sides, (0, 0)))
+        plain = tf.nn.conv2d(padded, plain_standardize(kernel), stride, "VALID")
+    upstream = normal(*plain.shape, seed=92)
+    expected = tape.gradient(plain, (x, kernel), upstream)
+    result, backward = Layers(standardized=True).convolve_with_gradient(x, kernel, stride, padding)
+    close(result, plain)
+    for measured, own in zip(backward(upstream), expected, strict=True):
+        close(measured, own, 1e-4)
+
+
+def test_group_norm_with_gradient_is_the_layer_and_its_gradient() -> None:
+    given = activations(2, 4, 4, 64, seed=100)
+    upstream = normal(2, 4, 4, 64, seed=104)
+    network = Layers(standardized=True)
+    result, backward = network.group_norm_relu_with_gradient(*given)
+    np.testing.assert_array_equal(result, network.group_norm_relu(*given))
+    for measured, own in zip(backward(upstream), by_hand(*given, upstream), strict=True):
+        close(measured, own)
+
+
+def test_kernels_that_were_standardized_before_are_taken_as_they_are() -> None:
+    x, kernel = normal(1, 4, 4, 8, seed=110), normal(3, 3, 8, 2, seed=111)
+    plain = Layers(standardized=False).convolve(x, kernel, padding=1)
+    close(plain, tf.nn.conv2d(x, kernel, 1, "SAME"))
+    standardized = Layers(standardized=True).convolve(x, kernel, padding=1)
+    again = Layers(standardized=False).convolve(x, layers.standardize(kernel)[0], padding=1)
+    close(standardized, again)
+    assert np.abs(standardized - plain).max() > 0.1
+
+
+def anything(*shape: int | None) -> tf.TensorSpec:
+    return tf.TensorSpec(shape, tf.float32)
+
+
+def functions_of(network: Layers, channels: tuple[int, ...], times: int) -> list[str]:
+    """Trace a network that uses each layer `times` times a channel count; return the names
+    of the functions in its graph."""
+    images = [anything(None, None, None, count) for count in channels]
+    kernels = [anything(3, 3, count, count) for count in channels]
+    scales = [anything(count) for count in channels]
+
+    @tf.function(input_signature=[images, kernels, scales], autograph=False)  # type: ignore[untyped-decorator]
+    def forward(
+        images: list[tf.Tensor], kernels: list[tf.Tensor], scales: list[tf.Tensor]
+    ) -> list[tf.Tensor]:
+        results = []
+        for x, kernel, scale in zip(images, kernels, scales, strict=True):
+            for _ in range(times):
+                hidden, norm = network.group_norm_relu_with_gradient(x, scale, scale)
+                hidden, convolution = network.convolve_with_gradient(hidden, kernel, padding=1)
+                of_hidden, of_kernel = convolution(hidden)
+                results += [hidden, of_kernel, *norm(of_hidden)]
+        return results
+
+    library = forward.get_concrete_function().graph.as_graph_def().library
+    return sorted(function.signature.name.rpartition("_")[0] for function in library.function)
+
+
+LAYER_NAMES = {
+    "__inference_group_norm_relu",
+    "__inference_group_norm_relu_gradient",
+    "__inference_standardize",
+    "__inference_standardize_gradient",
+}
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_graph_holds_each_layer_once_a_channel_count(times: int) -> None:
+    """And standardization once in all: its formula does not depend on the shape."""
+    found = functions_of(Layers(standardized=True), (32, 64, 96), times)
+    assert set(found) == LAYER_NAMES
+    counts = {name.removeprefix("__inference_"): found.count(name) for name in LAYER_NAMES}
+    assert counts == {
+        "group_norm_relu": 3,
+        "group_norm_relu_gradient": 3,
+        "standardize": 1,
+        "standardize_gradient": 1,
+    }
+
+
+def test_what_one_network_traced_is_not_in_the_graph_of_another() -> None:
+    first, second = Layers(standardized=True), Layers(standardized=True)
+    functions_of(first, (32, 64), 1)
+    assert len(functions_of(second, (64,), 2)) == len(LAYER_NAMES)
+
+
+def test_shapes_that_are_known_stay_known() -> None:
+    """Functions of any shape lose them, and kernels' and channels' are needed further on."""
+    network = Layers(standardized=True)
+
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=[anything(None, None, None, 32), anything(3, 3, 32, 64), anything(32)],
+        autograph=False,
+    )
+    def forward(x: tf.Tensor, kernel: tf.Tensor, scale: tf.Tensor) -> list[tf.Tensor]:
+        hidden, norm = network.group_norm_relu_with_gradient(x, scale, scale)
+        result, convolution = network.convolve_with_gradient(hidden, kernel, 2, padding=1)
+        of_hidden, of_kernel = convolution(result)
+        return [result, of_hidden, of_kernel, *norm(of_hidden)]
+
+    shapes = [spec.shape.as_list() for spec in forward.get_concrete_function().structured_outputs]
+    image = [None, None, None]
+    assert shapes == [[*image, 64], [*image, 32], [3, 3, 32, 64], [*image, 32], [32], [32]]
