@@ -10,6 +10,9 @@ from publisher.architectures import ARCHITECTURES, Architecture
 from publisher.package import pack
 from publisher.pipeline.workers import convert, run_alone
 from publisher.weights import synthetic_array, write_synthetic
+from tests.builds import inline, published
+
+__all__ = ["inline", "published"]  # fixtures
 
 CLASSES = 10
 

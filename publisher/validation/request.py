@@ -12,10 +12,11 @@ from publisher.validation.report import Check, Tolerance
 class Request:
     """One packed archive and what is expected of it.
 
-    `feature_extractor` is the archive of the same checkpoint's feature extractor, which
-    a classifier is held to. `weights_check` was made when the weights were fetched.
-    `failures` is where the tensors of failing checks are kept; `scratch` is where the
-    client unpacks.
+    `expected` holds the float64 features of the checkpoint (see `expected`). `features` is
+    where a feature extractor's own are written, and where a classifier finds those that its
+    head is held to; none for a classifier whose checkpoint has no feature extractor.
+    `weights_check` was made when the weights were fetched. `failures` is where the tensors
+    of failing checks are kept; `scratch` is where the client unpacks.
     """
 
     handle: str
@@ -31,7 +32,8 @@ class Request:
     synthetic: bool
     class_names_file: str | None
     class_names: tuple[str, ...] | None
-    feature_extractor: Path | None
+    expected: Path
+    features: Path | None
     weights_check: Check
     failures: Path
     scratch: Path

@@ -1,67 +1,76 @@
 """Runs the checks on a packed archive."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import tensorflow as tf
 import tensorflow_hub as hub
 
 from publisher.errors import PublisherError
 from publisher.validation.archive import archive_is_a_plain_saved_model
-from publisher.validation.checks import CHECKS, Subject
-from publisher.validation.client import hub_cache, served
+from publisher.validation.checks import CHECKS, LAYER_CHECKS, Array, Subject
+from publisher.validation.client import custom_gradients_forgotten, hub_cache, served
+from publisher.validation.expected import load_features, save_features
 from publisher.validation.report import Check, Report
 from publisher.validation.request import Request
+from publisher.weights import Arrays
+
+CheckFunction = Callable[[Subject], Check]
 
 
 def validate(
     request: Request,
-    arrays: dict[str, npt.NDArray[np.float32]],
-    checks: Sequence[Callable[[Subject], Check]] = CHECKS,
+    arrays: Arrays,
+    checks: Sequence[CheckFunction] = CHECKS,
+    layer_checks: Sequence[CheckFunction] = LAYER_CHECKS,
 ) -> Report:
     """Run every check on the archive and return the report, failures included.
+
+    `checks` look at the model as `hub.load` returns it, `layer_checks` at the Keras layer
+    that takes its place in memory.
 
     The archive is looked at before it is unpacked: one that is not a plain SavedModel, or
     that the client cannot load, goes no further. A check that raises has failed, and says
     with what; the others still run. The tensors of a failing check are kept in
     `request.failures`, in a file named after it.
     """
-    tf.config.experimental.enable_op_determinism()
     shutil.rmtree(request.failures, ignore_errors=True)
+    expected = load_features(request.expected)
     results = [request.weights_check, archive_is_a_plain_saved_model(request.archive)]
     if results[-1].status == "failed":
         return Report(request.tolerance, tuple(results))
-    archives = {request.handle: request.archive}
-    if request.feature_extractor is not None:
-        archives["feature_extractor"] = request.feature_extractor
-    with hub_cache(request.scratch), served(archives) as addresses:
-        try:
-            subject = _load(request, arrays, addresses)
-        except Exception as error:  # whatever the client stumbled over blocks the variant
-            results.append(Check("loads_with_hub_load", "failed", _one_line(error)))
-            return Report(request.tolerance, tuple(results))
-        results.append(Check("loads_with_hub_load", "passed", "from the packed archive"))
-        for check in checks:
+    with hub_cache(request.scratch), served({request.handle: request.archive}) as addresses:
+        address = addresses[request.handle]
+        # One model in memory at a time: the large ones take a gigabyte.
+        with custom_gradients_forgotten():
             try:
-                result = check(subject)
-            except Exception as error:
-                result = Check(check.__name__, "failed", _one_line(error))
-            results.append(result)
-            if result.status == "failed" and result.tensors:
-                request.failures.mkdir(parents=True, exist_ok=True)
-                tensors: dict[str, Any] = dict(result.tensors)
-                np.savez(request.failures / f"{result.name}.npz", **tensors)
+                subject = _subject(request, arrays, expected, address)
+            except Exception as error:  # whatever the client stumbled over blocks the variant
+                results.append(Check("loads_with_hub_load", "failed", _one_line(error)))
+                return Report(request.tolerance, tuple(results))
+            results.append(Check("loads_with_hub_load", "passed", "from the packed archive"))
+            results += [_run(check, subject, request.failures) for check in checks]
+            if request.features is not None and request.head == "feature_extractor":
+                save_features(request.features, _answers(subject, expected))
+            _answers(subject, (subject.smallest,))  # what the layer is held to
+            subject = replace(subject, model=None)
+        with custom_gradients_forgotten():
+            subject = replace(subject, layer=_layer(address))
+            results += [_run(check, subject, request.failures) for check in layer_checks]
+            del subject
     return Report(request.tolerance, tuple(results))
 
 
-def _load(
-    request: Request, arrays: dict[str, npt.NDArray[np.float32]], addresses: dict[str, str]
+def _subject(
+    request: Request, arrays: Arrays, expected: Mapping[int, Array], address: str
 ) -> Subject:
-    address = addresses[request.handle]
+    features: Mapping[int, Array] | None = None
+    if request.head == "classifier" and request.features is not None:
+        features = load_features(request.features) if request.features.exists() else {}
     return Subject(
         architecture=request.architecture,
         head=request.head,
@@ -75,11 +84,52 @@ def _load(
         arrays=arrays,
         class_names_file=request.class_names_file,
         class_names=request.class_names,
-        address=address,
         directory=Path(hub.resolve(address)),
+        expected=expected,
+        extractor_features=features,
         model=hub.load(address),
-        feature_extractor=addresses.get("feature_extractor"),
     )
+
+
+def _answers(subject: Subject, resolutions: Iterable[int]) -> dict[int, Array]:
+    """Return what the model answers, where it does; where not, the checks have said why."""
+    found = {}
+    for resolution in resolutions:
+        with suppress(Exception):
+            found[resolution] = subject.answer(resolution)
+    return found
+
+
+def _layer(address: str) -> Any:
+    try:
+        return hub.KerasLayer(address, trainable=True)
+    except Exception as error:
+        return _Unloadable(_one_line(error))
+
+
+class _Unloadable:
+    """Stands for a layer that could not be loaded: looking at it says why."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def __call__(self, images: object) -> None:
+        raise PublisherError(self._reason)
+
+    def __getattr__(self, name: str) -> None:
+        raise PublisherError(self._reason)
+
+
+def _run(check: CheckFunction, subject: Subject, failures: Path) -> Check:
+    try:
+        result = check(subject)
+    except Exception as error:
+        result = Check(check.__name__, "failed", _one_line(error))
+    if result.status == "failed" and result.tensors:
+        failures.mkdir(parents=True, exist_ok=True)
+        tensors: dict[str, Any] = dict(result.tensors)
+        np.savez(failures / f"{result.name}.npz", **tensors)
+    return result
 
 
 def _one_line(error: Exception) -> str:

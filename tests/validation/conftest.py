@@ -11,12 +11,15 @@ import tensorflow_hub as hub
 
 from publisher.architectures import Architecture
 from publisher.validation.checks import Subject
+from publisher.validation.expected import expected_features, save_features
 from publisher.validation.report import Check, Report, Tolerance
 from publisher.validation.request import Request
 from publisher.validation.validate import validate
+from publisher.weights import Arrays, open_npz
 
-Arrays = dict[str, npt.NDArray[np.float32]]
+Features = dict[int, npt.NDArray[Any]]
 
+RESOLUTIONS = (48, 64)
 WEIGHTS_CHECK = Check("weights_fit_the_architecture", "passed", "63 arrays", {"arrays": 63})
 
 
@@ -25,38 +28,88 @@ def class_names(class_names_file: Path) -> tuple[str, ...]:
     return tuple(class_names_file.read_text().splitlines())
 
 
-@pytest.fixture
-def request_for(
+@pytest.fixture(scope="session")
+def checkpoint(weights_file: Path) -> Arrays:
+    """The arrays as validation has them: mapped from their file."""
+    return open_npz(weights_file)
+
+
+@pytest.fixture(scope="session")
+def expected(architecture: Architecture, checkpoint: Arrays) -> Features:
+    """The float64 features by resolution."""
+    return expected_features(architecture, checkpoint, (-1.0, 1.0), RESOLUTIONS)
+
+
+@pytest.fixture(scope="session")
+def expected_file(expected: Features, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("expected") / "small.npz"
+    save_features(path, expected)
+    return path
+
+
+@pytest.fixture(scope="session")
+def requests(
     architecture: Architecture,
     classifier_archive: Path,
     feature_extractor_archive: Path,
     class_names_file: Path,
     class_names: tuple[str, ...],
-    tmp_path: Path,
-) -> Callable[..., Request]:
+    expected_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Request]:
+    """What to validate of the two good archives, by head."""
+    folder = tmp_path_factory.mktemp("validated")
+    common: dict[str, Any] = {
+        "architecture": architecture,
+        "input_range": (-1.0, 1.0),
+        "resolution": 64,
+        "parity_resolutions": RESOLUTIONS,
+        "tolerance": Tolerance(1e-4, 1e-4),
+        "synthetic": True,
+        "expected": expected_file,
+        "features": folder / "features.npz",
+        "weights_check": WEIGHTS_CHECK,
+        "failures": folder / "failures",
+        "scratch": folder / "hub-cache",
+    }
+    extractor = Request(
+        handle="someone/small_feature_extraction/1",
+        archive=feature_extractor_archive,
+        head="feature_extractor",
+        output="features",
+        output_size=architecture.features,
+        class_names_file=None,
+        class_names=None,
+        **common,
+    )
+    classifier = Request(
+        handle="someone/small_classification/1",
+        archive=classifier_archive,
+        head="classifier",
+        output="logits",
+        output_size=len(class_names),
+        class_names_file=class_names_file.name,
+        class_names=class_names,
+        **common,
+    )
+    # In this order: the classifier is held to what the feature extractor returned.
+    return {request.head: request for request in (extractor, classifier)}
+
+
+@pytest.fixture(scope="session")
+def reports(requests: dict[str, Request], checkpoint: Arrays) -> dict[str, Report]:
+    """The reports of the two good archives, by head."""
+    return {head: validate(request, checkpoint) for head, request in requests.items()}
+
+
+@pytest.fixture
+def request_for(requests: dict[str, Request], tmp_path: Path) -> Callable[..., Request]:
     """Make the request for the good classifier, with what the caller wants otherwise."""
 
-    def make(**changes: Any) -> Request:
-        fields: dict[str, Any] = {
-            "handle": "someone/small_classification/1",
-            "archive": classifier_archive,
-            "architecture": architecture,
-            "head": "classifier",
-            "output": "logits",
-            "output_size": len(class_names),
-            "input_range": (-1.0, 1.0),
-            "resolution": 64,
-            "parity_resolutions": (48, 64),
-            "tolerance": Tolerance(1e-4, 1e-4),
-            "synthetic": True,
-            "class_names_file": class_names_file.name,
-            "class_names": class_names,
-            "feature_extractor": feature_extractor_archive,
-            "weights_check": WEIGHTS_CHECK,
-            "failures": tmp_path / "failures",
-            "scratch": tmp_path / "hub-cache",
-        }
-        return Request(**{**fields, **changes})
+    def make(head: str = "classifier", **changes: Any) -> Request:
+        own = {"failures": tmp_path / "failures", "scratch": tmp_path / "hub-cache"}
+        own["features"] = tmp_path / "features.npz"
+        return Request(**{**vars(requests[head]), **own, **changes})
 
     return make
 
@@ -68,16 +121,22 @@ def model(classifier: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def subject(
+def layer(classifier: Path) -> Any:
+    """The classifier as a Keras layer. Not to be changed: load another."""
+    return hub.KerasLayer(str(classifier), trainable=True)
+
+
+@pytest.fixture(scope="session")
+def loaded(
     architecture: Architecture,
-    arrays: Arrays,
+    checkpoint: Arrays,
+    expected: Features,
     classifier: Path,
-    feature_extractor: Path,
     class_names_file: Path,
     class_names: tuple[str, ...],
     model: Any,
+    layer: Any,
 ) -> Subject:
-    """The good classifier. `dataclasses.replace` makes a bad one of it."""
     return Subject(
         architecture=architecture,
         head="classifier",
@@ -85,62 +144,24 @@ def subject(
         output_size=len(class_names),
         input_range=(-1.0, 1.0),
         resolution=64,
-        parity_resolutions=(48, 64),
+        parity_resolutions=RESOLUTIONS,
         tolerance=Tolerance(1e-4, 1e-4),
         synthetic=True,
-        arrays=arrays,
+        arrays=checkpoint,
         class_names_file=class_names_file.name,
         class_names=class_names,
-        address=str(classifier),
         directory=classifier,
+        expected=expected,
+        extractor_features={r: values.astype(np.float32) for r, values in expected.items()},
         model=model,
-        feature_extractor=str(feature_extractor),
+        layer=layer,
     )
 
 
-@pytest.fixture(scope="session")
-def reports(
-    architecture: Architecture,
-    arrays: Arrays,
-    classifier_archive: Path,
-    feature_extractor_archive: Path,
-    class_names_file: Path,
-    class_names: tuple[str, ...],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, Report]:
-    """The reports of the two good archives, by head."""
-    folder = tmp_path_factory.mktemp("validated")
-    common: dict[str, Any] = {
-        "architecture": architecture,
-        "input_range": (-1.0, 1.0),
-        "resolution": 64,
-        "parity_resolutions": (48, 64),
-        "tolerance": Tolerance(1e-4, 1e-4),
-        "synthetic": True,
-        "weights_check": WEIGHTS_CHECK,
-        "failures": folder / "failures",
-        "scratch": folder / "hub-cache",
-    }
-    classifier = Request(
-        handle="someone/small_classification/1",
-        archive=classifier_archive,
-        head="classifier",
-        output="logits",
-        output_size=len(class_names),
-        class_names_file=class_names_file.name,
-        class_names=class_names,
-        feature_extractor=feature_extractor_archive,
-        **common,
-    )
-    extractor = Request(
-        handle="someone/small_feature_extraction/1",
-        archive=feature_extractor_archive,
-        head="feature_extractor",
-        output="features",
-        output_size=architecture.features,
-        class_names_file=None,
-        class_names=None,
-        feature_extractor=None,
-        **common,
-    )
-    return {request.head: validate(request, arrays) for request in (classifier, extractor)}
+@pytest.fixture
+def subject(loaded: Subject) -> Subject:
+    """The good classifier, both ways at once. `dataclasses.replace` makes a bad one of it.
+
+    It remembers no answers, which would be those of another model.
+    """
+    return Subject(**{**vars(loaded), "answers": {}})

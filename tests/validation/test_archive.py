@@ -1,5 +1,10 @@
+import bz2
+import gzip
 import io
+import lzma
 import tarfile
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -155,6 +160,71 @@ def test_refuses_a_truncated_archive(part: float, classifier_archive: Path, path
     check = archive_is_a_plain_saved_model(path)
     assert check.status == "failed"
     assert check.summary.startswith("cannot be read as a compressed tar")
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    """The same bytes but for one bit."""
+    spoiled = bytearray(content)
+    spoiled[at] ^= 1
+    return bytes(spoiled)
+
+
+def of_tar(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Change what is compressed."""
+    return lambda content: gzip.compress(change(gzip.decompress(content)), 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda content: content[:-1], "the gzip stream breaks off"),
+        (lambda content: content[:-8], "the gzip stream breaks off"),
+        (lambda content: content[:5], "the gzip stream breaks off"),
+        (lambda content: flipped(content, 2), "no gzip stream"),
+        (lambda content: flipped(content, len(content) // 2), "a damaged one"),
+        (lambda content: flipped(content, -7), "a damaged one"),
+        (lambda content: flipped(content, -2), "a damaged one"),
+        (lambda content: content + b"x", "bytes after the end of the gzip stream"),
+        (lambda content: content + bytes(512), "bytes after the end of the gzip stream"),
+        (lambda content: content + content, "bytes after the end of the gzip stream"),
+        (lambda content: content + gzip.compress(b""), "bytes after the end of the gzip stream"),
+        (gzip.decompress, "no gzip stream"),
+        (lambda content: bz2.compress(gzip.decompress(content)), "no gzip stream"),
+        (lambda content: lzma.compress(gzip.decompress(content), preset=0), "no gzip stream"),
+        (of_tar(lambda tar: tar + b"x"), "bytes after the end of the tar"),
+        (of_tar(lambda tar: tar + tar), "bytes after the end of the tar"),
+        (of_tar(lambda tar: tar + bytes(3 << 20) + b"x"), "bytes after the end of the tar"),
+        (of_tar(lambda tar: tar[:100_000]), "unexpected end of data"),
+        (of_tar(lambda tar: b""), "empty file"),
+    ],
+)
+def test_refuses_what_is_not_whole_or_not_all_of_it(
+    spoil: Callable[[bytes], bytes], problem: str, path: Path
+) -> None:
+    """`tarfile` itself stops at the end of the tar, and looks at no checksum."""
+    large = member("variables/variables.data-00001-of-00002", bytes(range(256)) * 10_000)
+    path.write_bytes(spoil(write(path, large).read_bytes()))
+    check = archive_is_a_plain_saved_model(path)
+    assert check.status == "failed"
+    assert check.summary.startswith("cannot be read as a compressed tar: ")
+    assert problem in check.summary
+
+
+def test_zeros_after_the_end_of_the_tar_are_its_padding(path: Path) -> None:
+    """Archivers fill the last record; how long records are is theirs to choose."""
+    path.write_bytes(of_tar(lambda tar: tar + bytes(1 << 16))(write(path).read_bytes()))
+    assert archive_is_a_plain_saved_model(path).status == "passed"
+
+
+def test_reads_the_archive_in_pieces(path: Path) -> None:
+    """However much it holds: a member of 64 MB comes from a file of some KB."""
+    write(path, member("variables/variables.data-00001-of-00002", bytes(64 << 20)))
+    tracemalloc.start()
+    check = archive_is_a_plain_saved_model(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert check.status == "passed", check.summary
+    assert peak < 16 << 20
 
 
 def test_unpacks_nothing(path: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,25 @@ import tensorflow_hub as hub
 from tensorflow.core.protobuf import saved_model_pb2
 
 import publisher
-from publisher.architectures import Architecture
-from publisher.bit import network
+from publisher.bit import BitArchitecture, network
+from publisher.bit.layers import Layers
 from publisher.validation import checks
-from publisher.validation.checks import CHECKS, Subject
+from publisher.validation.checks import CHECKS, LAYER_CHECKS, Subject
+from publisher.validation.expected import expected_features
 from publisher.validation.report import Check, Report, Tolerance, ValidationError
+from publisher.weights import Arrays
 
 Array = npt.NDArray[Any]
-Arrays = dict[str, npt.NDArray[np.float32]]
+Weights = dict[str, npt.NDArray[np.float32]]
 
 ROOT_KERNEL = "resnet/root_block/standardized_conv2d/kernel"
 HEAD_BIAS = "resnet/head/conv2d/bias"
 IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32, "images")
 ONLY_OF_A_CLASSIFIER = {"class_names_are_in_the_assets", "logits_follow_from_the_features"}
 NEEDS_REAL_WEIGHTS = "photographs_get_the_right_label"
+EVERY_CHECK = pytest.mark.parametrize(
+    "check", [*CHECKS, *LAYER_CHECKS], ids=lambda check: check.__name__
+)
 
 
 class Altered:
@@ -53,6 +59,19 @@ def changed(subject: Subject, change: Callable[..., tf.Tensor]) -> Subject:
     return replace(subject, model=Altered(subject.model, change))
 
 
+def with_arrays(subject: Subject, **changes: Array) -> Subject:
+    """The subject with other arrays in its checkpoint; `HEAD_BIAS=...` and the like."""
+    arrays = Arrays(subject.arrays._mapped)
+    arrays.update(subject.arrays)
+    arrays.update({globals()[name]: value for name, value in changes.items()})
+    return replace(subject, arrays=arrays)
+
+
+def as_layer(subject: Subject, model: Any) -> Subject:
+    """The subject with `model` inside its layer."""
+    return replace(subject, layer=SimpleNamespace(resolved_object=model))
+
+
 def one_element_off(result: tf.Tensor, images: tf.Tensor, training: bool) -> tf.Tensor:
     del images, training
     off = np.zeros(result.shape, np.float32)
@@ -71,7 +90,7 @@ def outcome(report: Report, name: str) -> Check:
 # Good archives.
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@EVERY_CHECK
 def test_passes_on_a_good_classifier(
     check: Callable[[Subject], Any], reports: dict[str, Report]
 ) -> None:
@@ -80,7 +99,7 @@ def test_passes_on_a_good_classifier(
     assert (result.status, bool(result.summary)) == (expected, True), result.summary
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@EVERY_CHECK
 def test_passes_on_a_good_feature_extractor(
     check: Callable[[Subject], Any], reports: dict[str, Report]
 ) -> None:
@@ -98,7 +117,7 @@ def test_measured_figures_are_in_the_report(reports: dict[str, Report]) -> None:
         assert parity[f"{label}_mismatches_per_million"] == 0
     assert figures["variables_equal_the_checkpoint"]["variables"] == 63
     assert figures["gradients_are_finite"]["without_gradient"] == 0
-    assert figures["gradients_are_finite"]["largest_finite_gradient"] > 0
+    assert figures["gradients_are_finite"]["largest_gradient_norm"] > 0
     assert figures["loads_as_a_keras_layer"]["trainable_weights"] == 63
     assert figures["graph_holds_only_allowed_operations"]["forbidden"] == 0
 
@@ -109,7 +128,7 @@ def test_measured_figures_are_in_the_report(reports: dict[str, Report]) -> None:
 @pytest.fixture
 def wrong_kernel(subject: Subject) -> Subject:
     """A model with one wrong element in one kernel."""
-    model = hub.load(subject.address)
+    model = hub.load(str(subject.directory))
     variable = next(v for v in model.variables if v.name.startswith(ROOT_KERNEL))
     value = variable.numpy()
     value[3, 4, 1, 7] += 0.5
@@ -156,10 +175,8 @@ def test_variables_are_compared_bit_for_bit(
         zeros = np.zeros_like(bias)
         kept = [v for v in subject.model.variables if not v.name.startswith(HEAD_BIAS)]
         model = Altered(subject.model, variables=[*kept, tf.Variable(zeros, name=HEAD_BIAS)])
-        subject = replace(subject, model=model, arrays={**subject.arrays, HEAD_BIAS: spoil(bias)})
-    else:
-        subject = replace(subject, arrays={**subject.arrays, HEAD_BIAS: spoil(bias)})
-    check = checks.variables_equal_the_checkpoint(subject)
+        subject = replace(subject, model=model)
+    check = checks.variables_equal_the_checkpoint(with_arrays(subject, HEAD_BIAS=spoil(bias)))
     assert check.status == "failed"
     assert HEAD_BIAS in check.summary
 
@@ -202,13 +219,19 @@ def test_a_tolerance_of_nothing_fails_instead_of_dividing_by_it(subject: Subject
 
 
 def test_the_reference_sees_the_range_that_the_model_does(
-    subject: Subject, architecture: Architecture, arrays: Arrays
+    subject: Subject, architecture: BitArchitecture, arrays: Weights
 ) -> None:
-    built = network.build(architecture, arrays, (0.0, 255.0))  # type: ignore[arg-type]
-    bytes_in = replace(subject, model=Altered(built), input_range=(0.0, 255.0))
+    built, _ = network.build(architecture, arrays, (0.0, 255.0), "logits")
+    bytes_in = replace(
+        subject,
+        model=Altered(built),
+        input_range=(0.0, 255.0),
+        expected=expected_features(architecture, arrays, (0.0, 255.0), (48,)),
+        parity_resolutions=(48,),
+    )
     assert checks.parity_with_float64_reference(bytes_in).status == "passed"
     assert bytes_in.images(1, 32, 32, 0).max() > 200
-    wrong = replace(bytes_in, model=subject.model)
+    wrong = replace(bytes_in, model=subject.model, answers={})
     assert checks.parity_with_float64_reference(wrong).status == "failed"
 
 
@@ -236,14 +259,31 @@ def test_a_result_that_depends_on_the_batch_is_found(
 
     check = checks.result_is_independent_of_the_batch(changed(subject, change))
     assert check.status == "failed"
-    assert set(check.figures) > {"32x48_largest_error", "65x32_largest_error"}
-    assert check.tensors["32x48_images"].shape == (3, 32, 48, 3)
+    assert set(check.figures) > {"48px_largest_error", "64px_largest_error"}
+    assert check.tensors["48px_images"].shape == (3, 48, 48, 3)
 
 
 def test_a_batch_that_changes_the_shape_is_an_error(subject: Subject) -> None:
     squeezed = changed(subject, lambda result, images, training: tf.reduce_mean(result, axis=0))
-    with pytest.raises(ValidationError, match=r"shape \[10\] where \[30\] is expected"):
+    with pytest.raises(ValidationError, match=r"shape \[3\] where \[30\] is expected"):
         checks.result_is_independent_of_the_batch(squeezed)
+
+
+def test_what_the_model_answered_is_asked_once(subject: Subject) -> None:
+    """An answer costs seconds in the large networks."""
+    asked: list[tuple[int, ...]] = []
+
+    def count(result: tf.Tensor, images: tf.Tensor, training: bool) -> tf.Tensor:
+        asked.append(tuple(images.shape[:2]))
+        return result
+
+    counted = changed(subject, count)
+    for _ in range(2):
+        checks.parity_with_float64_reference(counted)
+        checks.logits_follow_from_the_features(counted)
+    assert asked == [(1, 48), (1, 64)]
+    assert [counted.answer(64, 3).shape, counted.answer(64, 3).shape] == [(3, 10), (3, 10)]
+    assert asked == [(1, 48), (1, 64), (3, 64)]
 
 
 def test_training_that_changes_the_result_is_found(subject: Subject) -> None:
@@ -262,21 +302,38 @@ def test_training_that_changes_the_result_is_found(subject: Subject) -> None:
 def test_logits_that_do_not_follow_from_the_features_are_found(subject: Subject) -> None:
     bias = subject.arrays[HEAD_BIAS].copy()
     bias[3] += 0.5
-    other_head = replace(subject, arrays={**subject.arrays, HEAD_BIAS: bias})
-    check = checks.logits_follow_from_the_features(other_head)
+    check = checks.logits_follow_from_the_features(with_arrays(subject, HEAD_BIAS=bias))
     assert check.status == "failed"
-    assert figure(check, "worst_index")[1] == 3
-    assert check.tensors["features"].shape == (2, 1024)
+    for label in ("48px", "64px"):
+        assert check.figures[f"{label}_worst_index"] == [0, 3]
+        assert check.tensors[f"{label}_features"].shape == (1, 1024)
+
+
+def test_features_of_another_model_are_found(subject: Subject) -> None:
+    features = {r: values * np.float32(1.01) for r, values in subject.expected.items()}
+    check = checks.logits_follow_from_the_features(replace(subject, extractor_features=features))
+    assert check.status == "failed"
+    assert "bound" in check.summary
 
 
 def test_a_feature_extractor_with_a_head_is_no_feature_extractor(subject: Subject) -> None:
+    logits = {resolution: subject.answer(resolution) for resolution in subject.expected}
     with pytest.raises(ValueError, match="matmul"):
-        checks.logits_follow_from_the_features(replace(subject, feature_extractor=subject.address))
+        checks.logits_follow_from_the_features(replace(subject, extractor_features=logits))
 
 
 def test_logits_are_not_held_to_features_that_nobody_publishes(subject: Subject) -> None:
-    check = checks.logits_follow_from_the_features(replace(subject, feature_extractor=None))
+    check = checks.logits_follow_from_the_features(replace(subject, extractor_features=None))
     assert check.status == "skipped"
+
+
+def test_a_feature_extractor_that_returned_nothing_proves_nothing(subject: Subject) -> None:
+    some = {48: subject.expected[48]}
+    for features, where in (({}, "48, 64 px"), (some, "none at 64 px")):
+        bad = replace(subject, extractor_features=features)
+        check = checks.logits_follow_from_the_features(bad)
+        assert check.status == "failed"
+        assert where in check.summary
 
 
 # The interface.
@@ -284,10 +341,10 @@ def test_logits_are_not_held_to_features_that_nobody_publishes(subject: Subject)
 
 @pytest.fixture(scope="module")
 def saved_module(
-    architecture: Architecture, arrays: Arrays, tmp_path_factory: pytest.TempPathFactory
+    architecture: BitArchitecture, arrays: Weights, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
     """The same network, saved with a `tf.Module` as its root."""
-    built = network.build(architecture, arrays, (-1.0, 1.0))  # type: ignore[arg-type]
+    built, _ = network.build(architecture, arrays, (-1.0, 1.0), "logits")
 
     class Root(tf.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -311,7 +368,7 @@ def test_a_module_root_that_lost_its_trainable_variables_is_found_by_keras(
 ) -> None:
     model = Altered(hub.load(saved_module))
     check = checks.loads_as_a_keras_layer(
-        replace(subject, address=saved_module, model=subject.model)
+        replace(subject, layer=hub.KerasLayer(saved_module, trainable=True))
     )
     assert check.status == "failed"
     assert check.summary == "0 trainable weights, expected 63"
@@ -320,6 +377,14 @@ def test_a_module_root_that_lost_its_trainable_variables_is_found_by_keras(
     assert check.summary == (
         "the loaded object has no variables, trainable_variables, regularization_losses"
     )
+
+
+def test_a_layer_is_held_to_what_the_model_answered(subject: Subject) -> None:
+    """The model itself is no longer in memory when the layer is."""
+    subject.answer(subject.smallest)
+    assert checks.loads_as_a_keras_layer(replace(subject, model=None)).status == "passed"
+    with pytest.raises(ValidationError, match=r"no result of hub\.load to compare with"):
+        checks.loads_as_a_keras_layer(replace(subject, model=None, answers={}))
 
 
 def test_a_layer_with_another_result_is_found(subject: Subject) -> None:
@@ -423,44 +488,66 @@ def test_a_signature_with_another_result_than_a_call_is_found(
 
 def test_a_variable_without_a_gradient_is_found(
     subject: Subject,
-    architecture: Architecture,
-    arrays: Arrays,
+    architecture: BitArchitecture,
+    arrays: Weights,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = network.group_norm_relu
+    whole = Layers.group_norm_relu
 
-    def stopped(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
+    def stopped(layers: Layers, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
         last = x.shape[-1] == architecture.features
-        return whole(x, tf.stop_gradient(gamma) if last else gamma, beta)
+        return whole(layers, x, tf.stop_gradient(gamma) if last else gamma, beta)
 
-    monkeypatch.setattr(network, "group_norm_relu", stopped)
-    built = network.build(architecture, arrays, (-1.0, 1.0))  # type: ignore[arg-type]
-    check = checks.gradients_are_finite(replace(subject, model=Altered(built)))
+    monkeypatch.setattr(Layers, "group_norm_relu", stopped)
+    built, _ = network.build(architecture, arrays, (-1.0, 1.0), "logits")
+    check = checks.gradients_are_finite(as_layer(subject, Altered(built)))
     assert check.status == "failed"
     assert check.figures["without_gradient"] == 1
     assert check.figures["not_finite"] == 0
     assert "resnet/group_norm/gamma" in check.summary
 
 
-def test_a_gradient_that_is_not_finite_is_found(subject: Subject) -> None:
+def test_gradients_that_are_not_finite_are_found(subject: Subject) -> None:
     def nan_behind_a_finite_result(
         result: tf.Tensor, images: tf.Tensor, training: bool
     ) -> tf.Tensor:
         del images, training
         return result + tf.sqrt(tf.reduce_sum(result * 0.0))
 
-    check = checks.gradients_are_finite(changed(subject, nan_behind_a_finite_result))
+    model = Altered(subject.model, nan_behind_a_finite_result)
+    check = checks.gradients_are_finite(as_layer(subject, model))
     assert check.status == "failed"
     assert check.figures["not_finite"] == 63
     assert "63 with one that is not finite" in check.summary
-    assert np.isfinite(figure(check, "largest_finite_gradient"))
+    assert np.isfinite(figure(check, "largest_gradient_norm"))
+
+
+@pytest.mark.parametrize(
+    ("index", "slope"),
+    [((0, 0, 0, 0), np.inf), ((3, 3, 1, 17), np.nan), ((6, 6, 2, 31), -np.inf)],
+)
+def test_one_element_that_is_not_finite_is_found(
+    index: tuple[int, ...], slope: float, subject: Subject
+) -> None:
+    kernel = next(v for v in subject.model.variables if v.name.startswith(ROOT_KERNEL))
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def nothing(value: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        return value * 0.0, lambda upstream: tf.fill(tf.shape(value), np.float32(slope))
+
+    def spoiled(result: tf.Tensor, images: tf.Tensor, training: bool) -> tf.Tensor:
+        del images, training
+        return result + nothing(tf.gather_nd(kernel, [index])[0])
+
+    check = checks.gradients_are_finite(as_layer(subject, Altered(subject.model, spoiled)))
+    assert check.status == "failed"
+    assert check.figures["not_finite"] == 1
+    assert ROOT_KERNEL in check.summary
 
 
 def test_a_variable_that_is_not_trainable_is_found(subject: Subject) -> None:
-    frozen = list(subject.model.variables)[:-1]
-    check = checks.gradients_are_finite(
-        replace(subject, model=Altered(subject.model, trainable_variables=frozen))
-    )
+    frozen = Altered(subject.model, trainable_variables=list(subject.model.variables)[:-1])
+    check = checks.gradients_are_finite(as_layer(subject, frozen))
     assert check.status == "failed"
     assert check.summary.startswith("62 trainable variables of 63")
 

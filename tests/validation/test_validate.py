@@ -2,26 +2,31 @@ import io
 import pickle
 import shutil
 import tarfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+import tensorflow as tf
+import tensorflow_hub as hub
 
 from publisher.files import json_bytes
 from publisher.package import pack
 from publisher.validation import checks
-from publisher.validation.checks import CHECKS, Subject
+from publisher.validation.checks import CHECKS, LAYER_CHECKS, Subject
+from publisher.validation.expected import load_features, save_features
 from publisher.validation.report import Check, Report, ValidationError
 from publisher.validation.request import Request
 from publisher.validation.validate import validate
+from publisher.weights import Arrays
 
-Arrays = dict[str, npt.NDArray[np.float32]]
 RequestFor = Callable[..., Request]
 
 BEFORE = ["weights_fit_the_architecture", "archive_is_a_plain_saved_model", "loads_with_hub_load"]
 HEAD_BIAS = "resnet/head/conv2d/bias"
+IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32, "images")
 
 
 def statuses(report: Report) -> dict[str, str]:
@@ -51,15 +56,17 @@ def misshapen(subject: Subject) -> Check:
 def test_a_good_archive_passes_every_check_in_order(head: str, reports: dict[str, Report]) -> None:
     report = reports[head]
     assert report.passed, report.complaint()
-    assert [check.name for check in report.checks] == BEFORE + [c.__name__ for c in CHECKS]
+    assert [check.name for check in report.checks] == BEFORE + [
+        check.__name__ for check in (*CHECKS, *LAYER_CHECKS)
+    ]
     assert json_bytes(report.as_json())
 
 
 def test_the_check_of_the_weights_comes_from_the_request(
-    request_for: RequestFor, arrays: Arrays
+    request_for: RequestFor, checkpoint: Arrays
 ) -> None:
     weights = Check("weights_fit_the_architecture", "failed", "2 arrays are constant")
-    report = validate(request_for(weights_check=weights), arrays, [passing])
+    report = validate(request_for(weights_check=weights), checkpoint, [passing], [])
     assert not report.passed
     assert report.complaint() == "weights_fit_the_architecture: 2 arrays are constant"
 
@@ -70,19 +77,22 @@ def test_a_request_travels_to_a_worker(request_for: RequestFor) -> None:
 
 
 def test_an_archive_of_another_checkpoint_is_blocked_in_one_line(
-    request_for: RequestFor, arrays: Arrays
+    request_for: RequestFor, checkpoint: Arrays
 ) -> None:
-    bias = arrays[HEAD_BIAS].copy()
-    bias[4] += 0.5
-    request = request_for(parity_resolutions=(32,))
+    other = Arrays(checkpoint._mapped)
+    other.update(checkpoint)
+    other[HEAD_BIAS] = checkpoint[HEAD_BIAS].copy()
+    other[HEAD_BIAS][4] += 0.5
+    request = request_for()
     report = validate(
         request,
-        {**arrays, HEAD_BIAS: bias},
+        other,
         [
             checks.variables_equal_the_checkpoint,
             checks.parity_with_float64_reference,
             checks.class_names_are_in_the_assets,
         ],
+        [],
     )
     assert statuses(report) == {
         **dict.fromkeys(BEFORE, "passed"),
@@ -95,36 +105,38 @@ def test_an_archive_of_another_checkpoint_is_blocked_in_one_line(
         " (failed as well: parity_with_float64_reference)"
     )
     with np.load(request.failures / "parity_with_float64_reference.npz") as kept:
-        error = np.abs(kept["32px_measured"] - kept["32px_expected"])
+        error = np.abs(kept["48px_measured"] - kept["48px_expected"])
         assert error.argmax() == 4
-        assert kept["32px_images"].shape == (1, 32, 32, 3)
+        assert kept["48px_images"].shape == (1, 48, 48, 3)
 
 
 def test_a_check_that_raises_has_failed_and_the_rest_still_run(
-    request_for: RequestFor, arrays: Arrays
+    request_for: RequestFor, checkpoint: Arrays
 ) -> None:
-    report = validate(request_for(), arrays, [raising, misshapen, passing])
+    report = validate(request_for(), checkpoint, [raising, misshapen, passing], [raising, passing])
     assert [(c.name, c.status, c.summary) for c in report.checks[len(BEFORE) :]] == [
         ("raising", "failed", "RuntimeError: no such thing"),
         ("misshapen", "failed", "shape [1] where [2] is expected"),
+        ("passing", "passed", "classifier"),
+        ("raising", "failed", "RuntimeError: no such thing"),
         ("passing", "passed", "classifier"),
     ]
 
 
 def test_tensors_of_a_failing_check_are_kept_and_those_of_an_earlier_run_are_not(
-    request_for: RequestFor, arrays: Arrays
+    request_for: RequestFor, checkpoint: Arrays
 ) -> None:
     request = request_for()
-    report = validate(request, arrays, [failing, passing, raising])
+    report = validate(request, checkpoint, [failing, passing, raising], [])
     assert [path.name for path in request.failures.iterdir()] == ["failing.npz"]
     with np.load(request.failures / "failing.npz") as kept:
         assert kept["images"].shape == (1, 32, 32, 3)
     assert b'"error": "inf"' in json_bytes(report.as_json())
-    validate(request, arrays, [passing])
+    validate(request, checkpoint, [passing], [])
     assert not request.failures.exists()
 
 
-def test_the_client_s_copy_is_removed(request_for: RequestFor, arrays: Arrays) -> None:
+def test_the_client_s_copy_is_removed(request_for: RequestFor, checkpoint: Arrays) -> None:
     seen: list[Path] = []
 
     def look(subject: Subject) -> Check:
@@ -133,13 +145,13 @@ def test_the_client_s_copy_is_removed(request_for: RequestFor, arrays: Arrays) -
         return Check("look", "passed", "")
 
     request = request_for()
-    assert validate(request, arrays, [look]).passed
+    assert validate(request, checkpoint, [look], []).passed
     assert seen[0].is_relative_to(request.scratch)
     assert not request.scratch.exists()
 
 
 def test_checks_look_at_the_archive_and_not_at_the_build_folder(
-    classifier: Path, request_for: RequestFor, arrays: Arrays, tmp_path: Path
+    classifier: Path, request_for: RequestFor, checkpoint: Arrays, tmp_path: Path
 ) -> None:
     copy = tmp_path / "saved_model"
     shutil.copytree(classifier, copy)
@@ -147,9 +159,10 @@ def test_checks_look_at_the_archive_and_not_at_the_build_folder(
     pack(copy, archive)
     shutil.rmtree(copy)
     report = validate(
-        request_for(archive=archive, feature_extractor=None),
-        arrays,
+        request_for(archive=archive),
+        checkpoint,
         [checks.variables_equal_the_checkpoint, checks.graph_holds_only_allowed_operations],
+        [],
     )
     assert report.passed, report.complaint()
 
@@ -159,12 +172,12 @@ def refuse(subject: Subject) -> Check:
 
 
 def test_an_archive_that_is_none_fails_with_one_plain_line(
-    request_for: RequestFor, arrays: Arrays, tmp_path: Path
+    request_for: RequestFor, checkpoint: Arrays, tmp_path: Path
 ) -> None:
     archive = tmp_path / "model.tar.gz"
     archive.write_bytes(b"not an archive")
     request = request_for(archive=archive)
-    report = validate(request, arrays, [refuse])
+    report = validate(request, checkpoint, [refuse], [refuse])
     assert statuses(report) == {BEFORE[0]: "passed", BEFORE[1]: "failed"}
     assert report.complaint().startswith(
         "archive_is_a_plain_saved_model: cannot be read as a compressed tar"
@@ -173,7 +186,7 @@ def test_an_archive_that_is_none_fails_with_one_plain_line(
 
 
 def test_an_archive_that_is_not_plain_is_not_unpacked(
-    classifier_archive: Path, request_for: RequestFor, arrays: Arrays, tmp_path: Path
+    classifier_archive: Path, request_for: RequestFor, checkpoint: Arrays, tmp_path: Path
 ) -> None:
     archive = tmp_path / "model.tar.gz"
     with tarfile.open(classifier_archive) as source, tarfile.open(archive, "w:gz") as target:
@@ -183,14 +196,14 @@ def test_an_archive_that_is_not_plain_is_not_unpacked(
         stray.size = 3
         target.addfile(stray, io.BytesIO(b"mac"))
     request = request_for(archive=archive)
-    report = validate(request, arrays, [refuse])
+    report = validate(request, checkpoint, [refuse], [refuse])
     assert not report.passed
     assert "'._saved_model.pb' is not part of a SavedModel" in report.complaint()
     assert not request.scratch.exists()
 
 
 def test_an_archive_that_cannot_be_loaded_fails_with_one_plain_line(
-    classifier: Path, request_for: RequestFor, arrays: Arrays, tmp_path: Path
+    classifier: Path, request_for: RequestFor, checkpoint: Arrays, tmp_path: Path
 ) -> None:
     copy = tmp_path / "saved_model"
     shutil.copytree(classifier, copy)
@@ -198,7 +211,7 @@ def test_an_archive_that_cannot_be_loaded_fails_with_one_plain_line(
     archive = tmp_path / "model.tar.gz"
     pack(copy, archive)
     request = request_for(archive=archive)
-    report = validate(request, arrays, [refuse])
+    report = validate(request, checkpoint, [refuse], [refuse])
     assert statuses(report) == {**dict.fromkeys(BEFORE[:2], "passed"), BEFORE[2]: "failed"}
     assert report.complaint().startswith("loads_with_hub_load: ")
     assert "saved_model.pb" in report.complaint()
@@ -206,19 +219,148 @@ def test_an_archive_that_cannot_be_loaded_fails_with_one_plain_line(
     assert not request.scratch.exists()
 
 
-def test_a_feature_extractor_that_cannot_be_loaded_fails_its_own_check_only(
-    request_for: RequestFor, arrays: Arrays, tmp_path: Path
+# The feature extractor that a classifier is held to.
+
+
+def test_a_feature_extractor_leaves_what_it_returned(
+    reports: dict[str, Report], requests: dict[str, Request], feature_extractor: Path
 ) -> None:
-    extractor = tmp_path / "feature_extractor.tar.gz"
-    extractor.write_bytes(b"not an archive")
-    report = validate(
-        request_for(feature_extractor=extractor),
-        arrays,
-        [checks.logits_follow_from_the_features, passing],
-    )
+    assert reports["feature_extractor"].passed
+    path = requests["feature_extractor"].features
+    assert path is not None
+    features = load_features(path)
+    assert sorted(features) == [48, 64]
+    model = hub.load(str(feature_extractor))
+    for resolution, measured in features.items():
+        images = checks.images((-1.0, 1.0), resolution)[:1]
+        again = model(tf.constant(images)).numpy()
+        np.testing.assert_allclose(measured, again, rtol=0, atol=1e-5 * np.abs(again).max())
+
+
+def test_a_classifier_is_held_to_the_features_that_were_left(
+    request_for: RequestFor, checkpoint: Arrays, expected_file: Path
+) -> None:
+    truth = load_features(expected_file)
+    request = request_for()
+    assert request.features is not None
+    outcomes = []
+    for factor in (1.0, 1.01):
+        save_features(request.features, {r: values * factor for r, values in truth.items()})
+        before = request.features.read_bytes()
+        report = validate(request, checkpoint, [checks.logits_follow_from_the_features], [])
+        outcomes.append(report.checks[-1].status)
+        assert request.features.read_bytes() == before  # a classifier leaves none itself
+    assert outcomes == ["passed", "failed"]
+
+
+def test_a_feature_extractor_that_left_nothing_fails_its_own_check_only(
+    request_for: RequestFor, checkpoint: Arrays
+) -> None:
+    request = request_for()
+    report = validate(request, checkpoint, [checks.logits_follow_from_the_features, passing], [])
     assert statuses(report) == {
         **dict.fromkeys(BEFORE, "passed"),
         "logits_follow_from_the_features": "failed",
         "passing": "passed",
     }
+    assert "returned none at 48, 64 px" in report.complaint()
     assert "\n" not in report.complaint()
+
+
+def test_where_no_feature_extractor_is_published_the_check_is_skipped(
+    request_for: RequestFor, checkpoint: Arrays
+) -> None:
+    request = request_for(features=None)
+    report = validate(request, checkpoint, [checks.logits_follow_from_the_features], [])
+    assert report.passed
+    assert report.checks[-1].status == "skipped"
+
+
+# Model and layer.
+
+
+def test_model_and_layer_are_not_in_memory_together(
+    request_for: RequestFor, checkpoint: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[weakref.ref[Any]] = []
+    left_when_loading: list[int] = []
+    load = hub.KerasLayer
+
+    def remember(subject: Subject) -> Check:
+        assert subject.layer is None
+        alive.extend(map(weakref.ref, [subject.model, *subject.model.variables]))
+        subject.answer(48)
+        return Check("remember", "passed", "")
+
+    def count_and_load(*arguments: Any, **settings: Any) -> Any:
+        left_when_loading.append(sum(reference() is not None for reference in alive))
+        return load(*arguments, **settings)
+
+    def look(subject: Subject) -> Check:
+        assert subject.model is None
+        assert len(subject.layer.variables) == 63
+        return Check("look", "passed", "")
+
+    monkeypatch.setattr(hub, "KerasLayer", count_and_load)
+    report = validate(request_for(), checkpoint, [remember, raising], [look])
+    assert report.checks[-1].status == "passed", report.complaint()
+    assert len(alive) == 64
+    assert left_when_loading == [0]
+
+
+def packed_checkpoint(folder: Path, **attributes: Any) -> Path:
+    """Pack a plain object with these attributes, and a signature."""
+    root = tf.train.Checkpoint(variable=tf.Variable(1.0))
+    for name, value in attributes.items():
+        setattr(root, name, value)
+
+    @tf.function(input_signature=[IMAGES], autograph=False)  # type: ignore[untyped-decorator]
+    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"logits": tf.zeros((tf.shape(images)[0], 10))}
+
+    tf.saved_model.save(root, str(folder / "saved_model"), signatures=serve)
+    pack(folder / "saved_model", folder / "model.tar.gz")
+    return folder / "model.tar.gz"
+
+
+@pytest.mark.parametrize("head", ["classifier", "feature_extractor"])
+def test_a_model_that_cannot_be_called_is_blocked_by_every_check_that_calls_it(
+    head: str, request_for: RequestFor, checkpoint: Arrays, tmp_path: Path
+) -> None:
+    request = request_for(head, archive=packed_checkpoint(tmp_path))
+    report = validate(request, checkpoint)
+    assert [check.name for check in report.checks] == BEFORE + [
+        check.__name__ for check in (*CHECKS, *LAYER_CHECKS)
+    ]
+    found = statuses(report)
+    assert found["loads_with_hub_load"] == "passed"
+    for name in ("interface_is_reusable", "parity_with_float64_reference"):
+        assert found[name] == "failed"
+    for name in ("loads_as_a_keras_layer", "gradients_are_finite"):
+        assert found[name] == "failed"
+    assert "no __call__" in report.complaint()
+    if head == "feature_extractor":
+        assert request.features is not None
+        assert load_features(request.features) == {}
+
+
+def test_a_layer_that_cannot_be_loaded_fails_the_checks_that_look_at_it(
+    request_for: RequestFor, checkpoint: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_to_load(*arguments: Any, **settings: Any) -> None:
+        raise ValueError("this is no layer\nand never was")
+
+    monkeypatch.setattr(hub, "KerasLayer", refuse_to_load)
+    report = validate(request_for(), checkpoint, [passing], [*LAYER_CHECKS, passing])
+    assert [(c.name, c.status, c.summary) for c in report.checks[len(BEFORE) + 1 :]] == [
+        ("loads_as_a_keras_layer", "failed", "ValueError: this is no layer"),
+        ("gradients_are_finite", "failed", "ValueError: this is no layer"),
+        ("passing", "passed", "classifier"),
+    ]
+
+
+def test_a_truth_that_is_not_there_is_not_the_fault_of_the_archive(
+    request_for: RequestFor, checkpoint: Arrays, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.npz"):
+        validate(request_for(expected=tmp_path / "nowhere.npz"), checkpoint, [refuse], [])

@@ -1,0 +1,65 @@
+"""What a checkpoint should answer: seeded images, and the float64 truth for them.
+
+Imports no TensorFlow. The truth of both heads follows from the features.
+"""
+
+import importlib
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from publisher.architectures import Architecture
+from publisher.files import write_whole
+
+BATCH = 3
+
+Array = npt.NDArray[Any]
+
+
+def noise(
+    input_range: tuple[float, float], batch: int, height: int, width: int, seed: int
+) -> npt.NDArray[np.float32]:
+    """Return seeded noise, (batch, height, width, 3) float32, all over the input range."""
+    low, high = input_range
+    values = np.random.default_rng(seed).random((batch, height, width, 3), dtype=np.float32)
+    return np.asarray(values * np.float32(high - low) + np.float32(low))
+
+
+def images(input_range: tuple[float, float], resolution: int) -> npt.NDArray[np.float32]:
+    """Return the images that are looked at in a resolution; the truth is that of the first."""
+    return noise(input_range, BATCH, resolution, resolution, seed=resolution)
+
+
+def expected_features(
+    architecture: Architecture,
+    arrays: Mapping[str, npt.NDArray[np.float32]],
+    input_range: tuple[float, float],
+    resolutions: Iterable[int],
+) -> dict[int, Array]:
+    """Return the float64 features, (1, features), of the first image of each resolution."""
+    reference = importlib.import_module(f"{architecture.package}.reference")
+    low, high = input_range
+    found = {}
+    for resolution in resolutions:
+        first = images(input_range, resolution)[:1].astype(np.float64)
+        scaled = (first - low) * (2.0 / (high - low)) - 1.0
+        found[resolution] = np.asarray(reference.features(arrays, scaled))
+    return found
+
+
+def save_features(path: Path, features: Mapping[int, Array]) -> None:
+    """Write features by resolution; the same features are the same bytes."""
+    content = io.BytesIO()
+    named: dict[str, Any] = {str(resolution): value for resolution, value in features.items()}
+    np.savez(content, allow_pickle=False, **named)
+    write_whole(path, content.getvalue())
+
+
+def load_features(path: Path) -> dict[int, Array]:
+    """Return what `save_features` wrote."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {int(key): archive[key] for key in archive.files}
