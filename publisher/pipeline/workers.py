@@ -1,0 +1,228 @@
+"""Processes that import TensorFlow once and then do one piece of work after another.
+
+The command line never pays for the import, a crash or a lack of memory hurts one piece of
+work and not the run, and several pieces can be at work side by side.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from publisher.architectures import Architecture
+from publisher.errors import PublisherError
+from publisher.validation.request import Request
+
+# Parameters of glibc's `mallopt`: large blocks go back to the system as soon as they are
+# free, and few threads keep free blocks for themselves.
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+LARGE = 16 << 20  # bytes
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class WorkerError(PublisherError):
+    """A worker process died or met something unforeseen."""
+
+
+class Workers:
+    """`count` processes that wait for work; each does one piece at a time."""
+
+    def __init__(self, count: int) -> None:
+        self._free: queue.SimpleQueue[ProcessPoolExecutor | None] = queue.SimpleQueue()
+        self._started: list[ProcessPoolExecutor] = []
+        self._starting = threading.Lock()
+        self._closed = False
+        for _ in range(count):
+            self._free.put(None)
+
+    def warm_up(self, count: int) -> None:
+        """Start `count` processes now, so that TensorFlow is there when it is needed."""
+        for _ in range(count):
+            pool = self._free.get()
+            if pool is None:
+                pool = self._start()
+                with _interruptions_held_back():
+                    pool.submit(_import_tensorflow)
+            self._free.put(pool)
+
+    def run(self, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `task` in the next free process and return what it returns.
+
+        `PublisherError` comes back as it is. Raises `WorkerError` if the process was killed
+        (most often for want of memory) or raised anything else.
+        """
+        replacement = self._free.get()
+        try:
+            replacement = pool = replacement or self._start()
+            with _interruptions_held_back():
+                future: Future[T] = pool.submit(_guarded, task, args, kwargs)
+            return future.result()
+        except PublisherError:
+            raise
+        except BrokenProcessPool as error:
+            replacement = None
+            raise WorkerError(
+                f"{task.__name__}: the process was killed; usually memory ran out: close other"
+                " programs, give --jobs 1 or take a machine with more, then run the same"
+                " command again"
+            ) from error
+        except Exception as error:  # what was sent or came back cannot travel
+            raise _unforeseen(task, error) from error
+        finally:
+            self._free.put(replacement)
+
+    def close(self) -> None:
+        """End all processes; work that still runs is given up, and no more is taken."""
+        with self._starting:
+            self._closed = True
+        for pool in self._started:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _start(self) -> ProcessPoolExecutor:
+        with self._starting:
+            if self._closed:
+                raise WorkerError("the run was given up; run the same command again")
+            context = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(1, mp_context=context, initializer=_prepare)
+            self._started.append(pool)
+            return pool
+
+
+def run_alone(task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `task` in a process of its own, as `Workers.run` does."""
+    workers = Workers(1)
+    try:
+        return workers.run(task, *args, **kwargs)
+    finally:
+        workers.close()
+
+
+@contextmanager
+def _interruptions_held_back() -> Iterator[None]:
+    """Let a process that is started here never see Ctrl-C: its parent does, and ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _guarded(task: Callable[P, T], args: Any, kwargs: Any) -> T:
+    """Run in the worker: let nothing but a `PublisherError` travel back, others may not."""
+    try:
+        return task(*args, **kwargs)
+    except PublisherError:
+        raise
+    except OSError as error:
+        raise WorkerError(
+            f"{task.__name__}: {error.filename or 'the disk'}: {error.strerror or error};"
+            " free space or correct the rights, and run the same command again"
+        ) from error
+    except BaseException as error:
+        raise _unforeseen(task, error) from error
+
+
+def _unforeseen(task: Callable[..., Any], error: BaseException) -> WorkerError:
+    lines = str(error).strip().splitlines()
+    said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return WorkerError(
+        f"{task.__name__}: {said}; run again with --debug to see where, and report it"
+    )
+
+
+def _prepare() -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    # TensorFlow greets on stderr, which belongs to the progress display. Its native
+    # messages carry no level that could be set before the import; only errors count here.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # figures must not depend on a GPU being there
+    # Its own allocator never gives anything back, and this process is to live on.
+    os.environ["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"] = "1"
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 2)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE)
+        libc.mallopt(M_ARENA_MAX, 2)
+
+
+def _end_with_the_parent() -> None:
+    # Else a parent that was killed would leave its workers behind for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _import_tensorflow() -> None:
+    import tensorflow_hub  # noqa: F401  it imports TensorFlow
+
+
+def convert(
+    weights: Path,
+    architecture: Architecture,
+    *,
+    classes: int,
+    head: str,
+    output: str,
+    input_range: tuple[float, float],
+    assets: list[Path],
+    directory: Path,
+) -> None:
+    """Worker task: write the SavedModel of one variant to `directory`."""
+    from publisher.saved_model.export import export
+    from publisher.weights import open_npz
+
+    arrays = open_npz(weights)
+    names = list(architecture.arrays(classes))
+    kept = names if head == "classifier" else architecture.backbone(names)
+    export(
+        architecture,
+        arrays.streamed(kept),
+        output=output,
+        input_range=input_range,
+        assets=assets,
+        directory=directory,
+    )
+
+
+def expect(
+    weights: Path,
+    architecture: Architecture,
+    *,
+    input_range: tuple[float, float],
+    resolutions: tuple[int, ...],
+    target: Path,
+) -> None:
+    """Worker task: write the float64 features of a checkpoint to `target`."""
+    from publisher.validation.expected import expected_features, save_features
+    from publisher.weights import open_npz
+
+    arrays = open_npz(weights)
+    features = expected_features(architecture, arrays.streamed(arrays), input_range, resolutions)
+    save_features(target, features)
+
+
+def validate(request: Request, weights: Path) -> dict[str, Any]:
+    """Worker task: run the checks and return the report as JSON, and the complaint if any."""
+    from publisher.validation.validate import validate as run_checks
+    from publisher.weights import open_npz
+
+    report = run_checks(request, open_npz(weights))
+    return {
+        "report": report.as_json(),
+        "complaint": "" if report.passed else report.complaint(),
+    }

@@ -1,0 +1,260 @@
+import errno
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from publisher.errors import PublisherError
+from publisher.pipeline.workers import WorkerError, Workers, run_alone
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 30  # seconds until a test that would hang fails instead
+
+
+class OwnError(PublisherError):
+    pass
+
+
+class ClingingError(Exception):
+    """Cannot be sent anywhere."""
+
+    def __init__(self) -> None:
+        super().__init__("first line\nsecond line")
+        self.clinging = lambda: None
+
+
+class StubbornError(Exception):
+    """Can be sent, but not be received."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def own_process() -> int:
+    return os.getpid()
+
+
+def double(number: int, *, plus: int = 0) -> int:
+    return 2 * number + plus
+
+
+def raise_own() -> None:
+    raise OwnError("a/b/1: this and that is wrong; do something")
+
+
+def raise_clinging() -> None:
+    raise ClingingError
+
+
+def raise_stubborn() -> None:
+    raise StubbornError("one", "two")
+
+
+def raise_silent() -> None:
+    raise ValueError
+
+
+def leave() -> None:
+    raise SystemExit(3)
+
+
+def fill_the_disk() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/disk/saved_model.pb")
+
+
+def return_what_cannot_travel() -> object:
+    return lambda: None
+
+
+def be_killed() -> None:
+    os._exit(9)
+
+
+def interruptions_are_held_back() -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def talk_on_stderr() -> None:
+    os.write(2, b"noise")
+
+
+def settings() -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "TF_USE_LEGACY_KERAS")}
+
+
+def tell_and_wait(pipe: Path) -> None:
+    pipe.write_text(str(os.getpid()))
+    threading.Event().wait()
+
+
+def ended(process: int) -> bool:
+    """Whether a process has ended, or does so while a test can wait."""
+    try:
+        handle = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], PATIENCE)[0])
+    finally:
+        os.close(handle)
+
+
+linux_only = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    """One process for all tests that leave it as it is."""
+    running = Workers(1)
+    yield running
+    running.close()
+
+
+def test_a_task_returns_what_it_computed(workers: Workers) -> None:
+    assert workers.run(double, 20, plus=2) == 42
+
+
+def test_one_process_does_one_task_after_another(workers: Workers) -> None:
+    process = workers.run(own_process)
+    assert process not in (os.getpid(), 0)
+    assert workers.run(own_process) == process
+
+
+def test_an_error_for_people_comes_back_as_it_is(workers: Workers) -> None:
+    with pytest.raises(OwnError) as caught:
+        workers.run(raise_own)
+    assert str(caught.value) == "a/b/1: this and that is wrong; do something"
+    assert "in raise_own" in str(caught.value.__cause__)  # for --debug
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (raise_clinging, "raise_clinging: ClingingError: first line; "),
+        (raise_stubborn, "raise_stubborn: StubbornError: one and two; "),
+        (raise_silent, "raise_silent: ValueError; "),
+        (leave, "leave: SystemExit: 3; "),
+    ],
+)
+def test_any_other_error_is_one_line_and_keeps_the_process(
+    workers: Workers, task: Callable[[], None], said: str
+) -> None:
+    process = workers.run(own_process)
+    with pytest.raises(WorkerError) as caught:
+        workers.run(task)
+    assert str(caught.value) == f"{said}run again with --debug to see where, and report it"
+    assert f"in {task.__name__}" in str(caught.value.__cause__)
+    assert workers.run(own_process) == process
+
+
+def test_a_full_disk_is_no_fault_of_the_program(workers: Workers) -> None:
+    with pytest.raises(WorkerError) as caught:
+        workers.run(fill_the_disk)
+    assert str(caught.value) == (
+        "fill_the_disk: /disk/saved_model.pb: No space left on device; free space or correct the"
+        " rights, and run the same command again"
+    )
+
+
+def test_what_cannot_travel_is_a_plain_error(workers: Workers) -> None:
+    with pytest.raises(WorkerError, match=r"^return_what_cannot_travel: "):
+        workers.run(return_what_cannot_travel)
+    with pytest.raises(WorkerError, match=r"^double: "):
+        workers.run(double, lambda: None)  # type: ignore[arg-type]
+    assert workers.run(double, 1) == 2
+
+
+def test_a_worker_does_not_see_ctrl_c_and_its_parent_does(workers: Workers) -> None:
+    assert workers.run(interruptions_are_held_back)
+    assert not interruptions_are_held_back()
+
+
+def test_a_worker_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    run_alone(talk_on_stderr)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_worker_uses_no_gpu(workers: Workers) -> None:
+    assert workers.run(settings) == {"CUDA_VISIBLE_DEVICES": "-1", "TF_USE_LEGACY_KERAS": "1"}
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") is None
+
+
+@linux_only
+def test_a_killed_process_fails_its_task_and_the_next_gets_a_new_one() -> None:
+    workers = Workers(2)
+    try:
+        processes = [workers.run(own_process), workers.run(own_process)]
+        with pytest.raises(WorkerError) as caught:
+            workers.run(be_killed)
+        assert str(caught.value).startswith("be_killed: the process was killed; usually memory ")
+        assert "--jobs 1" in str(caught.value)
+        after = [workers.run(own_process), workers.run(own_process)]
+        assert after[0] == processes[1]
+        assert after[1] not in processes
+    finally:
+        workers.close()
+    assert all(ended(process) for process in processes + after)
+
+
+@linux_only
+def test_closing_gives_up_what_runs_and_takes_no_more(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    workers = Workers(2)
+    errors: list[PublisherError] = []
+
+    def run() -> None:
+        try:
+            workers.run(tell_and_wait, pipe)
+        except PublisherError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    process = int(pipe.read_text())
+    workers.close()
+    thread.join(PATIENCE)
+    assert [type(error) for error in errors] == [WorkerError]
+    assert ended(process)
+    for _ in range(2):  # neither in place of the one that was ended nor of the one not started
+        with pytest.raises(WorkerError, match=r"given up|killed"):
+            workers.run(own_process)
+
+
+def test_a_task_may_have_a_process_of_its_own() -> None:
+    assert run_alone(double, 21) == 42
+    with pytest.raises(OwnError):
+        run_alone(raise_own)
+
+
+PARENT = """
+import os, signal
+from pathlib import Path
+from publisher.pipeline.workers import Workers
+from tests.pipeline.test_workers import own_process
+if __name__ == "__main__":
+    print(Workers(1).run(own_process), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@linux_only
+def test_a_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    script, said = tmp_path / "parent.py", tmp_path / "said.txt"
+    script.write_text(PARENT)
+    with said.open("w") as stdout:  # a pipe would be held open by a worker that lives on
+        status = subprocess.call(
+            [sys.executable, script], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=stdout
+        )
+    assert status == -signal.SIGKILL
+    worker = int(said.read_text())
+    gone = ended(worker)
+    if not gone:
+        os.kill(worker, signal.SIGKILL)
+    assert gone
