@@ -61,6 +61,10 @@ format: $(READY) ## Format the code and mend what can be mended.
 	@$(RUN) ruff check --fix .
 	@$(RUN) ruff format .
 
+.PHONY: bench
+bench: $(READY) ## Measure against the notebook's route, half an hour (FLAGS=--quick: half of that).
+	@$(RUN) benchmarks $(FLAGS)
+
 .PHONY: schema
 schema: $(READY) ## Write models.schema.json anew from the registry's classes.
 	@$(RUN) publisher.registry.schema

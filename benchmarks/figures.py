@@ -1,0 +1,78 @@
+"""What is measured, and what is to be reached."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+# faster: at least so many times the baseline's speed;
+# share:  at most this part of the baseline's value;
+# most:   at most this value, whatever the baseline's is.
+Kind = Literal["faster", "share", "most"]
+Unit = Literal["s", "B", "1"]
+
+# A measurement is disturbed if other programs kept more cores busy meanwhile.
+DISTURBED = 0.2
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table. A `target` of None is not to be reached, only to be known."""
+
+    key: str
+    title: str
+    unit: Unit
+    kind: Kind
+    target: float | None
+
+
+FIGURES = (
+    Figure("convert-R50x1", "convert R50x1@224, whole process", "s", "faster", 6),
+    Figure("convert-R152x2", "convert R152x2@384, whole process", "s", "faster", 9),
+    Figure("all", "all eight variants, finished", "s", "faster", 10),
+    Figure("memory-one", "all eight: peak memory of any one process", "B", "most", 2.3e9),
+    Figure("memory-at-once", "all eight: peak memory in all", "B", "most", 4.5e9),
+    Figure("archive", "archive of R152x2@384", "s", "faster", 15),
+    Figure("archive-size", "archive of R152x2@384, size", "B", "share", 1),
+    Figure("load-R50x1", "hub.load, R50x1", "s", "faster", 6),
+    Figure("load-R152x2", "hub.load, R152x2", "s", "faster", 8),
+    Figure("latency-R50x1", "latency at batch 1, R50x1@224", "s", "share", 0.75),
+    Figure("latency-R152x2", "latency at batch 1, R152x2@384", "s", "share", 0.8),
+    Figure("folded-R50x1", "latency, folded, R50x1@224", "s", "share", 0.62),
+    Figure("folded-R152x2", "latency, folded, R152x2@384", "s", "share", 0.68),
+    Figure("error-R50x1", "largest error against float64, R50x1@224", "1", "share", 0.5),
+    Figure("error-R152x2", "largest error against float64, R152x2@384", "1", "share", 0.2),
+    Figure("gradient-R50x1", "first gradient step, R50x1, 4 at 224", "s", "share", 0.6),
+    Figure("gradient-R152x2", "first gradient step, R152x2, 1 at 128", "s", "share", 0.6),
+    Figure("memory-predict", "peak memory to load and predict, R152x2@384", "B", "share", None),
+    Figure("memory-gradient", "peak memory of that gradient step, R50x1", "B", "share", None),
+    Figure("nothing", "nothing to do", "s", "most", 1),
+)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What was measured of one figure, pair by pair; there may be no baseline."""
+
+    baseline: Sequence[float]
+    ours: Sequence[float]
+
+    def ratios(self, kind: Kind) -> list[float]:
+        """Return a ratio for each pair: how many times faster, else which part."""
+        pairs = zip(self.baseline, self.ours, strict=False)  # a run may have broken off
+        return [b / o if kind == "faster" else o / b for b, o in pairs]
+
+
+def reached(figure: Figure, samples: Samples) -> bool | None:
+    """Tell whether the median reaches the target; None if that cannot be said."""
+    values = samples.ours if figure.kind == "most" else samples.ratios(figure.kind)
+    if figure.target is None or not values:
+        return None
+    middle = median(values)
+    return middle >= figure.target if figure.kind == "faster" else middle <= figure.target
+
+
+def samples_of(results: Mapping[str, Mapping[str, Sequence[float]]], key: str) -> Samples:
+    """Return the samples of one figure from the `figures` of a results file."""
+    sides = results.get(key, {})
+    return Samples(sides.get("baseline", ()), sides.get("ours", ()))

@@ -1,0 +1,148 @@
+"""One measurement in a process of its own: `python -m benchmarks.probe TASK ARGUMENTS`.
+
+ARGUMENTS is a JSON object; the last line of standard output is the answer, another one.
+`load`, `predict` and `first_gradient_step` treat the baseline's SavedModels and ours
+alike: they are a user's program.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Answer = dict[str, Any]
+CLASSES = 1000
+WARM_UP = 2  # calls after the first that are not counted either
+
+
+def seeded_images(resolution: int, seed: int, batch: int = 1) -> npt.NDArray[np.float32]:
+    """Return (batch, resolution, resolution, 3) float32 noise in [-1, 1)."""
+    random = np.random.default_rng(seed)
+    return random.uniform(-1, 1, (batch, resolution, resolution, 3)).astype(np.float32)
+
+
+def convert(side: str, weights: str, architecture: str, head: str, directory: str) -> Answer:
+    """Write a SavedModel; `side` says by which route."""
+    from publisher.bit import ARCHITECTURES
+
+    classifier = head == "classifier"
+    if side == "baseline":
+        from benchmarks import baseline
+
+        baseline.convert(
+            Path(weights),
+            ARCHITECTURES[architecture],
+            classes=CLASSES if classifier else None,
+            directory=Path(directory),
+        )
+    else:
+        from publisher.pipeline import workers
+
+        workers.convert(
+            Path(weights),
+            ARCHITECTURES[architecture],
+            classes=CLASSES,
+            head=head,
+            output="logits" if classifier else "features",
+            input_range=(-1.0, 1.0),
+            assets=[],
+            directory=Path(directory),
+        )
+    return {}
+
+
+def archive(side: str, directory: str, target: str) -> Answer:
+    """Pack a SavedModel; return seconds and bytes."""
+    from benchmarks import baseline
+    from publisher.package import pack
+
+    begin = time.perf_counter()
+    (baseline.pack if side == "baseline" else pack)(Path(directory), Path(target))
+    seconds = time.perf_counter() - begin
+    return {"seconds": seconds, "size": Path(target).stat().st_size}
+
+
+def reference(weights: str, resolution: int, seeds: list[int], target: str) -> Answer:
+    """Save the float64 logits of one seeded image a row to `target`."""
+    from publisher.bit import reference as truth
+    from publisher.weights import open_npz
+
+    arrays = open_npz(Path(weights))
+    rows = [truth.features(arrays, seeded_images(resolution, seed)) for seed in seeds]
+    np.save(target, truth.logits(arrays, np.concatenate(rows)))
+    return {}
+
+
+def predict(directory: str, resolution: int, seed: int, calls: int, expected: str) -> Answer:
+    """Load a SavedModel and call it on one image.
+
+    Returns the seconds of `hub.load`, of the first call and of each counted call, and the
+    largest difference from row `seed` of the reference.
+    """
+    import tensorflow as tf
+
+    model, load = _loaded(directory)
+    images = tf.constant(seeded_images(resolution, seed))
+
+    def call() -> tuple[npt.NDArray[np.float32], float]:
+        begin = time.perf_counter()
+        result = model(images, training=False).numpy()
+        return result, time.perf_counter() - begin
+
+    result, first = call()
+    for _ in range(WARM_UP):
+        call()
+    latencies = [call()[1] for _ in range(calls)]
+    truth = np.load(expected)[seed]
+    return {
+        "load": load,
+        "first_call": first,
+        "calls": latencies,
+        "latency": float(np.median(latencies)),
+        "error": float(np.abs(result[0] - truth).max()),
+        "largest_expected": float(np.abs(truth).max()),
+    }
+
+
+def first_gradient_step(directory: str, resolution: int, batch: int) -> Answer:
+    """Load a SavedModel and take one step of gradient descent on all its variables."""
+    import tensorflow as tf
+
+    model, load = _loaded(directory)
+    images = tf.constant(seeded_images(resolution, 0, batch))
+    labels = tf.constant(np.random.default_rng(1).integers(CLASSES, size=batch))
+    begin = time.perf_counter()
+    with tf.GradientTape() as tape:
+        logits = model(images, training=True)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        loss = tf.reduce_mean(losses)
+    variables = model.trainable_variables
+    for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+        variable.assign_sub(1e-3 * gradient)
+    float(tf.reduce_sum(variables[0]))  # whatever still runs has to end
+    seconds = time.perf_counter() - begin
+    return {"load": load, "seconds": seconds, "loss": float(loss), "variables": len(variables)}
+
+
+def _loaded(directory: str) -> tuple[Any, float]:
+    """Return the model at `directory` and the seconds of `hub.load`, imports not counted."""
+    import tensorflow_hub
+
+    begin = time.perf_counter()
+    model = tensorflow_hub.load(directory)
+    return model, time.perf_counter() - begin
+
+
+TASKS: dict[str, Callable[..., Answer]] = {
+    task.__name__: task for task in (convert, archive, reference, predict, first_gradient_step)
+}
+
+
+if __name__ == "__main__":
+    answer = TASKS[sys.argv[1]](**json.loads(sys.argv[2]))
+    print(json.dumps(answer))

@@ -1,0 +1,198 @@
+"""Samples -> a table for people and a plot."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure as Canvas
+
+from benchmarks.figures import (
+    DISTURBED,
+    FIGURES,
+    Figure,
+    Samples,
+    Unit,
+    reached,
+    samples_of,
+)
+from publisher.files import write_whole
+
+Results = Mapping[str, Any]
+
+# Told apart, and read, on a white page as on a black one.
+REACHED, MISSED, NEUTRAL, INK = "#3b8ea5", "#d1762c", "#8a8f98", "#7a7f87"
+PLOT_SETTINGS: Any = {
+    # Without a salt of its own, every file has other identifiers.
+    "svg.hashsalt": "benchmarks",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100)
+MARKED = re.compile(r"(?<=<!-- benchmarks -->\n).*?(?=<!-- /benchmarks -->)", re.DOTALL)
+
+
+def write(results: Results, folder: Path) -> None:
+    """Write `results.md` and `results.svg` to `folder`; the same bytes for the same results."""
+    write_whole(folder / "results.md", table(results).encode())
+    draw(results, folder / "results.svg")
+
+
+def write_readme(readme: Path, content: str) -> None:
+    """Put the table and the plot between README's two marks, if it has them.
+
+    They are `<!-- benchmarks -->` and `<!-- /benchmarks -->`, each on a line of its own.
+    """
+    if not readme.exists():
+        return
+    text = readme.read_text()
+    plot = "![How many times better than the notebook's route](benchmarks/results.svg)"
+    replaced = MARKED.sub(lambda _: f"\n{content}\n{plot}\n\n", text)
+    if replaced != text:
+        write_whole(readme, replaced.encode())
+
+
+def table(results: Results) -> str:
+    """Return the Markdown table, under a line that says what it was measured on."""
+    lines = [
+        _measured_on(results),
+        "",
+        "| | notebook's route | this project | ratio | target | reached |",
+        "|---|--:|--:|--:|--:|---|",
+    ]
+    missing = []
+    for figure in FIGURES:
+        samples = samples_of(results["figures"], figure.key)
+        if not samples.ours:
+            missing.append(figure.title)
+            continue
+        verdict = {True: "yes", False: "**no**", None: ""}[reached(figure, samples)]
+        cells = [
+            figure.title,
+            _spread(samples.baseline, figure.unit),
+            _spread(samples.ours, figure.unit),
+            _ratio(figure, samples),
+            _target(figure),
+            verdict,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    loads = [probe["process"]["others"] for probe in results["probes"]]
+    disturbed = sum(load > DISTURBED for load in loads)
+    if disturbed:
+        lines += ["", f"Other programs disturbed {disturbed} of {len(loads)} measurements."]
+    if missing:
+        lines += ["", f"Not measured: {'; '.join(missing)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _measured_on(results: Results) -> str:
+    machine, versions = results["machine"], results["versions"]
+    return (
+        f"Medians, in brackets the smallest and the largest sample, {results['measured']}:"
+        f" {machine['cpu']}, {machine['cores']} cores, {machine['memory'] / 2**30:.0f} GiB,"
+        f" {machine['system']}, Python {versions['python']}, TensorFlow {versions['tensorflow']}."
+    )
+
+
+def _spread(values: Sequence[float], unit: Unit) -> str:
+    """Return the median, and the extremes in the median's scale: `36.1 s (35.0 to 37.2)`."""
+    if not values:
+        return ""
+    middle = median(values)
+    scale, name, digits = _scale(middle, unit)
+    shown = [
+        f"{value / scale:.1e}" if unit == "1" else f"{value / scale:.{digits}f}"
+        for value in (middle, min(values), max(values))
+    ]
+    text = f"{shown[0]} {name}".strip()
+    return text if len(values) == 1 else f"{text} ({shown[1]} to {shown[2]})"
+
+
+def _scale(value: float, unit: Unit) -> tuple[float, str, int]:
+    """Return what to divide by, the name of the result's unit, and how many decimals to show."""
+    if unit == "B":
+        return (1e9, "GB", 2) if value >= 1e9 else (1e6, "MB", 0)
+    if unit == "1":
+        return 1.0, "", 0
+    if value < 1:
+        return 1e-3, "ms", 0
+    return 1.0, "s", 2 if value < 10 else 1 if value < 100 else 0
+
+
+def _ratio(figure: Figure, samples: Samples) -> str:
+    ratios = samples.ratios(figure.kind)
+    if not ratios:
+        return ""
+    digits, sign = (1, "x") if figure.kind == "faster" else (2, "")
+    middle = f"{median(ratios):.{digits}f}{sign}"
+    if len(ratios) == 1:
+        return middle
+    return f"{middle} ({min(ratios):.{digits}f} to {max(ratios):.{digits}f})"
+
+
+def _target(figure: Figure) -> str:
+    if figure.target is None:
+        return ""
+    if figure.kind == "faster":
+        return f"at least {figure.target:g}x"
+    if figure.kind == "share":
+        return f"at most {figure.target:g}"
+    value = f"{figure.target / 1e9:g} GB" if figure.unit == "B" else f"{figure.target:g} s"
+    return f"at most {value}"
+
+
+def draw(results: Results, target: Path) -> None:
+    """Draw how many times better each figure is than the baseline's, and what was aimed at."""
+    measured = [(figure, samples_of(results["figures"], figure.key)) for figure in FIGURES]
+    rows = [(figure, samples) for figure, samples in measured if samples.ratios("faster")]
+    with matplotlib.rc_context(PLOT_SETTINGS):
+        canvas = Canvas(figsize=(9, 0.9 + 0.32 * max(len(rows), 1)), layout="constrained")
+        axes = canvas.subplots()
+        axes.set_xscale("log")
+        largest = 1.0
+        for row, (figure, samples) in enumerate(rows):
+            times = samples.ratios("faster")
+            aim = _aim(figure, samples)
+            colour = {True: REACHED, False: MISSED, None: NEUTRAL}[reached(figure, samples)]
+            middle = median(times)
+            axes.barh(row, middle - 1, left=1, height=0.5, color=colour)
+            axes.plot([min(times), max(times)], [row, row], color=INK, linewidth=1)
+            end = max(*times, middle, aim or 1, 1)
+            axes.annotate(
+                f"{middle:.1f}x",
+                (end, row),
+                xytext=(6, 0),
+                textcoords="offset points",
+                verticalalignment="center",
+            )
+            if aim:
+                axes.plot([aim, aim], [row - 0.42, row + 0.42], color=INK, linewidth=2.5)
+            largest = max(largest, end)
+        axes.axvline(1, color=INK, linewidth=0.8)
+        ticks = [tick for tick in TICKS if tick <= 1.6 * largest]
+        axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlim(0.5, 1.6 * largest)
+        axes.set_yticks(range(len(rows)), [figure.title for figure, _ in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.set_xlabel("times better than the notebook's route; the upright marks are targets")
+        canvas.savefig(target, transparent=True, metadata={"Date": None})
+
+
+def _aim(figure: Figure, samples: Samples) -> float | None:
+    """Return the target as a number of times better than the baseline."""
+    if figure.target is None:
+        return None
+    if figure.kind == "faster":
+        return figure.target
+    return 1 / figure.target if figure.kind == "share" else median(samples.baseline) / figure.target

@@ -1,0 +1,451 @@
+"""Takes all samples, the baseline and this project in turn: `python -m benchmarks`."""
+
+import datetime
+import json
+import os
+import platform
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from benchmarks import measure, report
+from benchmarks.figures import DISTURBED, FIGURES
+from benchmarks.measure import BenchmarkError, Measured
+from publisher.architectures import ARCHITECTURES
+from publisher.errors import PublisherError
+from publisher.files import json_bytes, write_whole
+from publisher.registry import Registry, load_registry
+from publisher.weights import write_synthetic
+
+REGISTRY = Path("models.yaml")
+WORK = Path("build/bench")
+WEIGHTS = WORK / "weights"
+RESULTS = Path("benchmarks")
+README = Path("README.md")
+SIDES = ("baseline", "ours")
+DISTRIBUTIONS = ("tensorflow", "tf-keras", "tensorflow-hub", "numpy", "isal")
+# Both routes the same: no GPU, Keras 2, and nothing on standard error but errors.
+ENVIRONMENT = {
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_USE_LEGACY_KERAS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A checkpoint that stands for its kind, and how often it is measured.
+
+    `calls` are the counted calls of one process; `gradient` is the batch and the
+    resolution of the gradient step.
+    """
+
+    architecture: str
+    checkpoint: str
+    resolution: int
+    converts: int
+    predicts: int
+    calls: int
+    gradient: tuple[int, int]
+    gradients: int
+
+
+SMALL = Case("R50x1", "R50x1_224", 224, 3, 5, 20, (4, 224), 3)
+LARGE = Case("R152x2", "R152x2_T_384", 384, 2, 3, 5, (1, 128), 1)
+ARCHIVES = 2
+NOTHINGS = 3
+
+
+@dataclass
+class Bench:
+    """One run: what it measured so far, and the models it has made."""
+
+    registry: Registry
+    quick: bool
+    figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    probes: list[dict[str, Any]] = field(default_factory=list)
+    models: set[Path] = field(default_factory=set)
+
+    def repetitions(self, count: int) -> int:
+        """Return how often to measure what a whole run measures `count` times."""
+        return 1 if self.quick else count
+
+    def sample(self, key: str, side: str, value: float) -> None:
+        """Keep one sample of a figure."""
+        self.figures.setdefault(key, {}).setdefault(side, []).append(value)
+
+    def probe(self, task: str, about: Mapping[str, Any], **arguments: Any) -> dict[str, Any]:
+        """Run one probe and return its answer, with the time and memory of its process.
+
+        `about` says in the results file and on the screen what was measured.
+        """
+        command = [sys.executable, "-m", "benchmarks.probe", task, json.dumps(arguments)]
+        measured = measure.run(command, ENVIRONMENT)
+        return self.keep(task, about, measured, json.loads(measured.output.splitlines()[-1]))
+
+    def keep(
+        self, task: str, about: Mapping[str, Any], measured: Measured, answer: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Keep what a process measured, and say it."""
+        process = {
+            "seconds": measured.seconds,
+            "one_process": measured.one_process,
+            "at_once": measured.at_once,
+            "others": round(measured.others, 3),
+        }
+        self.probes.append({"task": task, **about, "process": process, **answer})
+        words = " ".join(str(value) for value in about.values())
+        note = f"{measured.seconds:.1f} s, {measured.one_process / 1e9:.2f} GB"
+        if measured.others > DISTURBED:
+            note += f", disturbed: other programs kept {measured.others:.1f} cores busy"
+        click.echo(f"{task:<20} {words}: {note}", err=True)
+        return {**answer, "process": process}
+
+
+def turns(count: int, sides: Sequence[str] = SIDES) -> Iterator[tuple[int, str]]:
+    """Yield (repetition, side), each pair in the other order than the one before."""
+    for repetition in range(count):
+        for side in sides if repetition % 2 == 0 else reversed(sides):
+            yield repetition, side
+
+
+def weights_of(bench: Bench, case: Case) -> Path:
+    """Return the weight file of a case."""
+    return WEIGHTS / bench.registry.checkpoints[case.checkpoint].path
+
+
+def make_weights(registry: Registry) -> None:
+    """Put a synthetic weight file of full size on disk for every checkpoint."""
+    for checkpoint in registry.checkpoints.values():
+        path = WEIGHTS / checkpoint.path
+        if not path.exists():
+            click.echo(f"making {path}", err=True)
+            write_synthetic(path, ARCHITECTURES[checkpoint.architecture].arrays(checkpoint.classes))
+
+
+def empty(folder: Path) -> Path:
+    """Return `folder`, which does not exist any more, but its parent does."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def converted(bench: Bench, side: str, case: Case) -> tuple[Path, dict[str, Any]]:
+    """Convert the classifier of a case; return the SavedModel and the probe's answer."""
+    directory = empty(WORK / "models" / side / case.architecture)
+    answer = bench.probe(
+        "convert",
+        {"side": side, "case": case.architecture},
+        side=side,
+        weights=str(weights_of(bench, case)),
+        architecture=case.architecture,
+        head="classifier",
+        directory=str(directory),
+    )
+    bench.models.add(directory)
+    return directory, answer
+
+
+def model(bench: Bench, side: str, case: Case) -> Path:
+    """Return the SavedModel that this run has made, making it if it has not."""
+    if side == "folded":
+        return folded_model(bench, case)
+    directory = WORK / "models" / side / case.architecture
+    return directory if directory in bench.models else converted(bench, side, case)[0]
+
+
+def measure_convert(bench: Bench, case: Case) -> None:
+    """Make SavedModels of weights: a whole process each, imports included."""
+    for _, side in turns(bench.repetitions(case.converts)):
+        _, answer = converted(bench, side, case)
+        bench.sample(f"convert-{case.architecture}", side, answer["process"]["seconds"])
+
+
+def measure_archive(bench: Bench) -> None:
+    """Make archives of a SavedModel. Both sides pack the same folder: ours."""
+    directory = model(bench, "ours", LARGE)
+    target = WORK / "archive.tar.gz"
+    for _, side in turns(bench.repetitions(ARCHIVES)):
+        target.unlink(missing_ok=True)
+        answer = bench.probe(
+            "archive", {"side": side}, side=side, directory=str(directory), target=str(target)
+        )
+        bench.sample("archive", side, answer["seconds"])
+        bench.sample("archive-size", side, answer["size"])
+    target.unlink()
+
+
+def measure_predict(bench: Bench, case: Case) -> None:
+    """Load a SavedModel and call it; every repetition sees another image."""
+    name = case.architecture
+    count = bench.repetitions(case.predicts)
+    sides = (*SIDES, "folded") if offers_folded() else SIDES
+    directories = {side: model(bench, side, case) for side in sides}
+    expected = WORK / f"reference-{name}.npy"
+    bench.probe(
+        "reference",
+        {"case": name},
+        weights=str(weights_of(bench, case)),
+        resolution=case.resolution,
+        seeds=list(range(count)),
+        target=str(expected),
+    )
+    for repetition, side in turns(count, sides):
+        answer = bench.probe(
+            "predict",
+            {"side": side, "case": name},
+            directory=str(directories[side]),
+            resolution=case.resolution,
+            seed=repetition,
+            calls=case.calls,
+            expected=str(expected),
+        )
+        if side in ("baseline", "folded"):
+            column = "ours" if side == "folded" else side
+            bench.sample(f"folded-{name}", column, answer["latency"])
+        if side == "folded":
+            continue
+        bench.sample(f"load-{name}", side, answer["load"])
+        bench.sample(f"latency-{name}", side, answer["latency"])
+        bench.sample(f"error-{name}", side, answer["error"])
+        if case is LARGE:
+            bench.sample("memory-predict", side, answer["process"]["one_process"])
+
+
+def measure_gradient(bench: Bench, case: Case) -> None:
+    """Take the first step of fine-tuning after `hub.load`."""
+    name = case.architecture
+    batch, resolution = case.gradient
+    directories = {side: model(bench, side, case) for side in SIDES}
+    for _, side in turns(bench.repetitions(case.gradients)):
+        answer = bench.probe(
+            "first_gradient_step",
+            {"side": side, "case": name},
+            directory=str(directories[side]),
+            resolution=resolution,
+            batch=batch,
+        )
+        bench.sample(f"gradient-{name}", side, answer["seconds"])
+        if case is SMALL:
+            bench.sample("memory-gradient", side, answer["process"]["one_process"])
+
+
+def measure_all(bench: Bench) -> None:
+    """Finish all variants of the registry, and once more when there is nothing to do."""
+    seconds = one_process = at_once = 0.0
+    for measured in all_of_baseline(bench):
+        seconds += measured["seconds"]
+        one_process = max(one_process, measured["one_process"])
+        at_once = max(at_once, measured["at_once"])
+    bench.sample("all", "baseline", seconds)
+    bench.sample("memory-one", "baseline", one_process)
+    bench.sample("memory-at-once", "baseline", at_once)
+
+    folder = empty(WORK / "publish")
+    options = ("--registry", str(REGISTRY), "--build-dir", f"{folder}/build")
+    ours = publish(bench, "all", *options, "--release", f"{folder}/dist")
+    bench.sample("all", "ours", ours.seconds)
+    bench.sample("memory-one", "ours", ours.one_process)
+    bench.sample("memory-at-once", "ours", ours.at_once)
+    for _ in range(bench.repetitions(NOTHINGS)):
+        again = publish(bench, "nothing", *options, "--release", f"{folder}/dist")
+        bench.sample("nothing", "ours", again.seconds)
+    shutil.rmtree(folder)
+
+
+def all_of_baseline(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Convert and pack one variant after another; yield time and memory of each process."""
+    for variant in bench.registry.variants:
+        checkpoint = bench.registry.checkpoint_of(variant)
+        about = {"side": "baseline", "variant": variant.handle}
+        directory = empty(WORK / "baseline" / "saved_model")
+        target = directory.with_name("model.tar.gz")
+        yield bench.probe(
+            "convert",
+            about,
+            side="baseline",
+            weights=str(WEIGHTS / checkpoint.path),
+            architecture=checkpoint.architecture,
+            head=variant.head,
+            directory=str(directory),
+        )["process"]
+        command = ["tar", "czf", str(target), "-C", str(directory), "."]
+        yield bench.keep("tar czf", about, measure.run(command, {}), {})["process"]
+    shutil.rmtree(WORK / "baseline")
+
+
+def publish(bench: Bench, task: str, *options: str) -> Measured:
+    """Run `publisher publish` on the weights on disk."""
+    command = [sys.executable, "-m", "publisher", "publish", "--json", "--quiet"]
+    measured = measure.run([*command, "--weights", str(WEIGHTS), *options], {})
+    events = json.loads(measured.output)["events"]
+    # The rest of an event may name places of this machine.
+    kept = ("event", "subject", "stage", "at", "seconds")
+    trace = [{key: event[key] for key in kept if key in event} for event in events]
+    bench.keep(task, {"side": "ours"}, measured, {"events": trace})
+    return measured
+
+
+def offers_folded() -> bool:
+    """Tell whether a variant of the registry can have its kernels standardized at export."""
+    return "weight_standardization" in Path("models.schema.json").read_text()
+
+
+def folded_model(bench: Bench, case: Case) -> Path:
+    """Return the SavedModel of a variant with folded kernels, published for this run.
+
+    It comes out of a registry of its own: the published one has no such variant.
+    """
+    folder = WORK / "folded" / case.architecture
+    directory = folder / "saved_model"
+    if directory in bench.models:
+        return directory
+    registry = yaml.safe_load(REGISTRY.read_text())
+    registry["checkpoints"] = {case.checkpoint: registry["checkpoints"][case.checkpoint]}
+    registry["variants"] = [
+        {"handle": variant.handle, "checkpoint": case.checkpoint, "head": "classifier"}
+        | {"weight_standardization": "folded"}
+        for variant in bench.registry.variants
+        if variant.checkpoint == case.checkpoint and variant.head == "classifier"
+    ]
+    (handle,) = (variant["handle"] for variant in registry["variants"])
+    empty(folder).mkdir()
+    # A registry's templates lie beside it, and so do the class names it speaks of.
+    (folder / "models.yaml").write_text(yaml.safe_dump(registry, sort_keys=False))
+    shutil.copytree("templates", folder / "templates")
+    names = Path(registry["checkpoints"][case.checkpoint]["class_names"])
+    (folder / names.parent).mkdir(parents=True)
+    shutil.copy(names, folder / names)
+    options = ("--registry", f"{folder}/models.yaml", "--build-dir", f"{folder}/build")
+    publish(bench, "folded", *options, "--release", f"{folder}/dist")
+    with tarfile.open(folder / "dist" / "models" / handle / "model.tar.gz") as archive:
+        archive.extractall(directory, filter="data")
+    bench.models.add(directory)
+    return directory
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that is measured together, and the figures that come of it."""
+
+    action: Callable[[Bench], None]
+    figures: tuple[str, ...]
+
+
+def _of_case(action: Callable[[Bench, Case], None], case: Case, *figures: str) -> Step:
+    keys = tuple(figure.format(case.architecture) for figure in figures)
+    return Step(lambda bench: action(bench, case), keys)
+
+
+_PREDICTED = ("load-{}", "latency-{}", "folded-{}", "error-{}")
+STEPS = (
+    _of_case(measure_convert, SMALL, "convert-{}"),
+    _of_case(measure_convert, LARGE, "convert-{}"),
+    Step(measure_archive, ("archive", "archive-size")),
+    _of_case(measure_predict, SMALL, *_PREDICTED),
+    _of_case(measure_predict, LARGE, *_PREDICTED, "memory-predict"),
+    _of_case(measure_gradient, SMALL, "gradient-{}", "memory-gradient"),
+    _of_case(measure_gradient, LARGE, "gradient-{}"),
+    Step(measure_all, ("all", "memory-one", "memory-at-once", "nothing")),
+)
+
+
+def chosen(only: Sequence[str]) -> list[Step]:
+    """Return the steps that measure a figure which one of the globs matches; none means all.
+
+    Raises `BenchmarkError` for a glob that matches none.
+    """
+    keys = [figure.key for figure in FIGURES]
+    for glob in only:
+        if not any(fnmatchcase(key, glob) for key in keys):
+            raise BenchmarkError(f"{glob}: no figure's name; there are {', '.join(keys)}")
+    return [
+        step
+        for step in STEPS
+        if not only or any(fnmatchcase(key, glob) for key in step.figures for glob in only)
+    ]
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on besides the code."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory": memory,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--quick", is_flag=True, help="Measure everything once; for a first look.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="GLOB",
+    help="Only figures of this name (convert-R50x1, 'latency-*', all, ...); may be repeated.",
+)
+def main(quick: bool, only: tuple[str, ...]) -> None:
+    """Measure this project and the notebook's route, one after the other.
+
+    Run it in the project's root, with nothing else at work on the machine. A whole run
+    writes benchmarks/results.{json,md,svg} and README.md; with --quick or --only, or if
+    something fails, results.* go to build/bench instead.
+    """
+    try:
+        steps = chosen(only)
+    except BenchmarkError as error:
+        raise click.UsageError(str(error)) from None
+    try:
+        bench = Bench(load_registry(REGISTRY), quick)
+    except PublisherError as error:
+        raise click.ClickException(str(error)) from None
+    make_weights(bench.registry)
+    failures = []
+    for step in steps:
+        try:
+            step.action(bench)
+        except BenchmarkError as error:
+            failures.append(f"{', '.join(step.figures)}: {error}")
+            click.echo(f"error: {failures[-1]}", err=True)
+        save(bench, WORK)  # a long run that is broken off leaves what it has
+    whole = not (quick or only or failures)
+    if whole:
+        save(bench, RESULTS)
+        report.write_readme(README, (RESULTS / "results.md").read_text())
+    click.echo((WORK / "results.md").read_text())
+    sys.exit(1 if failures else 0)
+
+
+def save(bench: Bench, folder: Path) -> None:
+    """Write the results file, the table and the plot to `folder`."""
+    results = {
+        "measured": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in DISTRIBUTIONS},
+        },
+        "figures": bench.figures,
+        "probes": bench.probes,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "results.json", json_bytes(results))
+    report.write(results, folder)
