@@ -184,19 +184,21 @@ def convert(
 ) -> None:
     """Worker task: write the SavedModel of one variant to `directory`."""
     from publisher.saved_model.export import export
+    from publisher.saved_model.gradients import custom_gradients_forgotten
     from publisher.weights import open_npz
 
     arrays = open_npz(weights)
     names = list(architecture.arrays(classes))
     kept = names if head == "classifier" else architecture.backbone(names)
-    export(
-        architecture,
-        arrays.streamed(kept),
-        output=output,
-        input_range=input_range,
-        assets=assets,
-        directory=directory,
-    )
+    with custom_gradients_forgotten():
+        export(
+            architecture,
+            arrays.streamed(kept),
+            output=output,
+            input_range=input_range,
+            assets=assets,
+            directory=directory,
+        )
 
 
 def expect(

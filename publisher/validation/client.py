@@ -4,7 +4,6 @@ The server listens on loopback, offers exactly the archives it is given, and liv
 long as the `with` block.
 """
 
-import gc
 import http.server
 import os
 import shutil
@@ -12,8 +11,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-from tensorflow.python.framework import ops
 
 
 @contextmanager
@@ -78,20 +75,3 @@ def hub_cache(directory: Path) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def custom_gradients_forgotten() -> Iterator[None]:
-    """Forget the custom gradients that were registered inside, on the way out.
-
-    TensorFlow registers those of a SavedModel when it loads one and keeps them for ever,
-    and with them the variables: a process that loads many models would hold all of them.
-    """
-    registry = ops.gradient_registry._registry
-    known = set(registry)
-    try:
-        yield
-    finally:
-        for name in set(registry) - known:
-            del registry[name]
-        gc.collect()

@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow_hub as hub
 
 from publisher.errors import PublisherError
+from publisher.saved_model.gradients import custom_gradients_forgotten
 from publisher.validation.archive import archive_is_a_plain_saved_model
 from publisher.validation.checks import CHECKS, LAYER_CHECKS, Array, Subject
-from publisher.validation.client import custom_gradients_forgotten, hub_cache, served
+from publisher.validation.client import hub_cache, served
 from publisher.validation.expected import load_features, save_features
 from publisher.validation.report import Check, Report
 from publisher.validation.request import Request

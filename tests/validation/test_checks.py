@@ -191,6 +191,16 @@ def test_a_variable_too_many_or_too_few_is_named(subject: Subject) -> None:
         assert name in check.summary
 
 
+def test_the_checkpoint_is_given_back_array_by_array(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Model and file together are two gigabytes for the large networks."""
+    given_back: list[None] = []
+    monkeypatch.setattr(Arrays, "release", lambda arrays: given_back.append(None))
+    assert checks.variables_equal_the_checkpoint(subject).status == "passed"
+    assert len(given_back) == 63
+
+
 def test_the_resolution_that_is_off_is_described_and_kept(subject: Subject) -> None:
     def off_at_64(result: tf.Tensor, images: tf.Tensor, training: bool) -> tf.Tensor:
         return one_element_off(result, images, training) if images.shape[1] == 64 else result
