@@ -346,6 +346,13 @@ def test_a_model_that_cannot_be_called_is_blocked_by_every_check_that_calls_it(
         assert load_features(request.features) == {}
 
 
+def test_a_layer_is_held_to_the_model_whatever_was_checked_before(
+    request_for: RequestFor, checkpoint: Arrays
+) -> None:
+    report = validate(request_for(), checkpoint, [passing], [checks.loads_as_a_keras_layer])
+    assert report.passed, report.complaint()
+
+
 def test_a_layer_that_cannot_be_loaded_fails_the_checks_that_look_at_it(
     request_for: RequestFor, checkpoint: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
