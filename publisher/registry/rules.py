@@ -131,6 +131,24 @@ def checkpoints_are_known(content: Content) -> Iterator[Finding]:
             yield location, f"{shown(name)} is no checkpoint listed here{suggestion(name, known)}"
 
 
+def a_file_has_one_content(content: Content) -> Iterator[Finding]:
+    """Refuse a weight file that two checkpoints describe in two ways."""
+    described: dict[str, tuple[str, tuple[Any, Any]]] = {}
+    for name in content.checkpoints():
+        path = content.value("checkpoints", name, "path")
+        keys = ("architecture", "classes")
+        held = tuple(content.value("checkpoints", name, key) for key in keys)
+        if not isinstance(path, str) or None in held:
+            continue
+        first, its = described.setdefault(path, (name, (held[0], held[1])))
+        if held != its:
+            yield (
+                ("checkpoints", name, "path"),
+                f"{shown(path)} is the file of checkpoint {first} too, which has another"
+                " architecture or number of classes; allowed: the same for both, or another file",
+            )
+
+
 def images_are_large_enough(content: Content) -> Iterator[Finding]:
     """Refuse a resolution below what the architecture can take."""
     for name in content.checkpoints():
@@ -179,6 +197,7 @@ RULES: tuple[Rule, ...] = (
     handles_differ,
     aliases_lead_to_one_model,
     checkpoints_are_known,
+    a_file_has_one_content,
     images_are_large_enough,
     class_names_fit,
 )

@@ -582,3 +582,13 @@ def test_loading_imports_no_tensorflow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_a_file_cannot_be_described_in_two_ways(load: Load, problems: Problems) -> None:
+    start, end = GOOD.index("  small:\n"), GOOD.index("variants:")
+    again = GOOD[start:end].replace("  small:", "  twin:")
+    text = GOOD.replace("variants:", f"{again}variants:")
+    assert set(load(text).checkpoints) == {"small", "twin"}
+    other = text.replace(again, again.replace("R20x0.5", "R50x1"))
+    (problem,) = problems(other)
+    assert "32:11: 'distill/small.npz' is the file of checkpoint small too" in problem
