@@ -155,7 +155,7 @@ def compare(
     np.abs(error, out=error)
     magnitudes = np.abs(truth, where=np.isfinite(truth), out=np.zeros_like(truth))
     bound = tolerance.absolute + tolerance.relative * float(magnitudes.max())
-    worst = np.unravel_index(int(error.argmax()), error.shape)
+    worst = np.unravel_index(int(np.argmax(error)), error.shape)
     return Comparison(
         largest_error=float(error[worst]),
         bound=bound,

@@ -100,13 +100,14 @@ def _listed(kind: str, names: list[str], line: Callable[[str], str]) -> Iterator
 
 def _chunks(array: Array) -> Iterator[Array]:
     """Yield the elements in C order, as flat arrays of at most `CHUNK`."""
-    iterator = np.nditer(
-        array,
-        flags=["external_loop", "buffered", "zerosize_ok"],
-        op_flags=["readonly"],
-        order="C",
-        buffersize=CHUNK,
-    )
+    # As a mapping, because NumPy's stubs describe these options differently in each version.
+    options: dict[str, Any] = {
+        "flags": ["external_loop", "buffered", "zerosize_ok"],
+        "op_flags": ["readonly"],
+        "order": "C",
+        "buffersize": CHUNK,
+    }
+    iterator = np.nditer(array, **options)
     with iterator:
         yield from iterator
 
@@ -127,7 +128,7 @@ def _spoiled(array: Array) -> str:
         bad = ~np.isfinite(chunk)
         here = int(bad.sum())
         if here and not count:
-            first = seen + int(bad.argmax())
+            first = seen + int(np.argmax(bad))
         count += here
         seen += chunk.size
     index = tuple(int(i) for i in np.unravel_index(first, array.shape))
