@@ -62,7 +62,7 @@ format: $(READY) ## Format the code and mend what can be mended.
 	@$(RUN) ruff format .
 
 .PHONY: bench
-bench: $(READY) ## Measure against the notebook's route, half an hour (FLAGS=--quick: half of that).
+bench: $(READY) ## Measure against the notebook's route (FLAGS=--quick: fewer repetitions).
 	@$(RUN) benchmarks $(FLAGS)
 
 .PHONY: schema

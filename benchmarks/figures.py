@@ -38,8 +38,6 @@ FIGURES = (
     Figure("load-R152x2", "hub.load, R152x2", "s", "faster", 8),
     Figure("latency-R50x1", "latency at batch 1, R50x1@224", "s", "share", 0.75),
     Figure("latency-R152x2", "latency at batch 1, R152x2@384", "s", "share", 0.8),
-    Figure("folded-R50x1", "latency, folded, R50x1@224", "s", "share", 0.62),
-    Figure("folded-R152x2", "latency, folded, R152x2@384", "s", "share", 0.68),
     Figure("error-R50x1", "largest error against float64, R50x1@224", "1", "share", 0.5),
     Figure("error-R152x2", "largest error against float64, R152x2@384", "1", "share", 0.2),
     Figure("gradient-R50x1", "first gradient step, R50x1, 4 at 224", "s", "share", 0.6),

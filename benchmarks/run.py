@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import sys
-import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from benchmarks import measure, report
 from benchmarks.figures import DISTURBED, FIGURES
@@ -157,8 +155,6 @@ def converted(bench: Bench, side: str, case: Case) -> tuple[Path, dict[str, Any]
 
 def model(bench: Bench, side: str, case: Case) -> Path:
     """Return the SavedModel that this run has made, making it if it has not."""
-    if side == "folded":
-        return folded_model(bench, case)
     directory = WORK / "models" / side / case.architecture
     return directory if directory in bench.models else converted(bench, side, case)[0]
 
@@ -188,8 +184,7 @@ def measure_predict(bench: Bench, case: Case) -> None:
     """Load a SavedModel and call it; every repetition sees another image."""
     name = case.architecture
     count = bench.repetitions(case.predicts)
-    sides = (*SIDES, "folded") if offers_folded() else SIDES
-    directories = {side: model(bench, side, case) for side in sides}
+    directories = {side: model(bench, side, case) for side in SIDES}
     expected = WORK / f"reference-{name}.npy"
     bench.probe(
         "reference",
@@ -199,7 +194,7 @@ def measure_predict(bench: Bench, case: Case) -> None:
         seeds=list(range(count)),
         target=str(expected),
     )
-    for repetition, side in turns(count, sides):
+    for repetition, side in turns(count):
         answer = bench.probe(
             "predict",
             {"side": side, "case": name},
@@ -209,11 +204,6 @@ def measure_predict(bench: Bench, case: Case) -> None:
             calls=case.calls,
             expected=str(expected),
         )
-        if side in ("baseline", "folded"):
-            column = "ours" if side == "folded" else side
-            bench.sample(f"folded-{name}", column, answer["latency"])
-        if side == "folded":
-            continue
         bench.sample(f"load-{name}", side, answer["load"])
         bench.sample(f"latency-{name}", side, answer["latency"])
         bench.sample(f"error-{name}", side, answer["error"])
@@ -295,44 +285,6 @@ def publish(bench: Bench, task: str, *options: str) -> Measured:
     return measured
 
 
-def offers_folded() -> bool:
-    """Tell whether a variant of the registry can have its kernels standardized at export."""
-    return "weight_standardization" in Path("models.schema.json").read_text()
-
-
-def folded_model(bench: Bench, case: Case) -> Path:
-    """Return the SavedModel of a variant with folded kernels, published for this run.
-
-    It comes out of a registry of its own: the published one has no such variant.
-    """
-    folder = WORK / "folded" / case.architecture
-    directory = folder / "saved_model"
-    if directory in bench.models:
-        return directory
-    registry = yaml.safe_load(REGISTRY.read_text())
-    registry["checkpoints"] = {case.checkpoint: registry["checkpoints"][case.checkpoint]}
-    registry["variants"] = [
-        {"handle": variant.handle, "checkpoint": case.checkpoint, "head": "classifier"}
-        | {"weight_standardization": "folded"}
-        for variant in bench.registry.variants
-        if variant.checkpoint == case.checkpoint and variant.head == "classifier"
-    ]
-    (handle,) = (variant["handle"] for variant in registry["variants"])
-    empty(folder).mkdir()
-    # A registry's templates lie beside it, and so do the class names it speaks of.
-    (folder / "models.yaml").write_text(yaml.safe_dump(registry, sort_keys=False))
-    shutil.copytree("templates", folder / "templates")
-    names = Path(registry["checkpoints"][case.checkpoint]["class_names"])
-    (folder / names.parent).mkdir(parents=True)
-    shutil.copy(names, folder / names)
-    options = ("--registry", f"{folder}/models.yaml", "--build-dir", f"{folder}/build")
-    publish(bench, "folded", *options, "--release", f"{folder}/dist")
-    with tarfile.open(folder / "dist" / "models" / handle / "model.tar.gz") as archive:
-        archive.extractall(directory, filter="data")
-    bench.models.add(directory)
-    return directory
-
-
 @dataclass(frozen=True)
 class Step:
     """Something that is measured together, and the figures that come of it."""
@@ -346,7 +298,7 @@ def _of_case(action: Callable[[Bench, Case], None], case: Case, *figures: str) -
     return Step(lambda bench: action(bench, case), keys)
 
 
-_PREDICTED = ("load-{}", "latency-{}", "folded-{}", "error-{}")
+_PREDICTED = ("load-{}", "latency-{}", "error-{}")
 STEPS = (
     _of_case(measure_convert, SMALL, "convert-{}"),
     _of_case(measure_convert, LARGE, "convert-{}"),

@@ -125,14 +125,12 @@ class Layers:
     """The layers of one network, each a function that is traced once a channel count.
 
     One object serves one export: the order in which functions are traced follows from the
-    network alone. `standardized` says whether kernels have to be standardized here; where
-    they were at export, there is no gradient either.
+    network alone.
     """
 
-    def __init__(self, *, standardized: bool) -> None:
+    def __init__(self) -> None:
         kernel = tf.TensorSpec((None, None, None, None), tf.float32)
         scale = tf.TensorSpec((1, 1, 1, None), tf.float32)
-        self._standardized = standardized
         self._standardize = tf.function(standardize, input_signature=[kernel], autograph=False)
         self._standardize_gradient = tf.function(
             standardize_gradient, input_signature=[kernel, kernel, scale], autograph=False
@@ -144,9 +142,8 @@ class Layers:
         self, x: tf.Tensor, kernel: tf.Tensor, stride: int = 1, padding: int = 0
     ) -> tf.Tensor:
         """Convolve with the standardized kernel and `padding` zeros on all four sides."""
-        if self._standardized:
-            kernel, _ = self._standardize_like(kernel)
-        return tf.nn.conv2d(pad(x, padding), kernel, stride, "VALID")
+        standardized, _ = self._standardize_like(kernel)
+        return tf.nn.conv2d(pad(x, padding), standardized, stride, "VALID")
 
     def convolve_with_gradient(
         self, x: tf.Tensor, kernel: tf.Tensor, stride: int = 1, padding: int = 0

@@ -219,7 +219,7 @@ def build(
     `trainable_variables`: they are read-only properties there.
     """
     variables = {name: tf.Variable(arrays[name], name=name) for name in arrays}
-    layers = Layers(standardized=True)
+    layers = Layers()
     forward = _forward(layers, architecture, variables, input_range, inlined=False)
     serving_forward = _forward(layers, architecture, variables, input_range, inlined=True)
 

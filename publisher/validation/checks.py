@@ -4,13 +4,12 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from publisher.architectures import Architecture
 from publisher.validation import photographs
 from publisher.validation.expected import BATCH, images, noise
 from publisher.validation.operations import forbidden_operations
@@ -18,17 +17,17 @@ from publisher.validation.report import (
     Check,
     Comparison,
     Figure,
-    Tolerance,
     ValidationError,
     compare,
 )
+from publisher.validation.request import Facts
 from publisher.weights import Arrays
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Subject:
+class Subject(Facts):
     """What the checks look at.
 
     `model` is what `hub.load(address)` returned and `directory` where it was unpacked.
@@ -40,18 +39,7 @@ class Subject:
     batch by batch.
     """
 
-    architecture: Architecture
-    head: Literal["classifier", "feature_extractor"]
-    output: str
-    output_size: int
-    input_range: tuple[float, float]
-    resolution: int
-    parity_resolutions: tuple[int, ...]
-    tolerance: Tolerance
-    synthetic: bool
     arrays: Arrays
-    class_names_file: str | None
-    class_names: tuple[str, ...] | None
     directory: Path
     expected: Mapping[int, Array]
     extractor_features: Mapping[int, Array] | None

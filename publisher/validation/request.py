@@ -9,18 +9,9 @@ from publisher.validation.report import Check, Tolerance
 
 
 @dataclass(frozen=True)
-class Request:
-    """One packed archive and what is expected of it.
+class Facts:
+    """What the registry states of a variant, and its pages promise."""
 
-    `expected` holds the float64 features of the checkpoint (see `expected`). `features` is
-    where a feature extractor's own are written, and where a classifier finds those that its
-    head is held to; none for a classifier whose checkpoint has no feature extractor.
-    `weights_check` was made when the weights were fetched. `failures` is where the tensors
-    of failing checks are kept; `scratch` is where the client unpacks.
-    """
-
-    handle: str
-    archive: Path
     architecture: Architecture
     head: Literal["classifier", "feature_extractor"]
     output: str
@@ -32,6 +23,21 @@ class Request:
     synthetic: bool
     class_names_file: str | None
     class_names: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Request(Facts):
+    """One packed archive and what is expected of it.
+
+    `expected` holds the float64 features of the checkpoint (see `expected`). `features` is
+    where a feature extractor's own are written, and where a classifier finds those that its
+    head is held to; none for a classifier whose checkpoint has no feature extractor.
+    `weights_check` was made when the weights were fetched. `failures` is where the tensors
+    of failing checks are kept; `scratch` is where the client unpacks.
+    """
+
+    handle: str
+    archive: Path
     expected: Path
     features: Path | None
     weights_check: Check

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from publisher.validation.checks import CHECKS, LAYER_CHECKS, Array, Subject
 from publisher.validation.client import hub_cache, served
 from publisher.validation.expected import load_features, save_features
 from publisher.validation.report import Check, Report
-from publisher.validation.request import Request
+from publisher.validation.request import Facts, Request
 from publisher.weights import Arrays
 
 CheckFunction = Callable[[Subject], Check]
@@ -73,18 +73,8 @@ def _subject(
     if request.head == "classifier" and request.features is not None:
         features = load_features(request.features) if request.features.exists() else {}
     return Subject(
-        architecture=request.architecture,
-        head=request.head,
-        output=request.output,
-        output_size=request.output_size,
-        input_range=request.input_range,
-        resolution=request.resolution,
-        parity_resolutions=request.parity_resolutions,
-        tolerance=request.tolerance,
-        synthetic=request.synthetic,
+        **{fact.name: getattr(request, fact.name) for fact in fields(Facts)},
         arrays=arrays,
-        class_names_file=request.class_names_file,
-        class_names=request.class_names,
         directory=Path(hub.resolve(address)),
         expected=expected,
         extractor_features=features,

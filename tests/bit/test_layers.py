@@ -188,7 +188,7 @@ def test_convolution_gradients_are_tensorflows_own(
         plain = tf.nn.conv2d(padded, plain_standardize(kernel), stride, "VALID")
     upstream = normal(*plain.shape, seed=92)
     expected = tape.gradient(plain, (x, kernel), upstream)
-    result, backward = Layers(standardized=True).convolve_with_gradient(x, kernel, stride, padding)
+    result, backward = Layers().convolve_with_gradient(x, kernel, stride, padding)
     close(result, plain)
     for measured, own in zip(backward(upstream), expected, strict=True):
         close(measured, own, 1e-4)
@@ -197,20 +197,18 @@ def test_convolution_gradients_are_tensorflows_own(
 def test_group_norm_with_gradient_is_the_layer_and_its_gradient() -> None:
     given = activations(2, 4, 4, 64, seed=100)
     upstream = normal(2, 4, 4, 64, seed=104)
-    network = Layers(standardized=True)
+    network = Layers()
     result, backward = network.group_norm_relu_with_gradient(*given)
     np.testing.assert_array_equal(result, network.group_norm_relu(*given))
     for measured, own in zip(backward(upstream), by_hand(*given, upstream), strict=True):
         close(measured, own)
 
 
-def test_kernels_that_were_standardized_before_are_taken_as_they_are() -> None:
+def test_a_convolution_standardizes_its_kernel_first() -> None:
     x, kernel = normal(1, 4, 4, 8, seed=110), normal(3, 3, 8, 2, seed=111)
-    plain = Layers(standardized=False).convolve(x, kernel, padding=1)
-    close(plain, tf.nn.conv2d(x, kernel, 1, "SAME"))
-    standardized = Layers(standardized=True).convolve(x, kernel, padding=1)
-    again = Layers(standardized=False).convolve(x, layers.standardize(kernel)[0], padding=1)
-    close(standardized, again)
+    plain = tf.nn.conv2d(x, kernel, 1, "SAME")
+    standardized = Layers().convolve(x, kernel, padding=1)
+    close(standardized, tf.nn.conv2d(x, layers.standardize(kernel)[0], 1, "SAME"))
     assert np.abs(standardized - plain).max() > 0.1
 
 
@@ -253,7 +251,7 @@ LAYER_NAMES = {
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_graph_holds_each_layer_once_a_channel_count(times: int) -> None:
     """And standardization once in all: its formula does not depend on the shape."""
-    found = functions_of(Layers(standardized=True), (32, 64, 96), times)
+    found = functions_of(Layers(), (32, 64, 96), times)
     assert set(found) == LAYER_NAMES
     counts = {name.removeprefix("__inference_"): found.count(name) for name in LAYER_NAMES}
     assert counts == {
@@ -265,14 +263,14 @@ def test_a_graph_holds_each_layer_once_a_channel_count(times: int) -> None:
 
 
 def test_what_one_network_traced_is_not_in_the_graph_of_another() -> None:
-    first, second = Layers(standardized=True), Layers(standardized=True)
+    first, second = Layers(), Layers()
     functions_of(first, (32, 64), 1)
     assert len(functions_of(second, (64,), 2)) == len(LAYER_NAMES)
 
 
 def test_shapes_that_are_known_stay_known() -> None:
     """Functions of any shape lose them, and kernels' and channels' are needed further on."""
-    network = Layers(standardized=True)
+    network = Layers()
 
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[anything(None, None, None, 32), anything(3, 3, 32, 64), anything(32)],

@@ -89,11 +89,7 @@ def test_convolution_pads_all_four_sides(
     random = np.random.default_rng(3)
     x = random.normal(size=(2, *size, 4)).astype(np.float32)
     kernel = random.normal(size=(kernel_size, kernel_size, 4, 5)).astype(np.float32)
-    result = (
-        layers.Layers(standardized=True)
-        .convolve(tf.constant(x), tf.constant(kernel), stride, padding)
-        .numpy()
-    )
+    result = layers.Layers().convolve(tf.constant(x), tf.constant(kernel), stride, padding).numpy()
 
     wide = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     rows = (size[0] + 2 * padding - kernel_size) // stride + 1
