@@ -38,6 +38,8 @@ FIGURES = (
     Figure("load-R152x2", "hub.load, R152x2", "s", "faster", 8),
     Figure("latency-R50x1", "latency at batch 1, R50x1@224", "s", "share", 0.75),
     Figure("latency-R152x2", "latency at batch 1, R152x2@384", "s", "share", 0.8),
+    Figure("folded-R50x1", "latency, folded, R50x1@224", "s", "share", 0.62),
+    Figure("folded-R152x2", "latency, folded, R152x2@384", "s", "share", 0.68),
     Figure("error-R50x1", "largest error against float64, R50x1@224", "1", "share", 0.5),
     Figure("error-R152x2", "largest error against float64, R152x2@384", "1", "share", 0.2),
     Figure("gradient-R50x1", "first gradient step, R50x1, 4 at 224", "s", "share", 0.6),
@@ -45,6 +47,31 @@ FIGURES = (
     Figure("memory-predict", "peak memory to load and predict, R152x2@384", "B", "share", None),
     Figure("memory-gradient", "peak memory of that gradient step, R50x1", "B", "share", None),
     Figure("nothing", "nothing to do", "s", "most", 1),
+)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A figure beside the bare work in it, which no way of doing it avoids.
+
+    `work` are keys of what `limits` measured; their seconds are added up and divided by
+    the `cores` that may share them.
+    """
+
+    figure: str
+    words: str
+    work: tuple[str, ...]
+    cores: int = 1
+
+
+LIMITS = (
+    Limit("convert-R152x2", "reading, summing and writing the weights", ("crc32c", "write")),
+    Limit("archive", "deflating, hashing and writing on two cores", ("deflate", "sha256"), 2),
+    Limit("load-R152x2", "reading and summing the weights", ("crc32c",)),
+    Limit("latency-R50x1", "the convolutions alone", ("convolutions-R50x1",)),
+    Limit("folded-R50x1", "the convolutions alone", ("convolutions-R50x1",)),
+    Limit("latency-R152x2", "the convolutions alone", ("convolutions-R152x2",)),
+    Limit("folded-R152x2", "the convolutions alone", ("convolutions-R152x2",)),
 )
 
 

@@ -27,7 +27,7 @@ def seeded_images(resolution: int, seed: int, batch: int = 1) -> npt.NDArray[np.
 
 
 def convert(side: str, weights: str, architecture: str, head: str, directory: str) -> Answer:
-    """Write a SavedModel; `side` says by which route."""
+    """Write a SavedModel; `side` says by which route: `baseline`, `ours` or `folded`."""
     from publisher.bit import ARCHITECTURES
 
     classifier = head == "classifier"
@@ -52,6 +52,7 @@ def convert(side: str, weights: str, architecture: str, head: str, directory: st
             input_range=(-1.0, 1.0),
             assets=[],
             directory=Path(directory),
+            folded=side == "folded",
         )
     return {}
 
@@ -129,6 +130,22 @@ def first_gradient_step(directory: str, resolution: int, batch: int) -> Answer:
     return {"load": load, "seconds": seconds, "loss": float(loss), "variables": len(variables)}
 
 
+def byte_limits(directory: str) -> Answer:
+    """Return what handling the bytes of a SavedModel's variables costs at least."""
+    from benchmarks import limits
+    from publisher.saved_model.bundle import DATA
+
+    return limits.of_bytes(Path(directory, "variables", DATA))
+
+
+def convolution_limit(architecture: str, resolution: int, calls: int) -> Answer:
+    """Return the seconds of the convolutions alone."""
+    from benchmarks import limits
+    from publisher.bit import ARCHITECTURES
+
+    return {"seconds": limits.of_convolutions(ARCHITECTURES[architecture], resolution, calls)}
+
+
 def _loaded(directory: str) -> tuple[Any, float]:
     """Return the model at `directory` and the seconds of `hub.load`, imports not counted."""
     import tensorflow_hub
@@ -139,7 +156,16 @@ def _loaded(directory: str) -> tuple[Any, float]:
 
 
 TASKS: dict[str, Callable[..., Answer]] = {
-    task.__name__: task for task in (convert, archive, reference, predict, first_gradient_step)
+    task.__name__: task
+    for task in (
+        convert,
+        archive,
+        reference,
+        predict,
+        first_gradient_step,
+        byte_limits,
+        convolution_limit,
+    )
 }
 
 

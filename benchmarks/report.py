@@ -12,6 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from benchmarks.figures import (
     DISTURBED,
     FIGURES,
+    LIMITS,
     Figure,
     Samples,
     Unit,
@@ -37,27 +38,34 @@ PLOT_SETTINGS: Any = {
     "ytick.color": INK,
 }
 TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100)
-MARKED = re.compile(r"(?<=<!-- benchmarks -->\n).*?(?=<!-- /benchmarks -->)", re.DOTALL)
 
 
 def write(results: Results, folder: Path) -> None:
     """Write `results.md` and `results.svg` to `folder`; the same bytes for the same results."""
-    write_whole(folder / "results.md", table(results).encode())
+    content = f"{table(results)}\n{limits_table(results)}"
+    write_whole(folder / "results.md", content.encode())
     draw(results, folder / "results.svg")
 
 
-def write_readme(readme: Path, content: str) -> None:
-    """Put the table and the plot between README's two marks, if it has them.
+def write_pages(results: Results, readme: Path, performance: Path) -> None:
+    """Put table and plot into README, and the table of limits into the page on performance.
 
-    They are `<!-- benchmarks -->` and `<!-- /benchmarks -->`, each on a line of its own.
+    Each goes between two marks that stand on lines of their own: `<!-- benchmarks -->` and
+    `<!-- /benchmarks -->`, `<!-- limits -->` and `<!-- /limits -->`.
     """
-    if not readme.exists():
-        return
-    text = readme.read_text()
     plot = "![How many times better than the notebook's route](benchmarks/results.svg)"
-    replaced = MARKED.sub(lambda _: f"\n{content}\n{plot}\n\n", text)
+    _write_marked(readme, "benchmarks", f"{table(results)}\n{plot}\n")
+    _write_marked(performance, "limits", limits_table(results))
+
+
+def _write_marked(page: Path, mark: str, content: str) -> None:
+    if not page.exists():
+        return
+    text = page.read_text()
+    marked = re.compile(rf"(?<=<!-- {mark} -->\n).*?(?=<!-- /{mark} -->)", re.DOTALL)
+    replaced = marked.sub(lambda _: f"\n{content}\n", text)
     if replaced != text:
-        write_whole(readme, replaced.encode())
+        write_whole(page, replaced.encode())
 
 
 def table(results: Results) -> str:
@@ -90,6 +98,31 @@ def table(results: Results) -> str:
         lines += ["", f"Other programs disturbed {disturbed} of {len(loads)} measurements."]
     if missing:
         lines += ["", f"Not measured: {'; '.join(missing)}."]
+    return "\n".join(lines) + "\n"
+
+
+def limits_table(results: Results) -> str:
+    """Return the Markdown table of how near figures are to the bare work in them."""
+    lines = [
+        "| | takes | the bare work in it | takes | times |",
+        "|---|--:|---|--:|--:|",
+    ]
+    titles = {figure.key: figure.title for figure in FIGURES}
+    measured = results["limits"]
+    for limit in LIMITS:
+        samples = samples_of(results["figures"], limit.figure)
+        if not samples.ours or not all(key in measured for key in limit.work):
+            continue
+        takes = median(samples.ours)
+        least = sum(measured[key] for key in limit.work) / limit.cores
+        cells = [
+            titles[limit.figure],
+            _spread([takes], "s"),
+            limit.words,
+            _spread([least], "s"),
+            f"{takes / least:.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

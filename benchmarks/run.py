@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from benchmarks import measure, report
-from benchmarks.figures import DISTURBED, FIGURES
+from benchmarks.figures import DISTURBED
 from benchmarks.measure import BenchmarkError, Measured
 from publisher.architectures import ARCHITECTURES
 from publisher.errors import PublisherError
@@ -29,6 +29,7 @@ WORK = Path("build/bench")
 WEIGHTS = WORK / "weights"
 RESULTS = Path("benchmarks")
 README = Path("README.md")
+PERFORMANCE = Path("docs/performance.md")
 SIDES = ("baseline", "ours")
 DISTRIBUTIONS = ("tensorflow", "tf-keras", "tensorflow-hub", "numpy", "isal")
 # Both routes the same: no GPU, Keras 2, and nothing on standard error but errors.
@@ -70,6 +71,7 @@ class Bench:
     registry: Registry
     quick: bool
     figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    limits: dict[str, float] = field(default_factory=dict)
     probes: list[dict[str, Any]] = field(default_factory=list)
     models: set[Path] = field(default_factory=set)
 
@@ -180,11 +182,31 @@ def measure_archive(bench: Bench) -> None:
     target.unlink()
 
 
+def measure_limits(bench: Bench) -> None:
+    """Measure what the bare work costs (see `limits`)."""
+    directory = model(bench, "ours", LARGE)
+    answer = bench.probe("byte_limits", {}, directory=str(directory))
+    bench.limits.update({key: answer[key] for key in answer if key != "process"})
+    for case in (SMALL, LARGE):
+        answer = bench.probe(
+            "convolution_limit",
+            {"case": case.architecture},
+            architecture=case.architecture,
+            resolution=case.resolution,
+            calls=case.calls,
+        )
+        bench.limits[f"convolutions-{case.architecture}"] = answer["seconds"]
+
+
 def measure_predict(bench: Bench, case: Case) -> None:
-    """Load a SavedModel and call it; every repetition sees another image."""
+    """Load a SavedModel and call it; every repetition sees another image.
+
+    A folded model is held to the baseline too: that has no form for prediction only.
+    """
     name = case.architecture
     count = bench.repetitions(case.predicts)
-    directories = {side: model(bench, side, case) for side in SIDES}
+    sides = (*SIDES, "folded")
+    directories = {side: model(bench, side, case) for side in sides}
     expected = WORK / f"reference-{name}.npy"
     bench.probe(
         "reference",
@@ -194,7 +216,7 @@ def measure_predict(bench: Bench, case: Case) -> None:
         seeds=list(range(count)),
         target=str(expected),
     )
-    for repetition, side in turns(count):
+    for repetition, side in turns(count, sides):
         answer = bench.probe(
             "predict",
             {"side": side, "case": name},
@@ -204,6 +226,11 @@ def measure_predict(bench: Bench, case: Case) -> None:
             calls=case.calls,
             expected=str(expected),
         )
+        if side == "folded":
+            bench.sample(f"folded-{name}", "ours", answer["latency"])
+            continue
+        if side == "baseline":
+            bench.sample(f"folded-{name}", "baseline", answer["latency"])
         bench.sample(f"load-{name}", side, answer["load"])
         bench.sample(f"latency-{name}", side, answer["latency"])
         bench.sample(f"error-{name}", side, answer["error"])
@@ -298,11 +325,12 @@ def _of_case(action: Callable[[Bench, Case], None], case: Case, *figures: str) -
     return Step(lambda bench: action(bench, case), keys)
 
 
-_PREDICTED = ("load-{}", "latency-{}", "error-{}")
+_PREDICTED = ("load-{}", "latency-{}", "folded-{}", "error-{}")
 STEPS = (
     _of_case(measure_convert, SMALL, "convert-{}"),
     _of_case(measure_convert, LARGE, "convert-{}"),
     Step(measure_archive, ("archive", "archive-size")),
+    Step(measure_limits, ("limits",)),
     _of_case(measure_predict, SMALL, *_PREDICTED),
     _of_case(measure_predict, LARGE, *_PREDICTED, "memory-predict"),
     _of_case(measure_gradient, SMALL, "gradient-{}", "memory-gradient"),
@@ -316,7 +344,7 @@ def chosen(only: Sequence[str]) -> list[Step]:
 
     Raises `BenchmarkError` for a glob that matches none.
     """
-    keys = [figure.key for figure in FIGURES]
+    keys = [key for step in STEPS for key in step.figures]
     for glob in only:
         if not any(fnmatchcase(key, glob) for key in keys):
             raise BenchmarkError(f"{glob}: no figure's name; there are {', '.join(keys)}")
@@ -381,7 +409,7 @@ def main(quick: bool, only: tuple[str, ...]) -> None:
     whole = not (quick or only or failures)
     if whole:
         save(bench, RESULTS)
-        report.write_readme(README, (RESULTS / "results.md").read_text())
+        report.write_pages(json.loads((RESULTS / "results.json").read_text()), README, PERFORMANCE)
     click.echo((WORK / "results.md").read_text())
     sys.exit(1 if failures else 0)
 
@@ -396,6 +424,7 @@ def save(bench: Bench, folder: Path) -> None:
             **{name: metadata.version(name) for name in DISTRIBUTIONS},
         },
         "figures": bench.figures,
+        "limits": bench.limits,
         "probes": bench.probes,
     }
     folder.mkdir(parents=True, exist_ok=True)

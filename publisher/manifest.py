@@ -16,7 +16,7 @@ from publisher.architectures import ARCHITECTURES
 from publisher.errors import PublisherError
 from publisher.package import Archive
 from publisher.registry import Registry, Variant
-from publisher.registry.fields import Handle
+from publisher.registry.fields import COMPUTED, FOLDED, Handle, WeightStandardization
 from publisher.registry.models import Head
 
 SCHEMA_VERSION = 1
@@ -90,6 +90,7 @@ def build_manifest(
         },
         "architecture": checkpoint.architecture,
         "head": variant.head,
+        "weight_standardization": variant.weight_standardization,
         "resolution": checkpoint.resolution,
         "input_range": [float(bound) for bound in checkpoint.input_range],
         "smallest_image": ARCHITECTURES[checkpoint.architecture].smallest_image,
@@ -111,6 +112,14 @@ def build_manifest(
         "validation": dict(report),
         "toolchain": dict(toolchain),
     }
+
+
+def is_folded(manifest: Mapping[str, Any]) -> bool:
+    """Return whether weight standardization is folded into the kernels: for prediction only.
+
+    Manifests say so since there is a choice; before, it was always computed.
+    """
+    return bool(manifest.get("weight_standardization", COMPUTED) == FOLDED)
 
 
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -145,6 +154,7 @@ class _Manifest(_Part):
     checkpoint: _Checkpoint
     architecture: str
     head: Head
+    weight_standardization: WeightStandardization = COMPUTED
     resolution: _Count
     parameters: _Count
     archive: _Archive

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from publisher.destinations import Destination, DestinationError
 from publisher.files import json_bytes, sha256, sha256_file
+from publisher.manifest import is_folded
 from publisher.pages import (
     document_path,
     render_collection,
@@ -160,6 +161,8 @@ def _difference(there: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     parts = []
     if there["checkpoint"]["sha256"] != manifest["checkpoint"]["sha256"]:
         parts.append("weights")
+    if is_folded(there) != is_folded(manifest):
+        parts.append("weight standardization")
     before, now = there["toolchain"], manifest["toolchain"]
     tools = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if tools:
@@ -231,6 +234,12 @@ def _index(registry: Registry, held: Mapping[str, Mapping[str, Any]]) -> dict[st
         "synthetic": any(manifest["synthetic"] for manifest in held.values()),
         "publisher": registry.publisher.name,
         "collection": registry.collection.handle,
+        "about": {
+            "publisher": registry.publisher.model_dump(mode="json"),
+            "collection": registry.collection.model_dump(mode="json"),
+            "asset_base": registry.asset_base,
+        },
+        "checkpoints": _checkpoint_facts(registry, held),
         "models": [
             {
                 "handle": handle,
@@ -246,6 +255,18 @@ def _index(registry: Registry, held: Mapping[str, Mapping[str, Any]]) -> dict[st
             }
             for handle, manifest in sorted(held.items())
         ],
+    }
+
+
+def _checkpoint_facts(
+    registry: Registry, held: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return what the catalogue shows of the checkpoints that are still in the registry."""
+    names = {manifest["checkpoint"]["name"] for manifest in held.values()}
+    return {
+        name: checkpoint.model_dump(mode="json", include={"license", "reported"})
+        for name, checkpoint in registry.checkpoints.items()
+        if name in names
     }
 
 

@@ -90,6 +90,30 @@ def feature_extractor(
 
 
 @pytest.fixture(scope="session")
+def folded_classifier(
+    architecture: Architecture,
+    weights_file: Path,
+    class_names_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The classifier with weight standardization folded into its kernels. Copy it to change it."""
+    directory = tmp_path_factory.mktemp("folded_classifier") / "saved_model"
+    run_alone(
+        convert,
+        weights_file,
+        architecture,
+        classes=CLASSES,
+        head="classifier",
+        output="logits",
+        input_range=(-1.0, 1.0),
+        assets=[class_names_file],
+        directory=directory,
+        folded=True,
+    )
+    return directory
+
+
+@pytest.fixture(scope="session")
 def classifier_archive(classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("classifier_archive") / "model.tar.gz"
     pack(classifier, path)

@@ -175,6 +175,49 @@ def test_a_new_variant_is_published_beside_one_that_is_blocked(
     assert handle.rpartition("/")[0] in collection.read_text()
 
 
+def test_folded_variants_are_published_beside_the_others(
+    published: Project, tmp_path: Path
+) -> None:
+    """Edit nothing but `models.yaml`: both heads of a checkpoint that is there already."""
+    copy = published.copy(tmp_path / "copy")
+    folded = {
+        "classifier": "sayakpaul/small_a_prediction/1",
+        "feature_extractor": "sayakpaul/small_a_prediction_features/1",
+    }
+    text = copy.registry.read_text()
+    for head, handle in folded.items():
+        text += variant(handle, "a", head) + "    weight_standardization: folded\n"
+    copy.registry.write_text(text)
+    before = tree(copy.release / "models")
+
+    finished = publisher(copy.folder, "publish", "--weights", "synthetic", "--json")
+    assert finished.status == 0, finished.stderr
+    assert finished.statuses == {
+        **dict.fromkeys(HANDLES, "unchanged"),
+        **dict.fromkeys(folded.values(), "new"),
+    }
+    stages = finished.stages
+    assert (stages["fetch"], stages["expect"], stages["convert"]) == (0, 0, 2)
+
+    after = tree(copy.release / "models")
+    assert {name: after[name] for name in before} == before
+    for head, handle in folded.items():
+        manifest = json.loads(after[f"{handle}/manifest.json"])
+        assert manifest["weight_standardization"] == "folded"
+        checks = {check["name"]: check for check in manifest["validation"]["checks"]}
+        assert manifest["validation"]["passed"] is True
+        assert checks["gradients_are_finite"]["status"] == "skipped"
+        status = "passed" if head == "classifier" else "skipped"
+        assert checks["logits_follow_from_the_features"]["status"] == status
+        page = after[f"{handle}/README.md"].decode()
+        assert "<!-- fine-tunable: false -->" in page
+        assert "trainable=True" not in page
+    collection = copy.release / "tfhub.dev/assets/docs/sayakpaul/collections/bit-resnet/1.md"
+    (row,) = [row for row in collection.read_text().splitlines() if folded["classifier"] in row]
+    assert folded["feature_extractor"] in row
+    assert CLASSIFIER_A not in row
+
+
 def test_an_interruption_ends_every_process(tmp_path: Path) -> None:
     project(tmp_path)
     running = subprocess.Popen(

@@ -12,6 +12,7 @@ from publisher.manifest import (
     SYNTHETIC_NOTICE,
     ManifestError,
     class_names_file,
+    is_folded,
     kept_arrays,
     output_of,
     read_manifest,
@@ -63,6 +64,7 @@ def test_a_classifier_is_described_by_registry_weights_and_archive(registry: Reg
         },
         "architecture": "R20x0.5",
         "head": "classifier",
+        "weight_standardization": "computed",
         "resolution": 64,
         "input_range": [-1.0, 1.0],
         "smallest_image": 32,
@@ -184,6 +186,7 @@ Edit = Callable[[dict[str, Any]], object]
         (lambda m: m["checkpoint"].update(network_architectures=[1]), "checkpoint.network"),
         (lambda m: m.pop("architecture"), "architecture"),
         (lambda m: m.update(head="tail"), "head"),
+        (lambda m: m.update(weight_standardization="foldet"), "weight_standardization"),
         (lambda m: m.update(resolution="64"), "resolution"),
         (lambda m: m.update(parameters=-1), "parameters"),
         (lambda m: m.update(archive=[]), "archive"),
@@ -226,6 +229,24 @@ def test_a_manifest_that_was_cut_off_is_refused(registry: Registry) -> None:
     for length in (1, len(content) // 2, len(content) - 2):
         with pytest.raises(ManifestError, match=r"^manifest\.json: Invalid JSON"):
             read_manifest(content[:length])
+
+
+def test_a_folded_variant_says_so(registry: Registry) -> None:
+    variant = variant_of(registry, CLASSIFIER).model_copy(
+        update={"weight_standardization": "folded"}
+    )
+    manifest = read_manifest(json_bytes(manifest_of(registry, variant, ARCHIVE)))
+    assert manifest["weight_standardization"] == "folded"
+    assert is_folded(manifest)
+    assert not is_folded(written(registry))
+
+
+def test_a_manifest_from_before_there_was_a_choice_is_of_a_variant_that_is_not_folded(
+    registry: Registry,
+) -> None:
+    manifest = written(registry)
+    del manifest["weight_standardization"]
+    assert not is_folded(read_manifest(json_bytes(manifest)))
 
 
 def test_facts_that_no_one_here_reads_may_be_added_later(registry: Registry) -> None:

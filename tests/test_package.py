@@ -2,20 +2,20 @@ import gzip
 import hashlib
 import io
 import os
-import resource
 import shutil
 import socket
 import stat
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from publisher import package
 from publisher.package import Archive, PackageError, members, pack
+
+from .disks import disk_that_ends_at
 
 LARGE = 3 * package.BLOCK + 12_345  # several blocks of the compressor, and a part of one
 
@@ -121,6 +121,20 @@ def test_the_bytes_follow_from_names_and_contents_alone(saved_model: Path, tmp_p
     finally:
         os.umask(before)
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, package.BLOCK - 1, 2 * package.BLOCK, LARGE])
+def test_the_bytes_do_not_follow_from_the_number_of_threads(
+    size: int, saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the data is a part of a block, a whole number of them or neither."""
+    (saved_model / "variables" / "variables.data-00000-of-00001").write_bytes(content(6, size))
+    found = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(package, "THREADS", threads)
+        pack(saved_model, tmp_path / "model.tar.gz")
+        found.append((tmp_path / "model.tar.gz").read_bytes())
+    assert found[0] == found[1] == found[2]
 
 
 def test_another_content_or_name_gives_another_archive(saved_model: Path, tmp_path: Path) -> None:
@@ -309,17 +323,6 @@ def test_the_limit_is_the_formats() -> None:
         member.tobuf(tarfile.USTAR_FORMAT)
 
 
-@contextmanager
-def disk_that_ends_at(size: int) -> Iterator[None]:
-    """Let every write beyond `size` bytes of a file fail, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("size", [0, 5, package.BLOCK, LARGE])
 def test_a_full_disk_leaves_nothing_behind(size: int, saved_model: Path, tmp_path: Path) -> None:
     """Wherever it strikes: in the header, midway, or in the last bytes."""
@@ -361,10 +364,10 @@ def test_an_interruption_leaves_nothing_behind(
 ) -> None:
     target = tmp_path / "model.tar.gz"
 
-    def interrupt(descriptor: int) -> None:
+    def interrupt(tar: tarfile.TarFile, *arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "fsync", interrupt)
+    monkeypatch.setattr(tarfile.TarFile, "addfile", interrupt)
     with pytest.raises(KeyboardInterrupt):
         pack(saved_model, target)
     assert not target.exists()

@@ -140,6 +140,24 @@ def test_the_index_describes_every_version(published: Built, root: Path) -> None
         "synthetic": True,
         "publisher": "sayakpaul",
         "collection": "sayakpaul/collections/bit-resnet/1",
+        "about": {
+            "publisher": {
+                "name": "sayakpaul",
+                "full_name": "Sayak Paul",
+                "url": "https://github.com/sayakpaul",
+                "description": "Vision networks.",
+            },
+            "collection": {
+                "handle": "sayakpaul/collections/bit-resnet/1",
+                "title": "BiT-ResNet",
+                "description": "Classifiers and feature extractors.",
+            },
+            "asset_base": "https://storage.googleapis.com/bit-resnet-models/",
+        },
+        "checkpoints": {
+            "small": {"license": "apache-2.0", "reported": []},
+            "second": {"license": "apache-2.0", "reported": []},
+        },
     }
     manifests = {variant.handle: manifest for variant, manifest, _ in published}
     assert models == [
@@ -237,6 +255,20 @@ def test_a_version_with_other_bytes_is_refused_with_the_way_out(
     )
     assert tree(root) == before
     assert times(root) == when
+
+
+def test_a_version_that_became_folded_is_refused_for_that(
+    published: Built, root: Path, tmp_path: Path
+) -> None:
+    before = tree(root)
+    handle = f"handle: {CLASSIFIER}\n"
+    text = edited((handle, f"{handle}    weight_standardization: folded\n"))
+    registry = registry_of(tmp_path / "folded", text)
+    changed = build(registry, tmp_path / "changed", only=CLASSIFIER, graph=b"folded")
+    [outcome] = publish(registry, changed, Directory(root), TEMPLATES)
+    assert outcome.status == "changed"
+    assert "(differs in: weight standardization)" in outcome.message
+    assert tree(root) == before
 
 
 def test_the_renamed_file_of_the_same_weights_is_no_other_weights(

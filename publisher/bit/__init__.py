@@ -1,8 +1,9 @@
 """The BiT network (ResNet-v2 with group normalization and weight standardization).
 
-Three views of one thing, which import nothing of the project:
+Views of one thing, which import nothing of the project:
 
 `layout`     the names and shapes of a checkpoint's arrays;
+`folding`    its kernels, standardized before they are written;
 `network`    the TensorFlow form (imports TensorFlow);
 `reference`  the float64 NumPy form, which shares no code with `network`.
 

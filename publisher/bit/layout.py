@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 HEAD_KERNEL = "resnet/head/conv2d/kernel"
 HEAD_BIAS = "resnet/head/conv2d/bias"
+STANDARDIZED_KERNEL = "/standardized_conv2d/kernel"  # what the names of such kernels end in
 # Pixels a side. The network halves an image five times; a smaller one would reach the last
 # block as a single position that has seen mostly padding.
 SMALLEST_IMAGE = 32

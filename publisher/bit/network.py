@@ -9,6 +9,10 @@ when the graph runs: it is optimized once a kind, its standardized kernels live 
 it runs, and it brings its own gradient. The one behind the signature is made to be
 inlined, because converters (TensorFlow Lite and others) read signatures and cannot keep
 functions.
+
+A model for prediction only can have its kernels standardized once, before they are saved
+(`folded`). Nothing in it is trainable then, and no unit needs a gradient of its own:
+TensorFlow's gradients with respect to images still work.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,42 +26,46 @@ from publisher.bit.layers import Layers, max_pool
 from publisher.bit.layout import HEAD_BIAS, HEAD_KERNEL, BitArchitecture, Unit
 
 # The operations that a published graph may hold. Nothing here reads a file, opens a
-# connection or calls back into Python.
-NETWORK_OPERATIONS = frozenset(
+# connection or calls back into Python. Where standardization is folded, there are these only:
+FOLDED_NETWORK_OPERATIONS = frozenset(
     {
         "AddV2",
         "BiasAdd",
-        "Cast",
         "Const",
         "Conv2D",
-        "Conv2DBackpropFilter",
-        "Conv2DBackpropInput",
         "Identity",
-        "IdentityN",
         "MatMul",
         "MaxPool",
         "Mean",
         "Mul",
-        "Neg",
         "NoOp",
         "Pad",
         "PartitionedCall",
         "ReadVariableOp",
-        "RealDiv",
         "Relu",
-        "ReluGrad",
         "Reshape",
         "Rsqrt",
-        "Shape",
-        "Square",
         "SquaredDifference",
         "StatefulPartitionedCall",
-        "StridedSlice",
         "Sub",
-        "Sum",
-        "Tile",
     }
 )
+# The others standardize kernels, or belong to gradients.
+NETWORK_OPERATIONS = FOLDED_NETWORK_OPERATIONS | {
+    "Cast",
+    "Conv2DBackpropFilter",
+    "Conv2DBackpropInput",
+    "IdentityN",
+    "Maximum",
+    "Neg",
+    "RealDiv",
+    "ReluGrad",
+    "Shape",
+    "Square",
+    "StridedSlice",
+    "Sum",
+    "Tile",
+}
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
 
@@ -79,20 +87,20 @@ def _unit_arguments(unit: Unit) -> list[str]:
     return names
 
 
-def _inlined_unit(layers: Layers, unit: Unit, x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
+def _plain_unit(layers: Layers, unit: Unit, x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
     """Compute a unit: (x, *weights in the order of `_unit_arguments`) -> x."""
     a_gamma, a_beta, a_kernel, b_gamma, b_beta, b_kernel, c_gamma, c_beta, c_kernel = weights[:9]
     hidden = layers.group_norm_relu(x, a_gamma, a_beta)
-    shortcut = layers.convolve(hidden, weights[9], unit.stride) if unit.projected else x
-    hidden = layers.convolve(hidden, a_kernel)
+    shortcut = layers.convolve(hidden, weights[9], unit.stride, after=x) if unit.projected else x
+    hidden = layers.convolve(hidden, a_kernel, after=x)
     hidden = layers.group_norm_relu(hidden, b_gamma, b_beta)
-    hidden = layers.convolve(hidden, b_kernel, unit.stride, padding=1)
+    hidden = layers.convolve(hidden, b_kernel, unit.stride, padding=1, after=x)
     hidden = layers.group_norm_relu(hidden, c_gamma, c_beta)
-    return shortcut + layers.convolve(hidden, c_kernel)
+    return shortcut + layers.convolve(hidden, c_kernel, after=x)
 
 
 def _unit_with_gradient(layers: Layers, unit: Unit, x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
-    """Compute what `_inlined_unit` does, with a gradient of its own."""
+    """Compute what `_plain_unit` does, with a gradient of its own."""
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def compute(
@@ -139,7 +147,7 @@ def _unit_function(
     """Return a function that is traced once for one kind of unit."""
 
     def residual_unit(x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
-        compute = _inlined_unit if inlined else _unit_with_gradient
+        compute = _plain_unit if inlined or layers.folded else _unit_with_gradient
         return compute(layers, unit, x, *weights)
 
     signature = [tf.TensorSpec((None, None, None, unit.inputs), tf.float32)]
@@ -183,7 +191,8 @@ def _forward(
         x = layers.group_norm_relu(
             x, variables["resnet/group_norm/gamma"], variables["resnet/group_norm/beta"]
         )
-        pooled = tf.reduce_mean(x, axis=(1, 2))
+        # In two steps, as in `image_mean`.
+        pooled = tf.reduce_mean(tf.reduce_mean(x, axis=2), axis=1)
         if HEAD_KERNEL not in variables:
             return pooled
         kernel = variables[HEAD_KERNEL]
@@ -202,6 +211,8 @@ def build(
     arrays: Mapping[str, npt.NDArray[np.float32]],
     input_range: tuple[float, float],
     output: str,
+    *,
+    folded: bool = False,
 ) -> tuple[Any, Any]:
     """Return the reusable model object for `arrays`, and its inference signature.
 
@@ -215,11 +226,16 @@ def build(
 
     The signature takes `images` by name and returns a dictionary of `output`.
 
+    With `folded`, the kernels in `arrays` are standardized ones (see `folding`), and the
+    graph does not standardize. `variables` lists all, and none is trainable.
+
     The root is a `tf.train.Checkpoint` because a saved `tf.Module` loses its
     `trainable_variables`: they are read-only properties there.
     """
-    variables = {name: tf.Variable(arrays[name], name=name) for name in arrays}
-    layers = Layers()
+    variables = {
+        name: tf.Variable(arrays[name], trainable=not folded, name=name) for name in arrays
+    }
+    layers = Layers(folded=folded)
     forward = _forward(layers, architecture, variables, input_range, inlined=False)
     serving_forward = _forward(layers, architecture, variables, input_range, inlined=True)
 
@@ -237,6 +253,6 @@ def build(
     model = tf.train.Checkpoint()
     model.__call__ = traced
     model.variables = list(variables.values())
-    model.trainable_variables = list(variables.values())
+    model.trainable_variables = [] if folded else list(variables.values())
     model.regularization_losses = []
     return model, tf.function(serve, input_signature=[_images()], autograph=False)

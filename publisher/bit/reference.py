@@ -5,7 +5,7 @@ with `network`: it finds the units by the names present in the weights, so that 
 mistake in the TensorFlow form's idea of the layout cannot hide here as well.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,21 @@ def standardize(kernel: npt.NDArray[np.float32]) -> Array:
     Source: Qiao et al., "Weight Standardization", arXiv:1903.10520.
     """
     wide = kernel.astype(np.float64)
-    mean = wide.mean(axis=(0, 1, 2), keepdims=True)
-    variance = wide.var(axis=(0, 1, 2), keepdims=True)
-    return np.asarray((wide - mean) / np.sqrt(variance + STANDARDIZATION_EPSILON))
+    wide -= wide.mean(axis=(0, 1, 2), keepdims=True)
+    variance = (wide * wide).mean(axis=(0, 1, 2), keepdims=True)
+    wide /= np.sqrt(variance + STANDARDIZATION_EPSILON)
+    return np.asarray(wide)
+
+
+def folded(name: str, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the array `name` as a model with folded weight standardization holds it.
+
+    Kernels of standardized convolutions are standardized in float64 and rounded once to
+    float32; other arrays are the checkpoint's.
+    """
+    if not name.endswith("/standardized_conv2d/kernel"):
+        return array
+    return standardize(array).astype(np.float32)
 
 
 def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
@@ -60,23 +72,25 @@ def normalize(x: Array, gamma: npt.NDArray[np.float32], beta: npt.NDArray[np.flo
     return np.asarray(np.maximum(scaled, 0.0))
 
 
-def _unit(x: Array, weights: Weights, prefix: str, stride: int) -> Array:
-    def norm(value: Array, step: str) -> Array:
+def _unit(xs: list[Array], weights: Weights, prefix: str, stride: int) -> list[Array]:
+    def norm(values: list[Array], step: str) -> list[Array]:
         name = f"{prefix}/{step}/group_norm"
-        return normalize(value, weights[f"{name}/gamma"], weights[f"{name}/beta"])
+        gamma, beta = weights[f"{name}/gamma"], weights[f"{name}/beta"]
+        return [normalize(value, gamma, beta) for value in values]
 
-    def kernel(step: str) -> Array:
-        return standardize(weights[f"{prefix}/{step}/standardized_conv2d/kernel"])
+    def convolved(values: list[Array], step: str, stride: int, padding: int) -> list[Array]:
+        kernel = standardize(weights[f"{prefix}/{step}/standardized_conv2d/kernel"])
+        return [convolve(value, kernel, stride, padding) for value in values]
 
-    hidden = norm(x, "a")
+    hidden = norm(xs, "a")
     if f"{prefix}/a/proj/standardized_conv2d/kernel" in weights:
-        shortcut = convolve(hidden, kernel("a/proj"), stride, 0)
+        shortcuts = convolved(hidden, "a/proj", stride, 0)
     else:
-        shortcut = x
-    hidden = convolve(hidden, kernel("a"), 1, 0)
-    hidden = convolve(norm(hidden, "b"), kernel("b"), stride, 1)
-    hidden = convolve(norm(hidden, "c"), kernel("c"), 1, 0)
-    return shortcut + hidden
+        shortcuts = xs
+    hidden = convolved(hidden, "a", 1, 0)
+    hidden = convolved(norm(hidden, "b"), "b", stride, 1)
+    hidden = convolved(norm(hidden, "c"), "c", 1, 0)
+    return [shortcut + value for shortcut, value in zip(shortcuts, hidden, strict=True)]
 
 
 def features(weights: Weights, images: npt.NDArray[np.floating]) -> Array:
@@ -84,15 +98,22 @@ def features(weights: Weights, images: npt.NDArray[np.floating]) -> Array:
 
     `images` is (batch, height, width, 3) with values in [-1, 1].
     """
-    x = images.astype(np.float64)
-    x = convolve(x, standardize(weights["resnet/root_block/standardized_conv2d/kernel"]), 2, 3)
-    x = max_pool(x)
+    return features_of_each(weights, [images])[0]
+
+
+def features_of_each(weights: Weights, batches: Iterable[npt.NDArray[np.floating]]) -> list[Array]:
+    """Return the pooled features of batches that may differ in height and width.
+
+    As `features` does for each, but every array is asked for, and standardized, once.
+    """
+    root = standardize(weights["resnet/root_block/standardized_conv2d/kernel"])
+    xs = [max_pool(convolve(images.astype(np.float64), root, 2, 3)) for images in batches]
     prefixes = sorted({"/".join(name.split("/")[:3]) for name in weights if "/unit" in name})
     for prefix in prefixes:
         first_of_later_block = prefix.endswith("unit01") and "/block1/" not in prefix
-        x = _unit(x, weights, prefix, stride=2 if first_of_later_block else 1)
-    x = normalize(x, weights["resnet/group_norm/gamma"], weights["resnet/group_norm/beta"])
-    return np.asarray(x.mean(axis=(1, 2)))
+        xs = _unit(xs, weights, prefix, stride=2 if first_of_later_block else 1)
+    gamma, beta = weights["resnet/group_norm/gamma"], weights["resnet/group_norm/beta"]
+    return [np.asarray(normalize(x, gamma, beta).mean(axis=(1, 2))) for x in xs]
 
 
 def logits(weights: Weights, pooled: npt.NDArray[np.floating]) -> Array:

@@ -5,7 +5,6 @@ what is visible under its final name is whole. The release holds plain files and
 only; a link in it could lead anywhere, so none is read or written through.
 """
 
-import contextlib
 import os
 import re
 import shutil
@@ -214,22 +213,22 @@ class Directory:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Give `target` the content of `source`, readable by everyone."""
-    with contextlib.suppress(OSError):
+    """Give `target` the content of `source`, readable by everyone and safely on the disk."""
+    try:
         # Resolved, because a link to a link would be one.
         os.link(source.resolve(), target)
         target.chmod(0o644)
-        return
-    target.unlink(missing_ok=True)
-    with source.open("rb") as reading, target.open("wb") as writing:
-        shutil.copyfileobj(reading, writing, 1024 * 1024)
-        writing.flush()
-        os.fchmod(writing.fileno(), 0o644)
-        os.fsync(writing.fileno())
+    except OSError:
+        target.unlink(missing_ok=True)
+        with source.open("rb") as reading, target.open("wb") as writing:
+            shutil.copyfileobj(reading, writing, 1024 * 1024)
+            os.fchmod(writing.fileno(), 0o644)
+    _sync(target)
 
 
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Have a file's content, or a folder's list of names, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -20,6 +20,7 @@ from jinja2 import (
 )
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from publisher.manifest import is_folded
 from publisher.pages import format as formats
 from publisher.pages.document import ROOT, publisher_path
 from publisher.pages.errors import PageError
@@ -75,21 +76,20 @@ def render_module(registry: Registry, variant: Variant, manifest: Manifest, temp
             f"{variant.handle}: the manifest is that of {built[0]} from {built[1]},"
             f" expected checkpoint {variant.checkpoint}; build the variant again"
         )
-    other = registry.sibling(
-        variant, "feature_extractor" if variant.head == "classifier" else "classifier"
-    )
+    other, trainable = registry.other_head(variant), registry.fine_tunable(variant)
     facts = {
         "manifest": manifest,
         "variant": {
             "handle": variant.handle,
             "head": variant.head,
+            "folded": variant.folded,
             "aliases": list(variant.aliases),
         },
         "checkpoint": checkpoint.model_dump(mode="json"),
         "asset_path": asset_path(registry, variant.handle),
         "task": TASKS[variant.head],
-        "sibling": other
-        and {"handle": other.handle, "asset_path": asset_path(registry, other.handle)},
+        "sibling": other and _pointer(registry, other),
+        "fine_tunable": trainable and _pointer(registry, trainable),
         "upstream_file": f"{registry.upstream.rstrip('/')}/{checkpoint.path}",
         "crop": EVALUATION_CROPS.get(checkpoint.resolution),
         "parity_error": _parity_error(manifest),
@@ -117,6 +117,7 @@ def render_collection(registry: Registry, manifests: Sequence[Manifest], templat
         "datasets": _union(model["datasets"] for model in models),
         "network_architectures": _union(model["network_architectures"] for model in models),
         "rows": _rows(models),
+        "folded": any(model["folded"] for model in models),
         "synthetic": any(model["synthetic"] for model in models),
     }
     return _render(templates, COLLECTION, facts)
@@ -132,6 +133,15 @@ def render_publisher(registry: Registry, manifests: Sequence[Manifest], template
         "synthetic": any(model["synthetic"] for model in models),
     }
     return _render(templates, PUBLISHER, facts)
+
+
+def _pointer(registry: Registry, variant: Variant) -> dict[str, Any]:
+    """Return what a page says of another model than its own."""
+    return {
+        "handle": variant.handle,
+        "asset_path": asset_path(registry, variant.handle),
+        "folded": variant.folded,
+    }
 
 
 def _parity_error(manifest: Manifest) -> float | None:
@@ -163,6 +173,7 @@ def _models(registry: Registry, manifests: Iterable[Manifest]) -> list[dict[str,
         key=lambda manifest: (
             order.get(manifest["checkpoint"]["name"], len(order)),
             manifest["checkpoint"]["name"],
+            is_folded(manifest),
             list(TASKS).index(manifest["head"]),
             manifest["handle"],
         ),
@@ -176,6 +187,7 @@ def _models(registry: Registry, manifests: Iterable[Manifest]) -> list[dict[str,
                 "handle": manifest["handle"],
                 "checkpoint": manifest["checkpoint"]["name"],
                 "head": manifest["head"],
+                "folded": is_folded(manifest),
                 "task": TASKS[manifest["head"]],
                 "architecture": manifest["architecture"],
                 "resolution": manifest["resolution"],
@@ -192,11 +204,18 @@ def _models(registry: Registry, manifests: Iterable[Manifest]) -> list[dict[str,
 
 
 def _rows(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Pair the heads of each checkpoint; one that is missing is `None`."""
+    """Pair the heads of each checkpoint, the folded ones among themselves.
+
+    One that is missing is `None`.
+    """
     rows = []
-    for name in dict.fromkeys(model["checkpoint"] for model in models):
+    for kind in dict.fromkeys((model["checkpoint"], model["folded"]) for model in models):
         heads: list[list[dict[str, Any]]] = [
-            [model for model in models if (model["checkpoint"], model["head"]) == (name, head)]
+            [
+                model
+                for model in models
+                if (model["checkpoint"], model["folded"], model["head"]) == (*kind, head)
+            ]
             for head in TASKS
         ]
         for classifier, extractor in zip_longest(*heads):

@@ -238,6 +238,7 @@ def _convert(run: Run, variant: Variant, done: Records) -> Step:
             input_range=checkpoint.input_range,
             assets=assets,
             directory=temporary,
+            folded=variant.folded,
         )
         temporary.replace(directory)
         size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
@@ -252,11 +253,12 @@ def _convert(run: Run, variant: Variant, done: Records) -> Step:
             "head": variant.head,
             "output": output,
             "input range": str(checkpoint.input_range),
+            "weight standardization": variant.weight_standardization,
             "class names": " ".join(f"{path.name}={sha256_file(path)}" for path in assets),
             "code": _code(
                 "saved_model",
                 *IN_WORKERS,
-                *_network_code(architecture, "layout", "network", "layers"),
+                *_network_code(architecture, "layout", "folding", "network", "layers"),
             ),
             **_versions("tensorflow", "numpy", "protobuf"),
         },
@@ -309,6 +311,7 @@ def _validate(run: Run, variant: Variant, done: Records) -> Step:
         archive=_archive_path(run, variant),
         architecture=architecture,
         head=variant.head,
+        folded=variant.folded,
         output=output,
         output_size=length,
         input_range=checkpoint.input_range,
@@ -378,11 +381,7 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
         ),
         archive=Archive(**packed.result),
         report=json.loads(_report_path(run, variant).read_bytes()),
-        toolchain={
-            **_versions("tensorflow", "numpy", "isal"),
-            "publisher": publisher.__version__,
-            "platform": f"{platform.system()} {platform.machine()}",
-        },
+        toolchain=toolchain(),
     )
     manifest_path, page_path = folder / "manifest.json", folder / "README.md"
 
@@ -394,9 +393,9 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
 
     facts = run.registry.model_dump(mode="json", exclude={"checkpoints", "variants"})
     facts["checkpoint"] = run.registry.checkpoint_of(variant).model_dump(mode="json")
-    siblings = [run.registry.sibling(variant, head) for head in ("classifier", "feature_extractor")]
+    named = [run.registry.other_head(variant), run.registry.fine_tunable(variant)]
     facts["variants"] = [variant.model_dump(mode="json")] + [
-        sibling.handle for sibling in siblings if sibling
+        f"{other.handle} {other.weight_standardization}" for other in named if other
     ]
     templates = run.settings.templates
     return Step(
@@ -410,6 +409,15 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
         },
         action,
     )
+
+
+def toolchain() -> dict[str, str]:
+    """Return what the bytes of an archive depend on besides its inputs."""
+    return {
+        **_versions("tensorflow", "numpy", "isal"),
+        "publisher": publisher.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def _bytes(run: Run, variant: Variant) -> int:

@@ -14,6 +14,9 @@ from publisher.architectures import ARCHITECTURES
 from publisher.registry.values import DATASETS, LICENSES, NETWORK_ARCHITECTURES
 from publisher.registry.wording import shown, suggestion
 
+# Weight standardization: at every call, which leaves kernels that can be trained, or once.
+COMPUTED, FOLDED = "computed", "folded"
+
 # Handles and paths become folders, addresses and archive members, whose names have to
 # start with a word character. `collections` is a folder of its own in the page tree.
 _WORD = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
@@ -175,6 +178,11 @@ NetworkArchitecture = Annotated[
     _choice(NETWORK_ARCHITECTURES),
 ]
 License = Annotated[str, AfterValidator(_one_of("license", LICENSES)), _choice(LICENSES)]
+WeightStandardization = Annotated[
+    str,
+    AfterValidator(_one_of("weight standardization", (COMPUTED, FOLDED))),
+    _choice((COMPUTED, FOLDED)),
+]
 
 PublisherName = Annotated[
     str,

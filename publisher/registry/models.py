@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from publisher.registry.errors import RegistryError
 from publisher.registry.fields import (
+    COMPUTED,
+    FOLDED,
     Alias,
     ArchitectureName,
     AssetBase,
@@ -25,6 +27,7 @@ from publisher.registry.fields import (
     RelativePath,
     Upstream,
     WebAddress,
+    WeightStandardization,
 )
 
 Head = Literal["classifier", "feature_extractor"]
@@ -120,9 +123,19 @@ class Variant(_Model):
     )
     checkpoint: CheckpointName = Field(description="A name under `checkpoints`.")
     head: Head = Field(description="The whole network with its logits, or the pooled features.")
+    weight_standardization: WeightStandardization = Field(
+        default=COMPUTED,
+        description="computed: at every call. folded: once, into the kernels, at export; that"
+        " saves work at every call, and such a model cannot be fine-tuned.",
+    )
     aliases: tuple[Alias, ...] = Field(
         default=(), description="Old spellings, publisher/name, that lead to the handle."
     )
+
+    @property
+    def folded(self) -> bool:
+        """Whether weight standardization is folded into the kernels: for prediction only."""
+        return self.weight_standardization == FOLDED
 
     @property
     def publisher(self) -> str:
@@ -179,7 +192,8 @@ class Registry(_Model):
     def sibling(self, variant: Variant, head: Head) -> Variant | None:
         """Return another variant of the same checkpoint with that head, if there is one.
 
-        Of several, the one with the variant's own version comes first, then the newest.
+        Of several, those with the variant's own weight standardization come first, then the
+        one with its version, then the newest.
         """
         others = [
             other
@@ -189,9 +203,34 @@ class Registry(_Model):
         ]
         return max(
             others,
-            key=lambda other: (other.version == variant.version, other.version),
+            key=lambda other: (
+                other.folded == variant.folded,
+                other.version == variant.version,
+                other.version,
+            ),
             default=None,
         )
+
+    def other_head(self, variant: Variant) -> Variant | None:
+        """Return the sibling with the head that the variant has not, if there is one."""
+        return self.sibling(
+            variant, "feature_extractor" if variant.head == "classifier" else "classifier"
+        )
+
+    def fine_tunable(self, variant: Variant) -> Variant | None:
+        """Return what can be fine-tuned in place of a folded variant, if there is something.
+
+        It is of the same checkpoint and head, and not folded; of several, the newest.
+        """
+        if not variant.folded:
+            return None
+        others = [
+            other
+            for other in self.variants
+            if (other.checkpoint, other.head) == (variant.checkpoint, variant.head)
+            and not other.folded
+        ]
+        return max(others, key=lambda other: other.version, default=None)
 
     def tolerance_of(self, variant: Variant) -> Tolerance:
         """Return the tolerance of the variant's checkpoint, or else the registry's."""

@@ -1,16 +1,16 @@
-"""Weights -> SavedModel."""
+"""Weights -> SavedModel. Imports TensorFlow only when it writes."""
 
 import importlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from publisher.architectures import Architecture
 from publisher.errors import PublisherError
-from publisher.saved_model import canonical, fingerprint
+from publisher.saved_model import bundle
 
 
 class ExportError(PublisherError):
@@ -25,11 +25,14 @@ def export(
     input_range: tuple[float, float],
     assets: Sequence[Path],
     directory: Path,
+    folded: bool = False,
 ) -> None:
-    """Write the network with `arrays` to `directory` as a reusable SavedModel.
+    """Write the network with `arrays` to `directory`, which is made, as a reusable SavedModel.
 
-    `output` names the signature's result (`logits` or `features`). Each file in `assets`
-    is copied to the SavedModel's `assets/` under its own name.
+    The arrays are written in their order, and need not be in memory before they are asked
+    for. `output` names the signature's result (`logits` or `features`). Each file in `assets`
+    is copied to the SavedModel's `assets/` under its own name. With `folded`, weight
+    standardization is folded into the kernels, and the model is for prediction only.
 
     The same arguments give the same bytes, whatever the process did before.
 
@@ -41,10 +44,27 @@ def export(
                 f"{path}: this file should go into the SavedModel's assets/, and is not there;"
                 " put it there, or correct its path in models.yaml"
             )
-    network = importlib.import_module(f"{architecture.package}.network")
-    model, signature = network.build(architecture, arrays, input_range, output)
-    model.assets = [tf.saved_model.Asset(str(path)) for path in assets]
-    options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)
-    tf.saved_model.save(model, str(directory), signatures=signature, options=options)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if folded:
+        arrays = importlib.import_module(f"{architecture.package}.folding").Folded(arrays)
+    directory.mkdir(parents=True)
+    data = directory / f".{bundle.DATA}.tmp"
+    # The weights are read, summed and written while the graph is being traced.
+    with ThreadPoolExecutor(1) as beside:
+        written = beside.submit(bundle.write_data, data, arrays)
+        from publisher.saved_model import canonical, fingerprint, gradients, graph
+
+        with gradients.custom_gradients_forgotten():
+            keys, others = graph.save_hollow(
+                architecture,
+                shapes,
+                output=output,
+                input_range=input_range,
+                assets=assets,
+                folded=folded,
+                directory=directory,
+            )
+        spans = written.result()
+    bundle.write_variables(directory / "variables", data, spans, keys, others)
     canonical.make_canonical(directory)
     fingerprint.make_reproducible(directory)

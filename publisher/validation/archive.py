@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 REQUIRED = ("saved_model.pb", "variables/variables.index")
-BLOCK = 1024 * 1024
+BLOCK = 128 * 1024  # bytes; memory that caches hold is filled faster than fresh memory
 
 # What a SavedModel is made of (https://www.tensorflow.org/guide/saved_model) and how its
 # members are named in an archive (https://www.tensorflow.org/hub/model_formats).

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+import tensorflow_hub as hub
 
 from publisher.validation import photographs
 from publisher.validation.expected import BATCH, images, noise
@@ -17,7 +18,6 @@ from publisher.validation.report import (
     Check,
     Comparison,
     Figure,
-    ValidationError,
     compare,
 )
 from publisher.validation.request import Facts
@@ -31,21 +31,23 @@ class Subject(Facts):
     """What the checks look at.
 
     `model` is what `hub.load(address)` returned and `directory` where it was unpacked.
-    `layer` is what `hub.KerasLayer(address)` returned; only one of the two is in memory
-    at a time. `arrays` are the checkpoint's (float32, by name), `expected` its float64
+    `compiled` is the model behind one function for images of any size, if there is one:
+    called by itself, a loaded model is traced and optimized anew for each size.
+    `arrays` are the checkpoint's (float32, by name), `expected` its float64
     features by resolution. `extractor_features` are those that the feature extractor of
     the same checkpoint returned, as far as it did; none where the registry has no such
     variant. `answers` remembers what the model returned for the images of a resolution,
-    batch by batch.
+    batch by batch, and `steps` the one training step that was taken.
     """
 
     arrays: Arrays
     directory: Path
     expected: Mapping[int, Array]
     extractor_features: Mapping[int, Array] | None
-    model: Any = None
-    layer: Any = None
+    model: Any
+    compiled: Any = None
     answers: dict[tuple[int, int], Array] = field(default_factory=dict)
+    steps: list["TrainingStep"] = field(default_factory=list)
 
     @property
     def reference(self) -> Any:
@@ -62,6 +64,10 @@ class Subject(Facts):
         kept = list(self.architecture.arrays(1))
         return kept if self.head == "classifier" else self.architecture.backbone(kept)
 
+    def trainable_names(self) -> list[str]:
+        """Return those of `names()` that must be trainable: all, or none in a folded variant."""
+        return [] if self.folded else self.names()
+
     @property
     def smallest(self) -> int:
         """The smallest of the resolutions that parity is measured at, in pixels."""
@@ -73,9 +79,8 @@ class Subject(Facts):
 
     def predict(self, images: npt.NDArray[np.float32]) -> Array:
         """Call the loaded model: (batch, height, width, 3) -> (batch, output_size)."""
-        if self.model is None:
-            raise ValidationError("there is no result of hub.load to compare with")
-        return np.asarray(self.model(tf.constant(images)).numpy())
+        call = self.compiled or self.model
+        return np.asarray(call(tf.constant(images)).numpy())
 
     def answer(self, resolution: int, batch: int = 1) -> Array:
         """Return the model's result for the first images of a resolution, computed once."""
@@ -83,6 +88,13 @@ class Subject(Facts):
             chosen = images(self.input_range, resolution)[:batch]
             self.answers[resolution, batch] = self.predict(chosen)
         return self.answers[resolution, batch]
+
+    def training_step(self) -> "TrainingStep":
+        """Take a training step on the first image of the smallest resolution, once."""
+        if not self.steps:
+            batch = images(self.input_range, self.smallest)[:1]
+            self.steps.append(take_training_step(self.model, batch))
+        return self.steps[0]
 
     def truth(self, resolution: int) -> Array:
         """Return the float64 result for the first image of a resolution, (1, output_size)."""
@@ -124,6 +136,7 @@ def _names(variables: Iterable[Any]) -> list[str]:
 def interface_is_reusable(subject: Subject) -> Check:
     """Look for what a reusable SavedModel offers, with every array trainable.
 
+    Of a folded variant, none may be.
     Source: https://www.tensorflow.org/hub/reusable_saved_models.
     """
     name = "interface_is_reusable"
@@ -133,30 +146,38 @@ def interface_is_reusable(subject: Subject) -> Check:
         missing.insert(0, "__call__")
     if missing:
         return Check(name, "failed", f"the loaded object has no {', '.join(missing)}")
-    wanted = sorted(subject.names())
+    expected = {
+        "variables": sorted(subject.names()),
+        "trainable_variables": sorted(subject.trainable_names()),
+    }
     lists = {attribute: _names(getattr(subject.model, attribute)) for attribute in offered[:2]}
     losses = len(subject.model.regularization_losses)
     figures: dict[str, Figure] = {key: len(found) for key, found in lists.items()}
     figures["regularization_losses"] = losses
     for attribute, found in lists.items():
+        wanted = expected[attribute]
         if found != wanted:
             odd = sorted(set(found) ^ set(wanted)) or ["a name is there twice"]
             return Check(
                 name,
                 "failed",
-                f"{len(found)} {attribute} where the checkpoint has {len(wanted)} arrays;"
+                f"{len(found)} {attribute}, expected {len(wanted)} of the checkpoint's arrays;"
                 f" they differ in: {', '.join(odd[:5])}",
                 figures,
             )
     if losses:
         return Check(name, "failed", f"{losses} regularization losses, expected none", figures)
-    return Check(
-        name, "passed", f"callable, {len(wanted)} variables, all of them trainable", figures
-    )
+    trainable = "none of them trainable (folded)" if subject.folded else "all of them trainable"
+    line = f"callable, {len(lists['variables'])} variables, {trainable}"
+    return Check(name, "passed", line, figures)
 
 
 def variables_equal_the_checkpoint(subject: Subject) -> Check:
-    """Compare every variable with its array, bit for bit."""
+    """Compare every variable with its array, bit for bit.
+
+    A folded variant's kernels are held to those that the float64 reference standardizes.
+    Both do the same arithmetic in the same order, so that these must agree to the bit too.
+    """
     # Read one by one and given back, so that model and file are not in memory together.
     name = "variables_equal_the_checkpoint"
     variables = {variable.name.partition(":")[0]: variable for variable in subject.model.variables}
@@ -168,6 +189,8 @@ def variables_equal_the_checkpoint(subject: Subject) -> Check:
     tensors: dict[str, Array] = {}
     for key in names:
         measured, expected = variables[key].numpy(), np.ascontiguousarray(subject.arrays[key])
+        if subject.folded:
+            expected = subject.reference.folded(key, expected)
         parameters += measured.size
         if not _same_bits(measured, expected):
             differing.append(key)
@@ -178,9 +201,10 @@ def variables_equal_the_checkpoint(subject: Subject) -> Check:
     if differing:
         line = f"{len(differing)} of {len(names)} variables differ, the first is {differing[0]}"
         return Check(name, "failed", line, figures, tensors)
-    return Check(
-        name, "passed", f"{len(names)} variables, {parameters:,} parameters, bit for bit", figures
-    )
+    line = f"{len(names)} variables, {parameters:,} parameters, bit for bit"
+    if subject.folded:
+        line += "; kernels as the float64 reference standardizes them, rounded once"
+    return Check(name, "passed", line, figures)
 
 
 def _same_bits(one: Array, other: Array) -> bool:
@@ -205,14 +229,20 @@ def parity_with_float64_reference(subject: Subject) -> Check:
 
 
 def loads_as_a_keras_layer(subject: Subject) -> Check:
-    """Load with `hub.KerasLayer(trainable=True)`: all weights trainable, same result."""
+    """Make a `hub.KerasLayer(trainable=True)`: all weights trainable, same result.
+
+    Of what `hub.load` returned, which is what a layer that is given an address does first.
+
+    Of a folded variant none is, whatever the layer is told.
+    """
     name = "loads_as_a_keras_layer"
     resolution = subject.smallest
     batch = images(subject.input_range, resolution)[:1]
-    measured = np.asarray(subject.layer(tf.constant(batch)).numpy())
+    layer = hub.KerasLayer(subject.model, trainable=True)
+    measured = np.asarray(layer(tf.constant(batch)).numpy())
     expected = subject.answer(resolution)
     comparison = compare(measured, expected, subject.tolerance)
-    trainable, wanted = len(subject.layer.trainable_weights), len(subject.names())
+    trainable, wanted = len(layer.trainable_weights), len(subject.trainable_names())
     figures = {"trainable_weights": trainable, **comparison.figures()}
     if trainable != wanted:
         return Check(name, "failed", f"{trainable} trainable weights, expected {wanted}", figures)
@@ -286,10 +316,10 @@ def _described(specs: dict[str, Any]) -> dict[str, str]:
 
 
 def training_argument_changes_nothing(subject: Subject) -> Check:
-    """Call with `training=True` and `training=False`; the network has no such difference."""
+    """Hold the result of a training step to that of a plain call; the two are the same."""
     resolution = subject.smallest
     batch = images(subject.input_range, resolution)[:1]
-    training = np.asarray(subject.model(tf.constant(batch), training=True).numpy())
+    training = subject.training_step().result
     inference = subject.answer(resolution)
     comparison = compare(training, inference, subject.tolerance)
     return Check(
@@ -327,14 +357,13 @@ def logits_follow_from_the_features(subject: Subject) -> Check:
 def gradients_are_finite(subject: Subject) -> Check:
     """Take the gradients of a training step: one for every trainable variable, all finite."""
     name = "gradients_are_finite"
-    model = subject.layer.resolved_object
-    size = subject.architecture.smallest_image
-    batch = tf.constant(subject.images(2, size, size, seed=60))
-    variables = list(model.trainable_variables)
+    if subject.folded:
+        return Check(name, "skipped", "weight standardization is folded; nothing is trainable")
+    variables = list(subject.model.trainable_variables)
     missing: list[str] = []
     infinite: list[str] = []
     largest = 0.0
-    for variable, norm in zip(variables, _gradient_norms(model, batch, variables), strict=True):
+    for variable, norm in zip(variables, subject.training_step().norms, strict=True):
         if norm is None:
             missing.append(variable.name)
         elif not np.isfinite(norm):
@@ -364,8 +393,19 @@ def gradients_are_finite(subject: Subject) -> Check:
     )
 
 
-def _gradient_norms(model: Any, batch: tf.Tensor, variables: list[Any]) -> list[float | None]:
-    """Return the norm of each gradient (NaN goes through), or none where there is none.
+@dataclass(frozen=True)
+class TrainingStep:
+    """What a training step gave: the result for a batch, and the norm of each gradient.
+
+    A norm may be NaN, and is none where there is no gradient.
+    """
+
+    result: Array
+    norms: list[float | None]
+
+
+def take_training_step(model: Any, batch: npt.NDArray[np.float32]) -> TrainingStep:
+    """Call the model with `training=True` and take the gradients of its trainable variables.
 
     In one graph, where a gradient is gone as soon as its norm is known: all gradients of a
     network together are as large as its weights.
@@ -373,22 +413,29 @@ def _gradient_norms(model: Any, batch: tf.Tensor, variables: list[Any]) -> list[
     connected: list[bool] = []
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
-    def half_squares() -> list[tf.Tensor]:
+    def step(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(model(batch, training=True)))
-        gradients = tape.gradient(loss, variables)
+            result = model(images, training=True)
+            loss = tf.reduce_mean(tf.square(result))
+        gradients = tape.gradient(loss, list(model.trainable_variables))
         connected[:] = [gradient is not None for gradient in gradients]
-        return [tf.nn.l2_loss(gradient) for gradient in gradients if gradient is not None]
+        half_squares = [tf.nn.l2_loss(g) for g in gradients if g is not None]
+        return result, half_squares
 
-    found = iter([float(np.sqrt(2.0 * value.numpy())) for value in half_squares()])
-    return [next(found) if there else None for there in connected]
+    result, half_squares = step(tf.constant(batch))
+    found = iter([float(np.sqrt(2.0 * value.numpy())) for value in half_squares])
+    norms = [next(found) if there else None for there in connected]
+    return TrainingStep(np.asarray(result.numpy()), norms)
 
 
 def graph_holds_only_allowed_operations(subject: Subject) -> Check:
-    """Look for operations that read files, open connections or call back into Python."""
-    count, found = forbidden_operations(
-        subject.directory / "saved_model.pb", subject.network.NETWORK_OPERATIONS
-    )
+    """Look for operations that read files, open connections or call back into Python.
+
+    In a folded variant also for those that would standardize its kernels once more.
+    """
+    network = subject.network
+    allowed = network.FOLDED_NETWORK_OPERATIONS if subject.folded else network.NETWORK_OPERATIONS
+    count, found = forbidden_operations(subject.directory / "saved_model.pb", allowed)
     return Check(
         "graph_holds_only_allowed_operations",
         "failed" if found else "passed",
@@ -443,20 +490,19 @@ def photographs_get_the_right_label(subject: Subject) -> Check:
     )
 
 
+# The training step takes the most memory and comes first, when the process has collected
+# the least.
 CHECKS: tuple[Callable[[Subject], Check], ...] = (
     interface_is_reusable,
-    signature_is_as_documented,
+    gradients_are_finite,
+    training_argument_changes_nothing,
     variables_equal_the_checkpoint,
     class_names_are_in_the_assets,
     graph_holds_only_allowed_operations,
     parity_with_float64_reference,
     result_is_independent_of_the_batch,
-    training_argument_changes_nothing,
     logits_follow_from_the_features,
     photographs_get_the_right_label,
-)
-# These look at `layer`, when `model` is no longer in memory.
-LAYER_CHECKS: tuple[Callable[[Subject], Check], ...] = (
     loads_as_a_keras_layer,
-    gradients_are_finite,
+    signature_is_as_documented,
 )

@@ -43,12 +43,10 @@ def expected_features(
     """Return the float64 features, (1, features), of the first image of each resolution."""
     reference = importlib.import_module(f"{architecture.package}.reference")
     low, high = input_range
-    found = {}
-    for resolution in resolutions:
-        first = images(input_range, resolution)[:1].astype(np.float64)
-        scaled = (first - low) * (2.0 / (high - low)) - 1.0
-        found[resolution] = np.asarray(reference.features(arrays, scaled))
-    return found
+    sizes = tuple(resolutions)
+    firsts = [images(input_range, resolution)[:1].astype(np.float64) for resolution in sizes]
+    scaled = [(first - low) * (2.0 / (high - low)) - 1.0 for first in firsts]
+    return dict(zip(sizes, reference.features_of_each(arrays, scaled), strict=True))
 
 
 def save_features(path: Path, features: Mapping[int, Array]) -> None:

@@ -26,7 +26,6 @@ SAVER_OPERATIONS = frozenset(
     {
         "AssignVariableOp",
         "Const",
-        "DisableCopyOnRead",
         "Identity",
         "MergeV2Checkpoints",
         "NoOp",

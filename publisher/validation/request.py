@@ -10,10 +10,15 @@ from publisher.validation.report import Check, Tolerance
 
 @dataclass(frozen=True)
 class Facts:
-    """What the registry states of a variant, and its pages promise."""
+    """What the registry states of a variant, and its pages promise.
+
+    `folded` says that weight standardization is folded into the kernels: such a model is for
+    prediction only.
+    """
 
     architecture: Architecture
     head: Literal["classifier", "feature_extractor"]
+    folded: bool
     output: str
     output_size: int
     input_range: tuple[float, float]

@@ -3,17 +3,19 @@
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_hub as hub
 
+from publisher import memory
 from publisher.errors import PublisherError
 from publisher.saved_model.gradients import custom_gradients_forgotten
 from publisher.validation.archive import archive_is_a_plain_saved_model
-from publisher.validation.checks import CHECKS, LAYER_CHECKS, Array, Subject
+from publisher.validation.checks import CHECKS, Array, Subject
 from publisher.validation.client import hub_cache, served
 from publisher.validation.expected import load_features, save_features
 from publisher.validation.report import Check, Report
@@ -27,12 +29,8 @@ def validate(
     request: Request,
     arrays: Arrays,
     checks: Sequence[CheckFunction] = CHECKS,
-    layer_checks: Sequence[CheckFunction] = LAYER_CHECKS,
 ) -> Report:
     """Run every check on the archive and return the report, failures included.
-
-    `checks` look at the model as `hub.load` returns it, `layer_checks` at the Keras layer
-    that takes its place in memory.
 
     The archive is looked at before it is unpacked: one that is not a plain SavedModel, or
     that the client cannot load, goes no further. A check that raises has failed, and says
@@ -46,7 +44,6 @@ def validate(
         return Report(request.tolerance, tuple(results))
     with hub_cache(request.scratch), served({request.handle: request.archive}) as addresses:
         address = addresses[request.handle]
-        # One model in memory at a time: the large ones take a gigabyte.
         with custom_gradients_forgotten():
             try:
                 subject = _subject(request, arrays, expected, address)
@@ -57,11 +54,6 @@ def validate(
             results += [_run(check, subject, request.failures) for check in checks]
             if request.features is not None and request.head == "feature_extractor":
                 save_features(request.features, _answers(subject, expected))
-            _answers(subject, (subject.smallest,))  # what the layer is held to
-            subject = replace(subject, model=None)
-        with custom_gradients_forgotten():
-            subject = replace(subject, layer=_layer(address))
-            results += [_run(check, subject, request.failures) for check in layer_checks]
             del subject
     return Report(request.tolerance, tuple(results))
 
@@ -72,13 +64,19 @@ def _subject(
     features: Mapping[int, Array] | None = None
     if request.head == "classifier" and request.features is not None:
         features = load_features(request.features) if request.features.exists() else {}
+    model = hub.load(address)
+    compiled = None
+    if callable(model):  # else that is what `interface_is_reusable` says
+        images = tf.TensorSpec((None, None, None, 3), tf.float32)
+        compiled = tf.function(model, input_signature=[images], autograph=False)
     return Subject(
         **{fact.name: getattr(request, fact.name) for fact in fields(Facts)},
         arrays=arrays,
         directory=Path(hub.resolve(address)),
         expected=expected,
         extractor_features=features,
-        model=hub.load(address),
+        model=model,
+        compiled=compiled,
     )
 
 
@@ -91,26 +89,6 @@ def _answers(subject: Subject, resolutions: Iterable[int]) -> dict[int, Array]:
     return found
 
 
-def _layer(address: str) -> Any:
-    try:
-        return hub.KerasLayer(address, trainable=True)
-    except Exception as error:
-        return _Unloadable(_one_line(error))
-
-
-class _Unloadable:
-    """Stands for a layer that could not be loaded: looking at it says why."""
-
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-
-    def __call__(self, images: object) -> None:
-        raise PublisherError(self._reason)
-
-    def __getattr__(self, name: str) -> None:
-        raise PublisherError(self._reason)
-
-
 def _run(check: CheckFunction, subject: Subject, failures: Path) -> Check:
     try:
         result = check(subject)
@@ -120,6 +98,7 @@ def _run(check: CheckFunction, subject: Subject, failures: Path) -> Check:
         failures.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, Any] = dict(result.tensors)
         np.savez(failures / f"{result.name}.npz", **tensors)
+    memory.give_back()  # what one check leaves behind should not add to what the next takes
     return result
 
 

@@ -27,6 +27,7 @@ def results() -> dict[str, Any]:
         "machine": machine,
         "versions": versions,
         "figures": figures,
+        "limits": {"deflate": 2.0, "sha256": 1.0, "convolutions-R50x1": 0.06},
         "probes": [],
     }
     return dict(json.loads(json.dumps(results)))
@@ -130,21 +131,38 @@ def test_writes_the_same_bytes_again(results: dict[str, Any], tmp_path: Path) ->
         assert first.read_bytes() == second.read_bytes()
 
 
-def test_readme_gets_table_and_plot_between_its_marks(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\nafter\n")
-    report.write_readme(readme, "| a \\1 table |\n")
-    once = readme.read_text()
-    report.write_readme(readme, "| a \\1 table |\n")
-    assert readme.read_text() == once
-    assert once.startswith("before\n<!-- benchmarks -->\n\n| a \\1 table |\n")
-    assert "](benchmarks/results.svg)\n\n<!-- /benchmarks -->\nafter\n" in once
-    assert "old" not in once
+def test_pages_get_their_tables_between_their_marks(
+    results: dict[str, Any], tmp_path: Path
+) -> None:
+    readme, performance = tmp_path / "README.md", tmp_path / "performance.md"
+    readme.write_text("before\n<!-- benchmarks -->\nstale\n<!-- /benchmarks -->\nafter\n")
+    performance.write_text("before\n<!-- limits -->\nstale\n<!-- /limits -->\nafter\n")
+    report.write_pages(results, readme, performance)
+    once = readme.read_text(), performance.read_text()
+    report.write_pages(results, readme, performance)
+    assert (readme.read_text(), performance.read_text()) == once
+    assert once[0].startswith(f"before\n<!-- benchmarks -->\n\n{report.table(results)}")
+    assert "](benchmarks/results.svg)\n\n<!-- /benchmarks -->\nafter\n" in once[0]
+    limits = report.limits_table(results)
+    assert once[1] == f"before\n<!-- limits -->\n\n{limits}\n<!-- /limits -->\nafter\n"
+    assert "stale" not in "".join(once)
 
 
 @pytest.mark.parametrize("text", ["nothing here\n", "<!-- benchmarks -->\nno end\n"])
-def test_readme_without_both_marks_is_left_alone(tmp_path: Path, text: str) -> None:
+def test_a_page_without_both_marks_is_left_alone(
+    text: str, results: dict[str, Any], tmp_path: Path
+) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(text)
-    report.write_readme(readme, "a table\n")
+    report.write_pages(results, readme, tmp_path / "not_there.md")
     assert readme.read_text() == text
+    assert not (tmp_path / "not_there.md").exists()
+
+
+def test_limits_stand_beside_what_was_measured(results: dict[str, Any]) -> None:
+    results["figures"]["archive"] = {"baseline": [37.0], "ours": [3.0, 2.4]}
+    lines = report.limits_table(results).splitlines()[2:]
+    words = "deflating, hashing and writing on two cores"
+    assert lines[0] == f"| archive of R152x2@384 | 2.70 s | {words} | 1.50 s | 1.8 |"
+    assert lines[1].endswith("| 120 ms | the convolutions alone | 60 ms | 2.0 |")
+    assert len(lines) == 2  # nothing is said where one of the two was not measured

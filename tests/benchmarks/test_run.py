@@ -1,13 +1,20 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from benchmarks import run
-from benchmarks.figures import FIGURES
+from benchmarks import probe, run
+from benchmarks.figures import FIGURES, LIMITS
 from benchmarks.measure import BenchmarkError
 
 
 def test_every_figure_comes_of_a_step() -> None:
     measured = {key for step in run.STEPS for key in step.figures}
-    assert measured == {figure.key for figure in FIGURES}
+    assert measured == {figure.key for figure in FIGURES} | {"limits"}
+
+
+def test_every_limit_is_of_a_figure() -> None:
+    assert {limit.figure for limit in LIMITS} <= {figure.key for figure in FIGURES}
 
 
 def test_turns_change_the_order_from_pair_to_pair() -> None:
@@ -19,6 +26,46 @@ def test_turns_change_the_order_from_pair_to_pair() -> None:
         (2, "baseline"),
         (2, "ours"),
     ]
+
+
+def test_a_folded_model_is_held_to_the_baseline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its latency stands in a figure of its own, and in no other."""
+    monkeypatch.setattr(run, "WORK", tmp_path)
+    converted: list[str] = []
+    latencies = {"baseline": 4.0, "ours": 3.0, "folded": 2.0}
+
+    def answer(bench: run.Bench, task: str, about: Any, **arguments: Any) -> dict[str, Any]:
+        if task == "convert":
+            converted.append(arguments["side"])
+        if task != "predict":
+            return {}
+        side = Path(arguments["directory"]).parent.name
+        assert side == about["side"]
+        process = {"one_process": 1.0}
+        return {"load": 1.0, "latency": latencies[side], "error": 0.0, "process": process}
+
+    monkeypatch.setattr(run.Bench, "probe", answer)
+    registry = run.load_registry(Path(__file__).parents[2] / run.REGISTRY)
+    bench = run.Bench(registry, quick=False)
+    run.measure_predict(bench, run.SMALL)
+    count = run.SMALL.predicts
+    assert converted == ["baseline", "ours", "folded"]
+    assert bench.figures["folded-R50x1"] == {"baseline": [4.0] * count, "ours": [2.0] * count}
+    assert bench.figures["latency-R50x1"] == {"baseline": [4.0] * count, "ours": [3.0] * count}
+
+
+@pytest.mark.parametrize(("side", "folded"), [("ours", False), ("folded", True)])
+def test_the_probe_converts_a_folded_model_as_one(
+    side: str, folded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "publisher.pipeline.workers.convert", lambda *_, **arguments: given.update(arguments)
+    )
+    probe.convert(side, "weights.npz", "R50x1", "classifier", "saved_model")
+    assert given["folded"] is folded
 
 
 def test_globs_choose_steps() -> None:

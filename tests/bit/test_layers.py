@@ -1,4 +1,4 @@
-"""The layers' gradients, which are written by hand, and the graph that they become.
+"""How the layers sum, their gradients, which are written by hand, and the graph they become.
 
 What the layers compute is held to their formulas in `test_network`.
 """
@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from publisher.bit import layers
-from publisher.bit.layers import Layers
+from publisher.bit.layers import Layers, averaging
 
 Array = npt.NDArray[Any]
 
@@ -77,17 +77,19 @@ def test_standardize_gradient_is_tensorflows_own(kernel: tf.Tensor) -> None:
         tape.watch(kernel)
         result = plain_standardize(kernel)
     expected = tape.gradient(result, kernel, upstream)
-    standardized, scale = layers.standardize(kernel)
+    by = averaging(kernel)
+    standardized, scale = layers.standardize(kernel, by)
     close(standardized, result)
-    close(layers.standardize_gradient(upstream, standardized, scale), expected, 1e-4)
+    close(layers.standardize_gradient(upstream, standardized, scale, by), expected, 1e-4)
 
 
 @pytest.mark.parametrize("kernel", [KERNELS["1x1"], KERNELS["3x3"]], ids=["1x1", "3x3"])
 def test_standardize_gradient_agrees_with_differences(kernel: tf.Tensor) -> None:
     upstream = normal(*kernel.shape, seed=6, mean=0.5)
     expected = differences(wide_standardize, [kernel.numpy()], upstream.numpy(), 0)
-    standardized, scale = layers.standardize(kernel)
-    close(layers.standardize_gradient(upstream, standardized, scale), expected, 1e-4)
+    by = averaging(kernel)
+    standardized, scale = layers.standardize(kernel, by)
+    close(layers.standardize_gradient(upstream, standardized, scale, by), expected, 1e-4)
 
 
 def test_standardize_gradient_with_the_epsilon_agrees_with_differences() -> None:
@@ -99,8 +101,92 @@ def test_standardize_gradient_with_the_epsilon_agrees_with_differences() -> None
         return wide_standardize(value * 1e-5)
 
     expected = differences(scaled, [kernel.numpy() * 1e5], upstream.numpy(), 0) * 1e5
-    standardized, scale = layers.standardize(kernel)
-    close(layers.standardize_gradient(upstream, standardized, scale), expected, 1e-4)
+    by = averaging(kernel)
+    standardized, scale = layers.standardize(kernel, by)
+    close(layers.standardize_gradient(upstream, standardized, scale, by), expected, 1e-4)
+
+
+# --- sums, in two steps ---
+
+
+KERNEL_SHAPES = [
+    (7, 7, 3, 4),  # the root's: no two of its 147 numbers a channel make a whole share of 64
+    (1, 1, 3, 2),
+    (5, 5, 12, 3),
+    (1, 1, 16, 6),
+    (3, 3, 64, 5),
+    (1, 1, 1024, 7),
+]
+
+
+@pytest.mark.parametrize("shape", KERNEL_SHAPES, ids=str)
+def test_a_kernel_is_split_into_at_most_64_equal_parts_a_channel(
+    shape: tuple[int, int, int, int],
+) -> None:
+    by = averaging(tf.zeros(shape))
+    count = shape[0] * shape[1] * shape[2]
+    rows, parts = int(by.split[0]), int(by.joined[0])
+    assert rows * parts == count
+    assert parts <= 64
+    assert not any(count % more == 0 for more in range(parts + 1, 65))
+    assert [int(by.split[1]), int(by.joined[1])] == [-1, -1]
+    np.testing.assert_array_equal(by.ones, np.ones((1, rows), np.float32))
+    assert (float(by.count), by.count.dtype) == (count, tf.float32)
+
+
+@pytest.mark.parametrize("shape", KERNEL_SHAPES, ids=str)
+def test_a_kernels_mean_is_that_of_each_output_channel(shape: tuple[int, int, int, int]) -> None:
+    kernel = normal(*shape, seed=120, mean=3.0) * tf.range(1.0, shape[3] + 1.0)
+    expected = kernel.numpy().astype(np.float64).mean((0, 1, 2), keepdims=True)
+    close(layers.channel_mean(kernel, averaging(kernel)), expected, 1e-6)
+
+
+def test_the_mean_of_an_image_is_taken_a_channel() -> None:
+    x = normal(3, 5, 9, 4, seed=121, mean=2.0)
+    expected = x.numpy().astype(np.float64).mean((1, 2), keepdims=True)
+    close(layers.image_mean(x), expected, 1e-6)
+
+
+def rms(measured: tf.Tensor, expected: Array) -> float:
+    return float(np.sqrt(np.square(measured.numpy().astype(np.float64) - expected).mean()))
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0])
+def test_two_steps_sum_a_large_kernel_nearer_to_float64_than_one(mean: float) -> None:
+    kernel = normal(3, 3, 512, 64, seed=122, mean=mean)
+    expected = kernel.numpy().astype(np.float64).mean((0, 1, 2), keepdims=True)
+    in_two = rms(layers.channel_mean(kernel, averaging(kernel)), expected)
+    in_one = rms(tf.reduce_mean(kernel, (0, 1, 2), keepdims=True), expected)
+    assert in_two < in_one
+
+
+def test_two_steps_sum_a_large_image_nearer_to_float64_than_one() -> None:
+    x = normal(2, 64, 64, 32, seed=123, mean=1.0)
+    expected = x.numpy().astype(np.float64).mean((1, 2), keepdims=True)
+    in_two = rms(layers.image_mean(x), expected)
+    in_one = rms(tf.reduce_mean(x, (1, 2), keepdims=True), expected)
+    assert in_two < in_one
+
+
+@pytest.mark.parametrize("batch", [0, 1, 5])
+@pytest.mark.parametrize("kernel", [KERNELS["3x3"], KERNELS["7x7"]], ids=["3x3", "7x7"])
+def test_waiting_for_an_image_changes_no_bit(kernel: tf.Tensor, batch: int) -> None:
+    by = averaging(kernel)
+    later = by.not_before(tf.zeros((batch, 2, 2, 8)))
+    for now, then in zip(by, later, strict=True):
+        assert now.dtype == then.dtype
+        np.testing.assert_array_equal(now, then)
+    for now, then in zip(
+        layers.standardize(kernel, by), layers.standardize(kernel, later), strict=True
+    ):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_a_convolution_that_waits_gives_the_same_bits() -> None:
+    x, kernel = normal(2, 6, 6, 8, seed=110), normal(3, 3, 8, 2, seed=111)
+    network = Layers()
+    waiting = network.convolve(x, kernel, 2, padding=1, after=x)
+    np.testing.assert_array_equal(waiting, network.convolve(x, kernel, 2, padding=1))
 
 
 # --- group normalization and ReLU ---
@@ -208,8 +294,17 @@ def test_a_convolution_standardizes_its_kernel_first() -> None:
     x, kernel = normal(1, 4, 4, 8, seed=110), normal(3, 3, 8, 2, seed=111)
     plain = tf.nn.conv2d(x, kernel, 1, "SAME")
     standardized = Layers().convolve(x, kernel, padding=1)
-    close(standardized, tf.nn.conv2d(x, layers.standardize(kernel)[0], 1, "SAME"))
+    kernel_alone, _ = layers.standardize(kernel, averaging(kernel))
+    close(standardized, tf.nn.conv2d(x, kernel_alone, 1, "SAME"))
     assert np.abs(standardized - plain).max() > 0.1
+
+
+def test_a_kernel_that_was_standardized_before_is_taken_as_it_is() -> None:
+    x, kernel = normal(1, 4, 4, 8, seed=110), normal(3, 3, 8, 2, seed=111)
+    plain = Layers(folded=True).convolve(x, kernel, padding=1)
+    np.testing.assert_array_equal(plain, tf.nn.conv2d(layers.pad(x, 1), kernel, 1, "VALID"))
+    again = Layers(folded=True).convolve(x, plain_standardize(kernel), padding=1)
+    close(again, Layers().convolve(x, kernel, padding=1))
 
 
 def anything(*shape: int | None) -> tf.TensorSpec:

@@ -45,14 +45,14 @@ def test_standardize_follows_its_formula() -> None:
     wide = kernel.astype(np.float64)
     mean = wide.mean((0, 1, 2))
     expected = (wide - mean) / np.sqrt(((wide - mean) ** 2).mean((0, 1, 2)) + 1e-10)
-    result = layers.standardize(tf.constant(kernel))[0].numpy()
+    result = layers.standardize(tf.constant(kernel), layers.averaging(kernel))[0].numpy()
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_standardize_adds_its_epsilon_under_the_root() -> None:
     kernel = tf.constant([-1e-5, 1e-5], shape=(1, 1, 2, 1))
-    result = layers.standardize(kernel)[0].numpy().ravel()
+    result = layers.standardize(kernel, layers.averaging(kernel))[0].numpy().ravel()
     np.testing.assert_allclose(result, [-math.sqrt(0.5), math.sqrt(0.5)], rtol=1e-5)
 
 
@@ -316,6 +316,37 @@ def test_converters_can_inline_all_of_the_signature(classifier: Path) -> None:
     assert len(names) > 5
     assert not any("_noinline" in functions[name].attr for name in names)
     assert not any(node.op == "IdentityN" for name in names for node in functions[name].node_def)
+
+
+def standardizations(function: Any) -> list[set[str]]:
+    """Return what the shapes in each call of `standardize` come from: operations, arguments."""
+    made = {node.name: node for node in function.node_def}
+
+    def sources(reference: str) -> set[str]:
+        name = reference.partition(":")[0]
+        if name not in made:
+            return {name}
+        return {made[name].op}.union(*(sources(given) for given in made[name].input))
+
+    return [
+        set().union(*(sources(given) for given in node.input[1:]))  # after the kernel
+        for node in function.node_def
+        if "standardize" in node.attr["f"].func.name
+    ]
+
+
+def test_inlined_kernels_are_standardized_when_their_unit_has_its_input(classifier: Path) -> None:
+    """Else all would be at once, and be in memory together. The root's has nothing before it."""
+    functions = {f.signature.name: f for f in library(classifier)}
+    (signature,) = [name for name in functions if "signature_wrapper" in name]
+    of_units: list[set[str]] = []
+    of_the_root: list[set[str]] = []
+    for name in called_by(signature, functions):
+        place = of_units if "residual_unit" in name else of_the_root
+        place += standardizations(functions[name])
+    assert len(of_units) == 4 * 4 + 3  # four kinds of units with a projection, one without
+    assert all(sources >= {"Maximum", "Shape", "x"} for sources in of_units)
+    assert of_the_root == [{"Const"}]
 
 
 def test_the_gradient_written_by_hand_is_tensorflows_own(model: Any) -> None:

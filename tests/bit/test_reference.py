@@ -3,6 +3,7 @@
 import ast
 import itertools
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,24 @@ def test_standardizes_over_all_but_the_outputs() -> None:
     )
     np.testing.assert_array_equal(result[..., 1], 0)
     assert result.dtype == np.float64
+
+
+def test_a_folded_kernel_is_standardized_and_rounded_once() -> None:
+    kernel = np.random.default_rng(9).normal(size=(3, 3, 8, 5)).astype(np.float32)
+    wide = reference.standardize(kernel)
+    result = reference.folded("resnet/block1/unit01/a/proj/standardized_conv2d/kernel", kernel)
+    assert result.dtype == np.float32
+    # No other float32 is nearer.
+    error = np.abs(result - wide)
+    for neighbour in (-np.inf, np.inf):
+        other = np.nextafter(result, np.float32(neighbour)).astype(np.float64)
+        assert (error <= np.abs(other - wide)).all()
+
+
+@pytest.mark.parametrize("name", ["resnet/head/conv2d/kernel", "resnet/group_norm/gamma"])
+def test_what_is_not_standardized_is_not_folded(name: str) -> None:
+    array = np.random.default_rng(9).normal(size=(1, 1, 8, 5)).astype(np.float32)
+    assert reference.folded(name, array) is array
 
 
 def test_standardization_adds_its_epsilon_under_the_root() -> None:
@@ -209,6 +228,25 @@ def test_an_images_result_does_not_depend_on_its_batch(
     together = reference.features(arrays, images)
     alone = np.concatenate([reference.features(arrays, image[None]) for image in images])
     np.testing.assert_allclose(together, alone, rtol=1e-10)
+
+
+def test_batches_of_several_sizes_are_answered_together_and_each_array_is_asked_for_once(
+    arrays: dict[str, npt.NDArray[np.float32]],
+) -> None:
+    asked: Counter[str] = Counter()
+
+    class Counted(dict[str, npt.NDArray[np.float32]]):
+        def __getitem__(self, name: str) -> npt.NDArray[np.float32]:
+            asked[name] += 1
+            return super().__getitem__(name)
+
+    random = np.random.default_rng(3)
+    batches = [random.uniform(-1, 1, size=(count, 32, 40 * count, 3)) for count in (1, 2)]
+    together = reference.features_of_each(Counted(arrays), batches)
+    assert set(asked.values()) == {1}
+    assert set(asked) == {name for name in arrays if "head" not in name}
+    for batch, found in zip(batches, together, strict=True):
+        np.testing.assert_array_equal(found, reference.features(arrays, batch))
 
 
 def test_shares_no_code_with_the_tensorflow_form() -> None:

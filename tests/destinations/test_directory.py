@@ -147,6 +147,61 @@ def test_the_archive_is_copied_to_another_file_system(
     assert list(root.iterdir()) == [root / "models"]
 
 
+def watch_the_disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Return a list that is told what is synced and what is renamed, by inode."""
+    happened: list[tuple[str, int]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def watched_fsync(handle: int) -> None:
+        happened.append(("synced", os.fstat(handle).st_ino))
+        fsync(handle)
+
+    def watched_replace(source: Path, target: Path) -> None:
+        happened.append(("renamed", source.stat().st_ino))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    return happened
+
+
+@pytest.mark.parametrize("fails", ["nothing", "link", "chmod"])
+def test_all_of_a_version_is_on_the_disk_before_it_has_its_name(
+    fails: str, root: Path, archive: Path, manifest: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build does not sync its archive: what is not published need not survive."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    directory = Directory(root)
+    directory.write("index.json", b"{}\n")  # the root is there
+    if fails == "link":
+        monkeypatch.setattr(os, "link", fail)
+    elif fails == "chmod":
+        monkeypatch.setattr(Path, "chmod", fail_for_archives(fail))
+    happened = watch_the_disk(monkeypatch)
+    directory.add_version(CLASSIFIER, {"model.tar.gz": archive, "manifest.json": manifest})
+    folder = root / FOLDER
+    place = folder / "model.tar.gz"
+    assert place.samefile(archive) == (fails == "nothing")
+    assert place.read_bytes() == ARCHIVE
+    named = happened.index(("renamed", folder.stat().st_ino))
+    for path in (place, folder / "manifest.json", folder):
+        assert happened.index(("synced", path.stat().st_ino)) < named, path
+    # And its name is, too.
+    assert ("synced", folder.parent.stat().st_ino) in happened[named:]
+
+
+def fail_for_archives(fail: Callable[..., None]) -> Callable[..., None]:
+    chmod = Path.chmod
+
+    def chosen(path: Path, mode: int) -> None:
+        return fail() if path.name.endswith(".gz") else chmod(path, mode)
+
+    return chosen
+
+
 def test_an_archive_of_someone_else_is_copied(
     root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

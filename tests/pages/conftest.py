@@ -38,6 +38,7 @@ def manifest_of(registry: Registry, variant: Variant, *, synthetic: bool = False
         },
         "architecture": checkpoint.architecture,
         "head": variant.head,
+        "weight_standardization": variant.weight_standardization,
         "resolution": checkpoint.resolution,
         "input_range": [float(bound) for bound in checkpoint.input_range],
         "smallest_image": 32,

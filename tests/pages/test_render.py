@@ -22,6 +22,32 @@ CLASSIFIER = "sayakpaul/distill_bit_resnet50x1_224_classification/1"
 EXTRACTOR = "sayakpaul/distill_bit_r50x1_224_feature_extraction/1"
 
 
+# Before the others in the alphabet, and after them on pages.
+FOLDED_CLASSIFIER = "sayakpaul/bit_distilled_resnet50x1_224_prediction/1"
+FOLDED_EXTRACTOR = "sayakpaul/bit_distilled_r50x1_224_prediction_features/1"
+
+
+def with_folded(registry: Registry, *, classifier: bool = True, extractor: bool = True) -> Registry:
+    """The registry with folded variants of one checkpoint beside those that are computed."""
+    folded = [
+        variant_of(registry, handle).model_copy(
+            update={"handle": new, "aliases": (), "weight_standardization": "folded"}
+        )
+        for handle, new, wanted in (
+            (CLASSIFIER, FOLDED_CLASSIFIER, classifier),
+            (EXTRACTOR, FOLDED_EXTRACTOR, extractor),
+        )
+        if wanted
+    ]
+    return registry.model_copy(update={"variants": (*registry.variants, *folded)})
+
+
+def without(registry: Registry, *handles: str) -> Registry:
+    """The registry less some variants."""
+    kept = tuple(variant for variant in registry.variants if variant.handle not in handles)
+    return registry.model_copy(update={"variants": kept})
+
+
 def variant_of(registry: Registry, handle: str) -> Variant:
     return next(variant for variant in registry.variants if variant.handle == handle)
 
@@ -242,6 +268,125 @@ def test_nobody_is_sent_to_tfhub_dev_to_load_a_model(pages: dict[str, str]) -> N
     modules = [page for page in pages.values() if page.startswith("# Module")]
     assert len(modules) == 8
     assert not any("tfhub.dev" in page for page in modules)
+
+
+def test_folded_and_computed_variants_together_keep_every_rule(
+    registry: Registry, templates: Path
+) -> None:
+    for some in (
+        with_folded(registry),
+        with_folded(registry, classifier=False),
+        without(with_folded(registry, classifier=False), EXTRACTOR),
+    ):
+        pages = tree_of(some, templates)
+        assert len(pages) == len(some.variants) + 2
+        assert check_pages(pages) == []
+
+
+def test_a_folded_variant_is_announced_as_for_prediction_only(
+    registry: Registry, templates: Path
+) -> None:
+    for handle in (FOLDED_CLASSIFIER, FOLDED_EXTRACTOR):
+        page = page_of(with_folded(registry), templates, handle)
+        lines = page.splitlines()
+        assert lines[2].endswith(", for 224x224 images, for prediction only.")
+        assert "<!-- fine-tunable: false -->" in lines
+        only = section(page, "Prediction only")
+        assert "Weight standardization is folded into the kernels" in only
+        assert "has no\ntrainable variables and cannot be fine-tuned" in only
+    other = page_of(with_folded(registry), templates, CLASSIFIER)
+    assert "<!-- fine-tunable: true -->" in other
+    assert "rediction only" not in other
+
+
+def test_a_folded_variant_shows_no_way_to_train_it(registry: Registry, templates: Path) -> None:
+    for handle in (FOLDED_CLASSIFIER, FOLDED_EXTRACTOR):
+        page = page_of(with_folded(registry), templates, handle)
+        assert "\n## Fine-tuning" not in page
+        assert "trainable=True" not in page
+        assert "`trainable=False`" in section(page, "Prediction only")
+        [snippet] = code(page, "python")
+        assert "hub.load(" in snippet
+        assert not re.search(r"KerasLayer|compile|fit\(|optimizer", snippet)
+
+
+def test_a_folded_variant_points_to_what_can_be_fine_tuned(
+    registry: Registry, templates: Path
+) -> None:
+    both = with_folded(registry)
+    for folded, computed in ((FOLDED_CLASSIFIER, CLASSIFIER), (FOLDED_EXTRACTOR, EXTRACTOR)):
+        only = section(page_of(both, templates, folded), "Prediction only")
+        assert f"[`{computed}`]({asset_path(registry, computed)})" in only
+    alone = without(both, CLASSIFIER)
+    only = section(page_of(alone, templates, FOLDED_CLASSIFIER), "Prediction only")
+    assert "For fine-tuning" not in only
+
+
+def test_heads_name_the_other_head_with_the_same_weight_standardization(
+    registry: Registry, templates: Path
+) -> None:
+    both = with_folded(registry)
+    pairs = {CLASSIFIER: EXTRACTOR, FOLDED_CLASSIFIER: FOLDED_EXTRACTOR}
+    for classifier, extractor in pairs.items():
+        named = section(page_of(both, templates, classifier), "What it is")
+        assert f"same checkpoint: [`{extractor}`]({asset_path(registry, extractor)}).\n" in named
+        named = section(page_of(both, templates, extractor), "What it is")
+        assert f"same checkpoint: [`{classifier}`]({asset_path(registry, classifier)}).\n" in named
+
+
+def test_nobody_is_sent_to_a_folded_feature_extractor_to_train_a_head_on_it(
+    registry: Registry, templates: Path
+) -> None:
+    only_folded = without(with_folded(registry, classifier=False), EXTRACTOR)
+    page = page_of(only_folded, templates, CLASSIFIER)
+    address = asset_path(registry, FOLDED_EXTRACTOR)
+    named = section(page, "What it is")
+    assert f"[`{FOLDED_EXTRACTOR}`]({address}), for prediction only.\n" in named
+    assert "own 1,000 classes.\n" in section(page, "Fine-tuning")
+    assert FOLDED_EXTRACTOR not in section(page, "Fine-tuning")
+
+
+def test_the_collection_pairs_folded_variants_among_themselves(
+    registry: Registry, templates: Path
+) -> None:
+    pages = tree_of(with_folded(registry), templates)
+    page = pages[document_path(registry.collection.handle)]
+    rows = [line for line in page.splitlines() if line.startswith("| [")]
+    assert len(rows) == 5
+    named = [re.findall(r"https://tfhub\.dev/([\w/-]+)", row) for row in rows]
+    assert named[2:4] == [[CLASSIFIER, EXTRACTOR], [FOLDED_CLASSIFIER, FOLDED_EXTRACTOR]]
+    assert [row.count("(prediction only)") for row in rows] == [0, 0, 0, 2, 0]
+    assert "\nPrediction only: weight standardization is folded into the kernels" in page
+    publisher = pages[document_path(registry.publisher.name)]
+    marked = [line for line in publisher.splitlines() if line.endswith(" (prediction only)")]
+    assert len(marked) == 2
+    assert FOLDED_CLASSIFIER in marked[0]
+    assert FOLDED_EXTRACTOR in marked[1]
+
+
+def test_a_folded_classifier_alone_leaves_the_other_head_of_its_row_empty(
+    registry: Registry, templates: Path
+) -> None:
+    some = with_folded(registry, extractor=False)
+    page = tree_of(some, templates)[document_path(registry.collection.handle)]
+    [row] = [line for line in page.splitlines() if FOLDED_CLASSIFIER in line]
+    assert EXTRACTOR not in row
+    assert row.split(" | ")[1] == "-"
+
+
+def test_pages_of_releases_without_folded_variants_do_not_speak_of_them(
+    registry: Registry, templates: Path
+) -> None:
+    """Whose manifests may come from before there was a choice."""
+    manifests = [manifest_of(registry, variant) for variant in registry.variants]
+    for manifest in manifests:
+        del manifest["weight_standardization"]
+    collection = render_collection(registry, manifests, templates)
+    assert collection == render_collection(
+        registry, [manifest_of(registry, variant) for variant in registry.variants], templates
+    )
+    assert "rediction only" not in collection
+    assert "rediction only" not in render_publisher(registry, manifests, templates)
 
 
 def test_the_collection_pairs_the_heads_of_each_checkpoint(pages: dict[str, str]) -> None:

@@ -28,6 +28,7 @@ from tests.builds import (
     EXTRACTOR_A,
     EXTRACTOR_B,
     HANDLES,
+    REGISTRY,
     A,
     B,
     Inline,
@@ -259,6 +260,84 @@ def test_another_input_range_begins_with_what_depends_on_it(built: Place) -> Non
     assert stages_of(built)["expect"] == {"a"}
     assert stages_of(built)["convert"] == {CLASSIFIER_A, EXTRACTOR_A}
     assert "fetch" not in stages_of(built)
+
+
+FOLDED = "    weight_standardization: folded\n"
+FOLDED_CLASSIFIER_A = "sayakpaul/small_a_prediction/1"
+FOLDED_EXTRACTOR_A = "sayakpaul/small_a_prediction_features/1"
+
+
+def folded_too(*, extractor: bool = True) -> str:
+    """The registry with folded variants of checkpoint `a` beside those that are computed."""
+    text = REGISTRY + variant(FOLDED_CLASSIFIER_A, "a", "classifier") + FOLDED
+    if extractor:
+        text += variant(FOLDED_EXTRACTOR_A, "a", "feature_extractor") + FOLDED
+    return text
+
+
+def test_folded_variants_are_built_beside_those_that_are_computed(built: Place) -> None:
+    """From the same weights and the same expected features; the others are left alone."""
+    built.registry_file.write_text(folded_too())
+    plan = built.planned()
+    folded = {FOLDED_CLASSIFIER_A, FOLDED_EXTRACTOR_A}
+    assert {handle for handle, what in plan.items() if what == "convert: not built yet"} == folded
+    results = built.build_well()
+    found = stages_of(built)
+    assert found == dict.fromkeys(("convert", "package", "validate", "render"), folded)
+    for result in results:
+        handle = result.variant.handle
+        expected = "folded" if handle in folded else "computed"
+        assert result.manifest["weight_standardization"] == expected
+        page = (built.model(handle) / "README.md").read_text()
+        assert f"<!-- fine-tunable: {'false' if handle in folded else 'true'} -->" in page
+        graph = (built.model(handle) / "saved_model" / "saved_model.pb").read_text()
+        assert f"('folded', {handle in folded})" in graph
+    assert settled(built)
+
+
+def test_a_folded_classifier_waits_for_the_folded_feature_extractor(place: Place) -> None:
+    place.registry_file.write_text(folded_too())
+    place.build_well(FOLDED_CLASSIFIER_A)
+    assert stages_of(place)["validate"] == {FOLDED_CLASSIFIER_A, FOLDED_EXTRACTOR_A}
+    order = place.watcher.finishes
+    extractor = order.index(("validate", FOLDED_EXTRACTOR_A))
+    assert extractor < order.index(("validate", FOLDED_CLASSIFIER_A))
+
+
+def test_a_folded_classifier_without_one_is_held_to_the_other_feature_extractor(
+    place: Place,
+) -> None:
+    place.registry_file.write_text(folded_too(extractor=False))
+    place.build_well(FOLDED_CLASSIFIER_A)
+    assert stages_of(place)["validate"] == {FOLDED_CLASSIFIER_A, EXTRACTOR_A}
+    order = place.watcher.finishes
+    extractor = order.index(("validate", EXTRACTOR_A))
+    assert extractor < order.index(("validate", FOLDED_CLASSIFIER_A))
+
+
+def test_a_variant_that_becomes_folded_is_converted_again(built: Place) -> None:
+    handle = f"handle: {EXTRACTOR_B}\n"
+    built.edit((handle, handle + FOLDED))
+    plan = built.planned()
+    assert plan[EXTRACTOR_B] == ("convert: weight standardization changed from computed to folded")
+    assert {plan[CLASSIFIER_A], plan[EXTRACTOR_A]} == {"up to date"}
+    built.build_well()
+    assert stages_of(built)["convert"] == {EXTRACTOR_B}
+    # The classifier is held to it, and its page says that it is for prediction only.
+    assert stages_of(built)["validate"] == {CLASSIFIER_B, EXTRACTOR_B}
+    page = (built.model(CLASSIFIER_B) / "README.md").read_text()
+    assert ", for prediction only." in page
+    assert settled(built)
+
+
+def test_another_variant_to_fine_tune_renders_a_folded_one_again(place: Place) -> None:
+    place.registry_file.write_text(folded_too())
+    place.build_well()
+    newer = CLASSIFIER_A.replace("/1", "/2")
+    place.registry_file.write_text(folded_too() + variant(newer, "a", "classifier"))
+    assert place.planned(FOLDED_CLASSIFIER_A) == {FOLDED_CLASSIFIER_A: "render: registry changed"}
+    place.build_well()
+    assert newer in (place.model(FOLDED_CLASSIFIER_A) / "README.md").read_text()
 
 
 def test_other_resolutions_do_not_convert_again(built: Place) -> None:

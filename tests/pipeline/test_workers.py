@@ -1,17 +1,26 @@
 import errno
+import gc
 import os
 import select
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from publisher.errors import PublisherError
-from publisher.pipeline.workers import WorkerError, Workers, run_alone
+from publisher.pipeline.workers import (
+    WorkerError,
+    Workers,
+    _uncollected,
+    run_alone,
+)
+
+from ..test_memory import glibc_only, kept_of
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30  # seconds until a test that would hang fails instead
@@ -84,8 +93,25 @@ def talk_on_stderr() -> None:
     os.write(2, b"noise")
 
 
+SETTINGS = {
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1",
+    "TF_USE_LEGACY_KERAS": "1",
+}
+
+
 def settings() -> dict[str, str | None]:
-    return {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "TF_USE_LEGACY_KERAS")}
+    return {name: os.environ.get(name) for name in SETTINGS}
+
+
+def kept_of_16_megabytes() -> int:
+    return kept_of(16 << 20)
+
+
+def what_the_collector_sees() -> tuple[bool, bool, int, int]:
+    imported = "tensorflow" in sys.modules
+    return imported, gc.isenabled(), gc.get_freeze_count(), len(gc.get_objects())
 
 
 def tell_and_wait(pipe: Path) -> None:
@@ -180,9 +206,75 @@ def test_a_worker_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_worker_uses_no_gpu(workers: Workers) -> None:
-    assert workers.run(settings) == {"CUDA_VISIBLE_DEVICES": "-1", "TF_USE_LEGACY_KERAS": "1"}
-    assert os.environ.get("CUDA_VISIBLE_DEVICES") is None
+def test_a_worker_uses_no_gpu_and_an_allocator_that_gives_back(workers: Workers) -> None:
+    before = settings()
+    assert workers.run(settings) == SETTINGS
+    assert settings() == before != SETTINGS
+
+
+@glibc_only
+def test_a_worker_keeps_blocks_that_are_made_and_freed_all_the_time() -> None:
+    """Without being asked, the C library would give them back and fetch them anew."""
+    assert run_alone(kept_of_16_megabytes) > 12 << 20
+
+
+# Python's garbage collector.
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    """Leave it as it was."""
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+class Something:
+    """An object that the collector looks at, and can find again."""
+
+
+def collected_objects() -> list[int]:
+    return [id(thing) for thing in gc.get_objects() if type(thing) is Something]
+
+
+def test_what_is_made_uncollected_stays_out_of_the_collectors_sight(collector: None) -> None:
+    with _uncollected():
+        assert not gc.isenabled()
+        inside = Something()
+    outside = Something()
+    assert gc.isenabled()
+    assert collected_objects() == [id(outside)]
+    assert inside is not outside
+
+
+def test_an_error_leaves_the_collector_running(collector: None) -> None:
+    before = gc.get_freeze_count()
+    with pytest.raises(ZeroDivisionError), _uncollected():
+        raise ZeroDivisionError
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > before
+
+
+def test_what_nobody_holds_any_more_goes_although_it_was_made_uncollected(
+    collector: None,
+) -> None:
+    with _uncollected():
+        inside = Something()
+        gone = weakref.ref(inside)
+    del inside
+    assert gone() is None
+
+
+def test_a_warm_worker_has_imported_tensorflow_and_does_not_look_through_it_again() -> None:
+    workers = Workers(1)
+    try:
+        workers.warm_up(1)
+        imported, enabled, frozen, seen = workers.run(what_the_collector_sees)
+    finally:
+        workers.close()
+    assert (imported, enabled) == (True, True)
+    assert frozen > 100_000
+    assert seen < frozen / 10
 
 
 @linux_only

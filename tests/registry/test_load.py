@@ -236,6 +236,28 @@ WRONG = {
         "head: clasifier",
         "34:11: head is 'clasifier'; allowed: 'classifier' or 'feature_extractor'",
     ),
+    "unknown weight standardization": (
+        "head: classifier",
+        "head: classifier\n    weight_standardization: foldet",
+        "35:29: 'foldet' is no known weight standardization, did you mean 'folded'?"
+        " allowed: computed, folded",
+    ),
+    "weight standardization that is no word": (
+        "head: classifier",
+        "head: classifier\n    weight_standardization: false",
+        "35:29: weight_standardization is false; allowed: text, in quotes if it looks like",
+    ),
+    "weight standardization of a checkpoint": (
+        "    datasets:",
+        "    weight_standardization: folded\n    datasets:",
+        "24:5: the key 'weight_standardization' is unknown; allowed: path, architecture,",
+    ),
+    "misspelt weight standardization": (
+        "    head: classifier",
+        "    weight_standardisation: folded\n    head: classifier",
+        "34:5: the key 'weight_standardisation' is unknown, did you mean"
+        " 'weight_standardization'? allowed: handle, checkpoint, head, weight_standardization,",
+    ),
     "unknown dataset": (
         "[other]",
         "[other, imagenet-21]",

@@ -11,6 +11,17 @@ from publisher.registry.models import Head
 
 from .conftest import GOOD, Load, edited
 
+FOLDED = "    weight_standardization: folded\n"
+FOLDED_CLASSIFIER = f"""\
+  - handle: sayakpaul/small_folded_classification/1
+    checkpoint: small
+    head: classifier
+{FOLDED}"""
+FOLDED_EXTRACTOR = f"""\
+  - handle: sayakpaul/small_folded_features/7
+    checkpoint: small
+    head: feature_extractor
+{FOLDED}"""
 SECOND = """\
   - handle: sayakpaul/small_features/2
     checkpoint: small
@@ -35,6 +46,8 @@ def test_what_may_be_left_out_has_a_value(load: Load) -> None:
     assert checkpoint.tolerance is None
     assert registry.class_names(checkpoint) is None
     assert registry.variants[1].aliases == ()
+    assert registry.variants[1].weight_standardization == "computed"
+    assert not registry.variants[1].folded
 
 
 def test_the_checkpoint_of_a_variant_is_found(load: Load) -> None:
@@ -48,6 +61,8 @@ def test_heads_of_one_checkpoint_are_siblings(load: Load) -> None:
     assert registry.sibling(classifier, "feature_extractor") == extractor
     assert registry.sibling(extractor, "classifier") == classifier
     assert registry.sibling(classifier, "classifier") is None
+    assert registry.other_head(classifier) == extractor
+    assert registry.other_head(extractor) == classifier
 
 
 def test_variants_of_other_checkpoints_are_no_siblings() -> None:
@@ -65,6 +80,41 @@ def test_the_sibling_of_the_same_version_comes_first_then_the_newest(load: Load)
     assert registry.sibling(classifier, "feature_extractor") == first
     registry = load(edited(("small_classification/1", "small_classification/3")) + SECOND)
     assert registry.sibling(registry.variants[0], "feature_extractor") == second
+
+
+def test_weight_standardization_is_folded_where_a_variant_says_so(load: Load) -> None:
+    registry = load(GOOD + FOLDED_CLASSIFIER + SECOND + "    weight_standardization: computed\n")
+    assert [variant.folded for variant in registry.variants] == [False, False, True, False]
+    assert registry.variants[2].weight_standardization == "folded"
+
+
+def test_the_sibling_with_the_same_weight_standardization_comes_first(load: Load) -> None:
+    registry = load(GOOD + FOLDED_CLASSIFIER + FOLDED_EXTRACTOR + SECOND)
+    computed, extractor, folded, folded_extractor, _ = registry.variants
+    # Though the other has the classifier's version, or is newer.
+    assert registry.sibling(folded, "feature_extractor") == folded_extractor
+    assert registry.sibling(folded_extractor, "classifier") == folded
+    assert registry.sibling(computed, "feature_extractor") == extractor
+
+
+def test_a_sibling_with_the_other_weight_standardization_is_better_than_none(load: Load) -> None:
+    registry = load(GOOD + FOLDED_CLASSIFIER)
+    _, computed, folded = registry.variants
+    assert registry.sibling(folded, "feature_extractor") == computed
+    registry = load(GOOD + FOLDED)  # the feature extractor is, the classifier is not
+    classifier, extractor = registry.variants
+    assert extractor.folded
+    assert registry.sibling(classifier, "feature_extractor") == extractor
+
+
+def test_what_can_be_fine_tuned_in_place_of_a_folded_variant_is_found(load: Load) -> None:
+    registry = load(GOOD + FOLDED_CLASSIFIER + FOLDED_EXTRACTOR + SECOND)
+    classifier, _, folded, folded_extractor, newest = registry.variants
+    assert registry.fine_tunable(folded) == classifier
+    assert registry.fine_tunable(folded_extractor) == newest
+    assert registry.fine_tunable(classifier) is None
+    registry = load(GOOD + FOLDED)
+    assert registry.fine_tunable(registry.variants[1]) is None
 
 
 def test_two_versions_of_a_model_stand_side_by_side(load: Load) -> None:

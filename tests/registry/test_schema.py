@@ -46,6 +46,7 @@ def test_the_registry_names_its_schema() -> None:
         ("    resolution: 64\n", ""),
         ("R20x0.5", "R20x5"),
         ("head: classifier", "head: other"),
+        ("head: classifier", "head: classifier\n    weight_standardization: foldet"),
         ("[other]", "[otter]"),
         ("[other]", "[other, other]"),
         ("[-1, 1]", "[1]"),
@@ -79,6 +80,9 @@ def test_an_editor_can_complete_and_explain_everything(schema: dict[str, Any]) -
         "classifier",
         "feature_extractor",
     ]
+    standardization = schema["$defs"]["Variant"]["properties"]["weight_standardization"]
+    assert standardization["enum"] == ["computed", "folded"]
+    assert standardization["default"] == "computed"
 
 
 def test_the_module_writes_the_file(tmp_path: Path) -> None:

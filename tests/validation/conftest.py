@@ -61,6 +61,7 @@ def requests(
     folder = tmp_path_factory.mktemp("validated")
     common: dict[str, Any] = {
         "architecture": architecture,
+        "folded": False,
         "input_range": (-1.0, 1.0),
         "resolution": 64,
         "parity_resolutions": RESOLUTIONS,
@@ -121,12 +122,6 @@ def model(classifier: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def layer(classifier: Path) -> Any:
-    """The classifier as a Keras layer. Not to be changed: load another."""
-    return hub.KerasLayer(str(classifier), trainable=True)
-
-
-@pytest.fixture(scope="session")
 def loaded(
     architecture: Architecture,
     checkpoint: Arrays,
@@ -135,11 +130,11 @@ def loaded(
     class_names_file: Path,
     class_names: tuple[str, ...],
     model: Any,
-    layer: Any,
 ) -> Subject:
     return Subject(
         architecture=architecture,
         head="classifier",
+        folded=False,
         output="logits",
         output_size=len(class_names),
         input_range=(-1.0, 1.0),
@@ -154,14 +149,13 @@ def loaded(
         expected=expected,
         extractor_features={r: values.astype(np.float32) for r, values in expected.items()},
         model=model,
-        layer=layer,
     )
 
 
 @pytest.fixture
 def subject(loaded: Subject) -> Subject:
-    """The good classifier, both ways at once. `dataclasses.replace` makes a bad one of it.
+    """The good classifier. `dataclasses.replace` makes a bad one of it.
 
-    It remembers no answers, which would be those of another model.
+    It remembers no answers and no training step, which would be those of another model.
     """
-    return Subject(**{**vars(loaded), "answers": {}})
+    return Subject(**{**vars(loaded), "answers": {}, "steps": []})

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,15 @@ from tensorflow.core.protobuf import saved_model_pb2
 import publisher
 from publisher.bit import BitArchitecture, network
 from publisher.bit.layers import Layers
+from publisher.bit.network import FOLDED_NETWORK_OPERATIONS
+from publisher.package import pack
 from publisher.validation import checks
-from publisher.validation.checks import CHECKS, LAYER_CHECKS, Subject
-from publisher.validation.expected import expected_features
+from publisher.validation.checks import CHECKS, Subject, take_training_step
+from publisher.validation.expected import expected_features, images
+from publisher.validation.operations import forbidden_operations
 from publisher.validation.report import Check, Report, Tolerance, ValidationError
+from publisher.validation.request import Request
+from publisher.validation.validate import validate
 from publisher.weights import Arrays
 
 Array = npt.NDArray[Any]
@@ -30,9 +34,7 @@ HEAD_BIAS = "resnet/head/conv2d/bias"
 IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32, "images")
 ONLY_OF_A_CLASSIFIER = {"class_names_are_in_the_assets", "logits_follow_from_the_features"}
 NEEDS_REAL_WEIGHTS = "photographs_get_the_right_label"
-EVERY_CHECK = pytest.mark.parametrize(
-    "check", [*CHECKS, *LAYER_CHECKS], ids=lambda check: check.__name__
-)
+EVERY_CHECK = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 
 
 class Altered:
@@ -67,16 +69,9 @@ def with_arrays(subject: Subject, **changes: Array) -> Subject:
     return replace(subject, arrays=arrays)
 
 
-def as_layer(subject: Subject, model: Any) -> Subject:
-    """The subject with `model` inside its layer."""
-    return replace(subject, layer=SimpleNamespace(resolved_object=model))
-
-
 def one_element_off(result: tf.Tensor, images: tf.Tensor, training: bool) -> tf.Tensor:
     del images, training
-    off = np.zeros(result.shape, np.float32)
-    off[-1, 3] = 0.25
-    return result + off
+    return tf.tensor_scatter_nd_add(result, [[tf.shape(result)[0] - 1, 3]], [0.25])
 
 
 def figure(check: Check, name: str) -> Any:
@@ -306,6 +301,62 @@ def test_training_that_changes_the_result_is_found(subject: Subject) -> None:
     assert set(check.tensors) == {"images", "measured", "expected"}
 
 
+class Scaled:
+    """A model that multiplies the mean of an image by one weight; another it does not use."""
+
+    def __init__(self, weight: float) -> None:
+        self.trainable_variables = [tf.Variable(weight), tf.Variable(1.0)]
+        self.calls: list[tuple[tuple[int, ...], bool]] = []
+
+    def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        self.calls.append((tuple(images.shape), training))
+        return tf.reduce_mean(images, (1, 2)) * self.trainable_variables[0]
+
+
+def test_a_training_step_gives_the_result_and_the_norm_of_each_gradient() -> None:
+    model = Scaled(-3.0)
+    batch = np.random.default_rng(0).normal(2, 1, (1, 4, 6, 3)).astype(np.float32)
+    step = take_training_step(model, batch)
+    means = batch.mean((1, 2))
+    np.testing.assert_allclose(step.result, -3 * means, rtol=1e-6)
+    # Of the mean of squares: 2 * weight * mean of squares.
+    assert step.norms == [pytest.approx(6 * np.square(means).mean(), rel=1e-5), None]
+    assert model.calls == [((1, 4, 6, 3), True)]
+
+
+def test_a_training_step_lets_what_is_not_finite_through() -> None:
+    infinite, none = take_training_step(Scaled(np.inf), np.ones((1, 2, 2, 3), np.float32)).norms
+    assert infinite == np.inf
+    assert none is None
+    nan, _ = take_training_step(Scaled(np.nan), np.ones((1, 2, 2, 3), np.float32)).norms
+    assert nan is not None
+    assert np.isnan(nan)
+
+
+def test_the_norms_are_those_of_the_gradients(subject: Subject) -> None:
+    batch = tf.constant(images((-1.0, 1.0), 48)[:1])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(subject.model(batch, training=True)))
+    gradients = tape.gradient(loss, list(subject.model.trainable_variables))
+    expected = [np.linalg.norm(gradient.numpy().astype(np.float64)) for gradient in gradients]
+    assert subject.training_step().norms == [pytest.approx(norm, rel=1e-3) for norm in expected]
+
+
+def test_one_training_step_is_taken_for_all_checks_that_look_at_it(subject: Subject) -> None:
+    """It takes as long as all else, and the most memory."""
+    calls: list[tuple[tuple[int, ...], bool]] = []
+
+    def count(result: tf.Tensor, images: tf.Tensor, training: bool) -> tf.Tensor:
+        calls.append((tuple(images.shape), training))
+        return result
+
+    counted = changed(subject, count)
+    assert checks.gradients_are_finite(counted).status == "passed"
+    assert checks.training_argument_changes_nothing(counted).status == "passed"
+    assert checks.gradients_are_finite(counted).status == "passed"
+    assert calls == [((1, 48, 48, 3), True), ((1, 48, 48, 3), False)]
+
+
 # Features and logits.
 
 
@@ -377,9 +428,7 @@ def test_a_module_root_that_lost_its_trainable_variables_is_found_by_keras(
     saved_module: str, subject: Subject
 ) -> None:
     model = Altered(hub.load(saved_module))
-    check = checks.loads_as_a_keras_layer(
-        replace(subject, layer=hub.KerasLayer(saved_module, trainable=True))
-    )
+    check = checks.loads_as_a_keras_layer(replace(subject, model=hub.load(saved_module)))
     assert check.status == "failed"
     assert check.summary == "0 trainable weights, expected 63"
     check = checks.interface_is_reusable(replace(subject, model=model))
@@ -389,19 +438,39 @@ def test_a_module_root_that_lost_its_trainable_variables_is_found_by_keras(
     )
 
 
-def test_a_layer_is_held_to_what_the_model_answered(subject: Subject) -> None:
-    """The model itself is no longer in memory when the layer is."""
-    subject.answer(subject.smallest)
-    assert checks.loads_as_a_keras_layer(replace(subject, model=None)).status == "passed"
-    with pytest.raises(ValidationError, match=r"no result of hub\.load to compare with"):
-        checks.loads_as_a_keras_layer(replace(subject, model=None, answers={}))
+def test_a_layer_is_made_of_the_model_that_was_loaded(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one would not fit into memory beside the first."""
+    made: list[Any] = []
+    layer = hub.KerasLayer
+
+    def remember(handle: Any, **settings: Any) -> Any:
+        made.append(handle)
+        made.append(layer(handle, **settings))
+        return made[1]
+
+    monkeypatch.setattr(hub, "KerasLayer", remember)
+    assert checks.loads_as_a_keras_layer(subject).status == "passed"
+    assert made[0] is subject.model
+    own = {id(variable) for variable in subject.model.variables}
+    assert {id(weight) for weight in made[1].weights} == own
 
 
-def test_a_layer_with_another_result_is_found(subject: Subject) -> None:
+def test_a_layer_with_another_result_than_the_model_is_found(subject: Subject) -> None:
+    subject.answer(subject.smallest)  # which the altered model is held to
     check = checks.loads_as_a_keras_layer(changed(subject, one_element_off))
     assert check.status == "failed"
     assert "worst element [0, 3]" in check.summary
     assert set(check.tensors) == {"images", "measured", "expected"}
+
+
+@pytest.mark.parametrize("count", [0, 1, 62])
+def test_a_layer_without_some_trainable_weights_is_found(count: int, subject: Subject) -> None:
+    some = Altered(subject.model, trainable_variables=list(subject.model.variables)[:count])
+    check = checks.loads_as_a_keras_layer(replace(subject, model=some))
+    assert check.status == "failed"
+    assert check.summary == f"{count} trainable weights, expected 63"
 
 
 @pytest.mark.parametrize(
@@ -510,7 +579,7 @@ def test_a_variable_without_a_gradient_is_found(
 
     monkeypatch.setattr(Layers, "group_norm_relu", stopped)
     built, _ = network.build(architecture, arrays, (-1.0, 1.0), "logits")
-    check = checks.gradients_are_finite(as_layer(subject, Altered(built)))
+    check = checks.gradients_are_finite(replace(subject, model=Altered(built)))
     assert check.status == "failed"
     assert check.figures["without_gradient"] == 1
     assert check.figures["not_finite"] == 0
@@ -525,7 +594,7 @@ def test_gradients_that_are_not_finite_are_found(subject: Subject) -> None:
         return result + tf.sqrt(tf.reduce_sum(result * 0.0))
 
     model = Altered(subject.model, nan_behind_a_finite_result)
-    check = checks.gradients_are_finite(as_layer(subject, model))
+    check = checks.gradients_are_finite(replace(subject, model=model))
     assert check.status == "failed"
     assert check.figures["not_finite"] == 63
     assert "63 with one that is not finite" in check.summary
@@ -549,7 +618,7 @@ def test_one_element_that_is_not_finite_is_found(
         del images, training
         return result + nothing(tf.gather_nd(kernel, [index])[0])
 
-    check = checks.gradients_are_finite(as_layer(subject, Altered(subject.model, spoiled)))
+    check = checks.gradients_are_finite(changed(subject, spoiled))
     assert check.status == "failed"
     assert check.figures["not_finite"] == 1
     assert ROOT_KERNEL in check.summary
@@ -557,7 +626,7 @@ def test_one_element_that_is_not_finite_is_found(
 
 def test_a_variable_that_is_not_trainable_is_found(subject: Subject) -> None:
     frozen = Altered(subject.model, trainable_variables=list(subject.model.variables)[:-1])
-    check = checks.gradients_are_finite(as_layer(subject, frozen))
+    check = checks.gradients_are_finite(replace(subject, model=frozen))
     assert check.status == "failed"
     assert check.summary.startswith("62 trainable variables of 63")
 
@@ -670,3 +739,144 @@ def test_photographs_are_for_real_imagenet_classifiers_only(real: Subject) -> No
         replace(real, class_names=tuple(f"class {index}" for index in range(1000))),
     ):
         assert checks.photographs_get_the_right_label(other).status == "skipped"
+
+
+# Weight standardization folded into the kernels.
+
+
+@pytest.fixture(scope="module")
+def folded_report(
+    requests: dict[str, Request],
+    reports: dict[str, Report],
+    checkpoint: Arrays,
+    folded_classifier: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Report:
+    """The report of a good folded classifier, held to a feature extractor that is not folded."""
+    assert reports["feature_extractor"].passed
+    folder = tmp_path_factory.mktemp("folded")
+    pack(folded_classifier, folder / "model.tar.gz")
+    own: dict[str, Any] = {"failures": folder / "failures", "scratch": folder / "hub-cache"}
+    request = replace(requests["classifier"], archive=folder / "model.tar.gz", folded=True, **own)
+    return validate(request, checkpoint)
+
+
+@pytest.fixture(scope="module")
+def folded_model(folded_classifier: Path) -> Any:
+    return hub.load(str(folded_classifier))
+
+
+@pytest.fixture
+def folded(subject: Subject, folded_classifier: Path, folded_model: Any) -> Subject:
+    """The good folded classifier."""
+    return replace(subject, folded=True, directory=folded_classifier, model=folded_model)
+
+
+@EVERY_CHECK
+def test_passes_on_a_good_folded_classifier(
+    check: Callable[[Subject], Any], folded_report: Report
+) -> None:
+    result = outcome(folded_report, check.__name__)
+    skipped = {NEEDS_REAL_WEIGHTS, "gradients_are_finite"}
+    expected = "skipped" if check.__name__ in skipped else "passed"
+    assert (result.status, bool(result.summary)) == (expected, True), result.summary
+
+
+def test_the_report_of_a_folded_classifier_says_what_it_was_held_to(folded_report: Report) -> None:
+    said = {check.name: check.summary for check in folded_report.checks}
+    assert folded_report.passed
+    assert (
+        said["interface_is_reusable"] == "callable, 63 variables, none of them trainable (folded)"
+    )
+    assert said["variables_equal_the_checkpoint"].endswith(
+        "bit for bit; kernels as the float64 reference standardizes them, rounded once"
+    )
+    assert said["loads_as_a_keras_layer"].startswith("0 trainable weights;")
+    assert said["gradients_are_finite"] == (
+        "weight standardization is folded; nothing is trainable"
+    )
+
+
+def test_a_model_that_is_not_folded_is_found_where_a_folded_one_is_expected(
+    subject: Subject,
+) -> None:
+    other = replace(subject, folded=True)
+    check = checks.interface_is_reusable(other)
+    assert check.status == "failed"
+    assert check.summary.startswith("63 trainable_variables, expected 0 of the checkpoint's arrays")
+    check = checks.variables_equal_the_checkpoint(other)
+    assert check.status == "failed"
+    assert check.summary == f"23 of 63 variables differ, the first is {ROOT_KERNEL}"
+    check = checks.loads_as_a_keras_layer(other)
+    assert check.status == "failed"
+    assert check.summary == "63 trainable weights, expected 0"
+
+
+def test_a_folded_model_is_found_where_another_is_expected(folded: Subject) -> None:
+    other = replace(folded, folded=False)
+    check = checks.interface_is_reusable(other)
+    assert check.status == "failed"
+    assert check.summary.startswith("0 trainable_variables, expected 63 of the checkpoint's arrays")
+    check = checks.variables_equal_the_checkpoint(other)
+    assert check.status == "failed"
+    assert check.figures["differing"] == 23
+    check = checks.loads_as_a_keras_layer(other)
+    assert check.status == "failed"
+    assert check.summary == "0 trainable weights, expected 63"
+
+
+def test_a_folded_model_that_still_standardizes_is_found(folded: Subject, classifier: Path) -> None:
+    """Its results would be the same: what is standardized already hardly changes."""
+    other = replace(folded, directory=classifier)
+    assert checks.graph_holds_only_allowed_operations(folded).status == "passed"
+    check = checks.graph_holds_only_allowed_operations(other)
+    assert check.status == "failed"
+    assert check.summary.startswith("not allowed: ")
+    found = forbidden_operations(classifier / "saved_model.pb", FOLDED_NETWORK_OPERATIONS)[1]
+    assert check.figures["forbidden"] == len(found)
+    assert any(finding.startswith("Sum in __inference_standardize_") for finding in found)
+    assert checks.graph_holds_only_allowed_operations(replace(other, folded=False)).status == (
+        "passed"
+    )
+
+
+def test_one_variable_that_can_be_trained_is_found_in_a_folded_model(folded: Subject) -> None:
+    some = Altered(folded.model, trainable_variables=list(folded.model.variables)[:1])
+    check = checks.interface_is_reusable(replace(folded, model=some))
+    assert check.status == "failed"
+    assert ROOT_KERNEL in check.summary
+
+
+@pytest.mark.parametrize("name", [ROOT_KERNEL, HEAD_BIAS])
+def test_one_step_of_rounding_is_found_in_a_folded_model(name: str, folded: Subject) -> None:
+    """In a kernel that was standardized, and in an array that had to stay as it was."""
+    kept = [v for v in folded.model.variables if not v.name.startswith(name)]
+    (whole,) = (v.numpy() for v in folded.model.variables if v.name.startswith(name))
+    whole.flat[3] = np.nextafter(whole.flat[3], np.float32(np.inf))
+    model = Altered(folded.model, variables=[*kept, tf.Variable(whole, name=name)])
+    check = checks.variables_equal_the_checkpoint(replace(folded, model=model))
+    assert check.status == "failed"
+    assert check.summary == f"1 of 63 variables differ, the first is {name}"
+    assert (check.tensors["measured"] != check.tensors["expected"]).sum() == 1
+
+
+def test_a_folded_model_takes_a_training_step_without_gradients(folded: Subject) -> None:
+    step = folded.training_step()
+    assert step.norms == []
+    assert step.result.shape == (1, 10)
+    assert checks.training_argument_changes_nothing(folded).status == "passed"
+
+
+def test_training_that_changes_the_result_of_a_folded_model_is_found(folded: Subject) -> None:
+    def dropped(result: tf.Tensor, images: tf.Tensor, training: bool) -> tf.Tensor:
+        return one_element_off(result, images, training) if training else result
+
+    check = checks.training_argument_changes_nothing(changed(folded, dropped))
+    assert check.status == "failed"
+    assert "worst element [0, 3]" in check.summary
+
+
+def test_a_folded_model_with_a_wrong_result_is_found(folded: Subject) -> None:
+    bad = changed(folded, one_element_off)
+    for check in (checks.parity_with_float64_reference, checks.logits_follow_from_the_features):
+        assert check(replace(bad, answers={})).status == "failed"

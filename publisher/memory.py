@@ -1,0 +1,36 @@
+"""What a process asks of the C library's allocator; does nothing where that is not glibc's.
+
+Source: mallopt(3), malloc_trim(3).
+"""
+
+import ctypes
+
+# A network's standardized kernels are made and freed all the time. Most of them are smaller
+# than the threshold and stay in the process, because pages fresh from the system cost as much
+# as the arithmetic; the largest go back at once. One arena, because what is free in one is of
+# no use to another.
+_PARAMETERS = {
+    -3: 32 << 20,  # M_MMAP_THRESHOLD, bytes
+    -1: 64 << 20,  # M_TRIM_THRESHOLD, bytes
+    -8: 1,  # M_ARENA_MAX
+}
+
+
+def keep_little() -> None:
+    """Let large blocks go back to the system as soon as they are free."""
+    library = _glibc()
+    if library is not None:
+        for parameter, value in _PARAMETERS.items():
+            library.mallopt(parameter, value)
+
+
+def give_back() -> None:
+    """Give back to the system what is free now, small blocks too."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") else None
