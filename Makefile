@@ -14,6 +14,7 @@ WEIGHTS ?=
 ONLY ?=
 RELEASE ?= dist
 BUILD ?= build
+SITE ?= $(BUILD)/site
 FLAGS ?=
 
 globs = $(foreach glob,$(ONLY),'$(glob)')
@@ -45,6 +46,14 @@ plan: $(READY) ## Say what publish-all would do; the same variables.
 .PHONY: list
 list: $(READY) ## List the variants of models.yaml.
 	@$(RUN) publisher list $(globs)
+
+.PHONY: serve
+serve: $(READY) ## Serve the release to browsers and hub.load (RELEASE=, FLAGS='--port 8080').
+	@$(RUN) publisher serve $(FLAGS) '$(RELEASE)'
+
+.PHONY: site
+site: $(READY) ## Write the release's pages as files for any web host (RELEASE=, SITE=, FLAGS=).
+	@$(RUN) publisher site $(FLAGS) --output '$(SITE)' '$(RELEASE)'
 
 .PHONY: test
 test: $(READY) ## Run every test.

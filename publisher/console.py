@@ -5,6 +5,7 @@ results go to stdout as tables, or with `--json` as one JSON document. Texts are
 they are (`Text`): rich would find colours in `[red]` and an emoji in `models.yaml:100:5`.
 """
 
+import logging
 import os
 import resource
 import sys
@@ -190,6 +191,20 @@ def print_line(text: str) -> None:
 def print_error(message: str) -> None:
     """Write an error to stderr."""
     _stderr().print(Text.assemble(("error:", "bold red"), f" {message}"))
+
+
+def print_warning(message: str) -> None:
+    """Write something a person should know to stderr."""
+    _stderr().print(Text.assemble(("warning:", "yellow"), f" {message}"))
+
+
+def log_to_stderr(*, quiet: bool) -> None:
+    """Let what libraries and this program log appear on stderr, one line an event."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.WARNING if quiet else logging.INFO,
+        format="%(asctime)s %(message)s",
+    )
 
 
 def duration(seconds: float) -> str:

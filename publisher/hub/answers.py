@@ -1,0 +1,110 @@
+"""What the hub answers: pages and small files from memory, archives in pieces."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import BinaryIO
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from publisher.files import sha256
+from publisher.hub.catalogue import Model
+from publisher.hub.ranges import UnsatisfiableError, none_match, part
+from publisher.hub.sources import Elsewhere, Source
+
+PIECE = 256 * 1024  # bytes of an archive in memory, for each client
+REVALIDATE, FOREVER = "no-cache", "public, max-age=31536000, immutable"
+A_DAY = "public, max-age=86400"
+PLAIN = "text/plain; charset=utf-8"
+
+# Pages need nothing but their own files, and nobody may put them in a frame.
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self';"
+    " connect-src 'self'; form-action 'self'; base-uri 'none'"
+)
+SECURITY = {
+    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+def plain(message: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a line of text."""
+    answer = Response(f"{message}\n", status, media_type=PLAIN)
+    answer.headers.update({"Cache-Control": REVALIDATE, **(headers or {})})
+    return answer
+
+
+def redirect(location: str, status: int, cache: str) -> Response:
+    """Return a redirect. `location` is made of checked parts only."""
+    headers = {"Location": location, "Cache-Control": cache}
+    return plain(f"It is at {location}", status, headers)
+
+
+def content(request: Request, body: bytes, media_type: str) -> Response:
+    """Return something small, or that the client has it (RFC 9110, 13.1.2)."""
+    headers = {"ETag": f'"{sha256(body)}"', "Cache-Control": REVALIDATE}
+    if not none_match(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type=media_type)
+
+
+async def archive(request: Request, model: Model, source: Source) -> Response:
+    """Return an archive, whole or in part, or where it is.
+
+    Its digest is its strong ETag, and a published version never changes, so clients may
+    keep it for ever. Raises `HubError` if it is not there in the size that the index states.
+    """
+    stated = model.entry.archive
+    opened = await to_thread.run_sync(source.open, model.archive, stated.size)
+    if isinstance(opened, Elsewhere):
+        return redirect(opened.address, 302, REVALIDATE)
+    etag = f'"{stated.sha256}"'
+    name = f"{model.entry.handle.split('/', 1)[1].replace('/', '_')}.tar.gz"
+    headers = {"ETag": etag, "Cache-Control": FOREVER, "Accept-Ranges": "bytes"}
+    asked = request.headers
+    if not none_match(asked.get("if-none-match"), etag):
+        opened.close()
+        return Response(status_code=304, headers=headers)
+    # Only GET knows parts (RFC 9110, 14.2).
+    wanted = asked.get("range") if request.method == "GET" else None
+    try:
+        chosen = part(wanted, asked.get("if-range"), etag, stated.size)
+    except UnsatisfiableError:
+        opened.close()
+        return plain(
+            f"The archive has {stated.size} bytes",
+            416,
+            {"Content-Range": f"bytes */{stated.size}"},
+        )
+    length = stated.size
+    if chosen is not None:
+        length = len(chosen)
+        headers["Content-Range"] = f"bytes {chosen.start}-{chosen.stop - 1}/{stated.size}"
+    headers |= {
+        "Content-Length": str(length),
+        "Content-Disposition": f'attachment; filename="{name}"',
+    }
+    start = chosen.start if chosen else 0
+    status = 200 if chosen is None else 206
+    if request.method == "HEAD":
+        opened.close()
+        return Response(status_code=status, headers=headers, media_type="application/gzip")
+    return StreamingResponse(
+        _pieces(opened, start, length), status, headers=headers, media_type="application/gzip"
+    )
+
+
+async def _pieces(file: BinaryIO, start: int, length: int) -> AsyncIterator[bytes]:
+    """Read a file piece by piece, each in a thread and only when the last one is on its way."""
+    with file:
+        file.seek(start)
+        while length:
+            piece = await to_thread.run_sync(file.read, min(PIECE, length))
+            if not piece:
+                raise EOFError(f"{file.name} ends before its time")
+            length -= len(piece)
+            yield piece

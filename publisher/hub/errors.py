@@ -1,0 +1,7 @@
+"""The error of this room."""
+
+from publisher.errors import PublisherError
+
+
+class HubError(PublisherError):
+    """A release cannot be served, or a place for its site cannot be used."""

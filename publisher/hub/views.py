@@ -1,0 +1,179 @@
+"""Catalogue -> the plain facts that templates see."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from publisher.hub.catalogue import HEADS, INDEX, SUMS, Catalogue, Model
+from publisher.hub.documents import document_html
+from publisher.hub.index import MANIFEST, PAGE, Reported
+from publisher.hub.place import Place
+from publisher.hub.plot import Point, plot
+from publisher.hub.search import Filters, choices, searched_text
+from publisher.registry.fields import FOLDED
+
+WIDE, NARROW = (720, 380), (330, 320)  # plots for a desk and for a phone
+
+
+def catalogue_facts(catalogue: Catalogue, place: Place, filters: Filters) -> dict[str, Any]:
+    """Return what the catalogue's page shows; `filters` leave out cards, not marks."""
+    newest = sorted(
+        (catalogue.models[handle] for handle in catalogue.newest.values()), key=_order(catalogue)
+    )
+    shown = [model for model in newest if filters.match(model)]
+    about = catalogue.index.about
+    return {
+        **_common(catalogue, place),
+        "description": about.collection.description if about else "",
+        "publisher": about.publisher.model_dump() if about else None,
+        "filters": asdict(filters),
+        "filtered": not filters.empty,
+        "choices": choices(newest),
+        "cards": [_card(catalogue, model, place) for model in shown],
+        "total": len(newest),
+        **_accuracy(newest, place),
+    }
+
+
+def model_facts(catalogue: Catalogue, model: Model, place: Place) -> dict[str, Any]:
+    """Return what a model's page shows."""
+    entry = model.entry
+    checks = model.manifest.validation.checks
+    return {
+        **_common(catalogue, place),
+        "synthetic": "all" if entry.synthetic else "",
+        "card": _card(catalogue, model, place),
+        "manifest": model.manifest.model_dump(mode="json"),
+        "license": model.checkpoint.license if model.checkpoint else "",
+        "fine_tunable": model.manifest.weight_standardization != FOLDED,
+        "checks": Counter(check.status for check in checks),
+        "versions": [
+            {"handle": handle, "link": place.page(handle)}
+            for handle in catalogue.versions(entry.name)
+        ],
+        "files": [
+            {"name": name, "link": place.file(f"{entry.path}/{name}")} for name in (MANIFEST, PAGE)
+        ],
+        "document": document_html(_readme(catalogue, model, place)),
+    }
+
+
+def _readme(catalogue: Catalogue, model: Model, place: Place) -> str:
+    """Return a model's README.md with its addresses leading to what this page knows."""
+    text, about = model.page, catalogue.index.about
+    if about is None:
+        return text
+    text = text.replace(f"{about.asset_base.rstrip('/')}/models/", f"{place.archives}/models/")
+    for handle in catalogue.models:
+        named = f"[`{handle}`]"
+        text = text.replace(f"{named}({place.archive(handle)})", f"{named}({place.page(handle)})")
+    return text
+
+
+def error_facts(
+    catalogue: Catalogue, place: Place, title: str, message: str, near: Sequence[str]
+) -> dict[str, Any]:
+    """Return what the page of an error shows."""
+    return {
+        **_common(catalogue, place),
+        "heading": title,
+        "message": message,
+        "near": [{"handle": handle, "link": place.page(handle)} for handle in near],
+    }
+
+
+def moved_facts(catalogue: Catalogue, place: Place, handle: str) -> dict[str, Any]:
+    """Return what a page shows that only leads to another one."""
+    return {**_common(catalogue, place), "handle": handle, "link": place.page(handle)}
+
+
+def _common(catalogue: Catalogue, place: Place) -> dict[str, Any]:
+    synthetic = {model.entry.synthetic for model in catalogue.models.values()}
+    about = catalogue.index.about
+    return {
+        "title": about.collection.title if about else catalogue.index.collection,
+        "synthetic": {frozenset({True}): "all", frozenset({True, False}): "some"}.get(
+            frozenset(synthetic), ""
+        ),
+        "hub": place.base,
+        "policy": "",  # comes as a header, unless the host is a plain one
+        "home": place.home,
+        "assets": {name: place.file(name) for name in ("hub.css", "hub.js", "hub.svg")},
+        "index_files": [{"name": name, "link": place.file(name)} for name in (INDEX, SUMS)],
+    }
+
+
+def _card(catalogue: Catalogue, model: Model, place: Place) -> dict[str, Any]:
+    """Return what is shown of a model wherever it is shown."""
+    entry = model.entry
+    sibling = catalogue.sibling(model, HEADS[1 - HEADS.index(entry.head)])
+    return {
+        **entry.model_dump(mode="json"),
+        "short": entry.handle.partition("/")[2],
+        "text": searched_text(model),
+        "folded": model.manifest.weight_standardization == FOLDED,
+        "output": model.manifest.signature.output.model_dump(mode="json"),
+        "link": place.page(entry.handle),
+        "address": place.load_address(entry.handle),
+        "archive_link": place.archive(entry.handle),
+        "sibling": sibling
+        and {"handle": sibling.entry.handle, "link": place.page(sibling.entry.handle)},
+        "reported": [figure.model_dump() for figure in _figures(model)],
+    }
+
+
+def _accuracy(models: Iterable[Model], place: Place) -> dict[str, Any]:
+    """Return the plots and their table: figures of one metric, of the classifiers.
+
+    The metric is the one that most figures have, because others are not comparable.
+    """
+    reported = [
+        (model, figure)
+        for model in models
+        if model.entry.head == "classifier"
+        for figure in _figures(model)
+    ]
+    metrics = Counter(figure.metric for _, figure in reported).most_common(1)
+    metric = metrics[0][0] if metrics else ""
+    chosen = [(model, figure) for model, figure in reported if figure.metric == metric]
+    points = [
+        Point(
+            f"{model.entry.architecture}, {model.entry.resolution} px",
+            figure.source,
+            model.entry.archive.size,
+            figure.value,
+        )
+        for model, figure in chosen
+    ]
+    drawn = {"wide": plot(points, *WIDE), "narrow": plot(points, *NARROW)}
+    return {
+        "metric": metric,
+        "plots": {name: asdict(one) for name, one in drawn.items() if one},
+        "figures": [
+            {
+                "handle": model.entry.handle,
+                "link": place.page(model.entry.handle),
+                "size": model.entry.archive.size,
+                "synthetic": model.entry.synthetic,
+                **figure.model_dump(),
+            }
+            for model, figure in chosen
+        ],
+    }
+
+
+def _figures(model: Model) -> Sequence[Reported]:
+    return model.checkpoint.reported if model.checkpoint else ()
+
+
+def _order(catalogue: Catalogue) -> Any:
+    """Return the order of the catalogue: by the registry's checkpoints, classifiers first."""
+    known = {name: position for position, name in enumerate(catalogue.index.checkpoints)}
+
+    def key(model: Model) -> tuple[int, str, int, str]:
+        entry = model.entry
+        position = known.get(entry.checkpoint, len(known))
+        return position, entry.checkpoint, HEADS.index(entry.head), entry.handle
+
+    return key
