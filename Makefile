@@ -7,12 +7,17 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.ready
+# The programs that models are tried with are heavy, and nothing else needs them.
+CLIENTS := .venv-clients
+CLIENTS_READY := $(CLIENTS)/.ready
 
 # A directory, an http://, https:// or gs:// address, or `synthetic`; empty: upstream.
 WEIGHTS ?=
 # Globs over handles, for example ONLY='*_224_* *_160_*'; empty: all.
 ONLY ?=
 RELEASE ?= dist
+# What to verify: a release, an archive, a handle or its address; empty: the release.
+WHAT ?=
 BUILD ?= build
 SITE ?= $(BUILD)/site
 FLAGS ?=
@@ -24,13 +29,21 @@ work = --build-dir '$(BUILD)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(FLAGS)
 help: ## List what can be made.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# A virtual environment beside the target, with what the first prerequisite pins.
+define environment
+@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+  || { echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
+$(PYTHON) -m venv --clear $(@D)
+$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+@touch $@
+endef
+
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-	  || { echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(RUN) pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+	$(environment)
+
+$(CLIENTS_READY): requirements-clients.lock pyproject.toml
+	$(environment)
 
 .PHONY: install
 install: $(READY) ## Create .venv with everything that is pinned in requirements.lock.
@@ -55,9 +68,29 @@ serve: $(READY) ## Serve the release to browsers and hub.load (RELEASE=, FLAGS='
 site: $(READY) ## Write the release's pages as files for any web host (RELEASE=, SITE=, FLAGS=).
 	@$(RUN) publisher site $(FLAGS) --output '$(SITE)' '$(RELEASE)'
 
+.PHONY: verify
+verify: $(READY) ## Say what can be proved about a download (WHAT=, RELEASE=, FLAGS=--rebuild).
+	@$(RUN) publisher verify $(FLAGS) --release '$(RELEASE)' '$(or $(WHAT),$(RELEASE))'
+
 .PHONY: test
 test: $(READY) ## Run every test.
 	@$(RUN) pytest
+
+.PHONY: test-clients
+test-clients: $(CLIENTS_READY) ## Try models with every client, in .venv-clients.
+	@$(CLIENTS)/bin/python -m pytest -m '' tests/clients tests/bit/test_jax_form.py \
+	  tests/verify/test_cross_check.py
+
+chromium = command -v chromium >/dev/null && command -v chromedriver >/dev/null
+
+.PHONY: test-browser
+test-browser: $(READY) ## Look at the hub's pages with Chromium, and check them with axe-core.
+	@$(chromium) || { echo "error: Debian's chromium and chromium-driver are missing; install them as root: make browser" >&2; exit 2; }
+	@$(RUN) pytest -m browser tests/browser
+
+.PHONY: browser
+browser: ## Install what test-browser starts: Debian's Chromium (as root).
+	@$(chromium) || { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium chromium-driver fonts-liberation; }
 
 .PHONY: lint
 lint: $(READY) ## Check format, lint and types.
@@ -74,10 +107,14 @@ format: $(READY) ## Format the code and mend what can be mended.
 bench: $(READY) ## Measure against the notebook's route (FLAGS=--quick: fewer repetitions).
 	@$(RUN) benchmarks $(FLAGS)
 
+.PHONY: bench-serving
+bench-serving: $(READY) ## Measure what a server of the hub bears (FLAGS=--quick: a first look).
+	@$(RUN) benchmarks.serving $(FLAGS)
+
 .PHONY: schema
 schema: $(READY) ## Write models.schema.json anew from the registry's classes.
 	@$(RUN) publisher.registry.schema
 
 .PHONY: clean
-clean: ## Remove build/, but neither .venv nor a release.
+clean: ## Remove build/, but neither a release nor .venv and .venv-clients.
 	rm -rf '$(BUILD)'

@@ -230,3 +230,8 @@ def peak_memory() -> int:
 def machine_memory() -> int:
     """Return the memory of this machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def budget() -> float:
+    """Return the memory that stages may take together unless told otherwise, in gigabytes."""
+    return 0.75 * machine_memory() / 1e9

@@ -537,15 +537,35 @@ def test_nothing_is_written_to_a_damaged_release(
     assert tree(root) == before
 
 
+@pytest.mark.parametrize(
+    ("good", "bad", "complaint"),
+    [
+        ("# Module", "# Modul", "1: first line is '# Modul "),
+        ("model = hub.load(", "model = hub load(", r"\d+: this Python does not compile"),
+        ("model = hub.load(", "model = tfhub.load(", r"\d+: this Python never sets 'tfhub'"),
+        (
+            'ADDRESS = "',
+            'ADDRESS = "https://example.org/" "',
+            r"\d+: this Python names https://example\.org/.*, which the release does not serve",
+        ),
+    ],
+)
 def test_nothing_is_written_if_a_page_breaks_a_rule(
-    published: Built, registry: Registry, root: Path, tmp_path: Path
+    good: str,
+    bad: str,
+    complaint: str,
+    published: Built,
+    registry: Registry,
+    root: Path,
+    tmp_path: Path,
 ) -> None:
     raised = registry_of(tmp_path / "raised", edited((CLASSIFIER, NEXT)))
     built = build(raised, tmp_path / "build 2")
     page = built[0][2] / "README.md"
-    page.write_text(page.read_text().replace("# Module", "# Modul", 1))
+    assert good in page.read_text()
+    page.write_text(page.read_text().replace(good, bad, 1))
     before, when = tree(root), times(root)
-    with pytest.raises(PageError, match=r"small_classification/2\.md:1: first line is '# Modul "):
+    with pytest.raises(PageError, match=rf"small_classification/2\.md:{complaint}"):
         put(raised, built, root)
     assert tree(root) == before
     assert times(root) == when

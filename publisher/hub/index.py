@@ -160,10 +160,18 @@ class Check(_Read):
     summary: Text
 
 
+class Tolerance(_Read):
+    """A result may be off by absolute + relative * largest |expected|."""
+
+    absolute: Annotated[float, Field(ge=0)]
+    relative: Annotated[float, Field(ge=0)]
+
+
 class Validation(_Read):
     """What validation found."""
 
     passed: bool
+    tolerance: Tolerance
     checks: tuple[Check, ...]
 
 
@@ -182,6 +190,8 @@ class Manifest(_Read):
     handle: Handle
     synthetic: bool
     checkpoint: Source
+    architecture: Word
+    head: Head
     weight_standardization: WeightStandardization = COMPUTED
     input_range: tuple[float, float]
     smallest_image: Count

@@ -3,6 +3,7 @@
 `render`    registry + manifest -> Markdown, through the templates;
 `rules`     what tfhub.dev's validator asks of pages, and what hand-written pages got wrong;
 `document`  one page taken apart: kind, metadata, code blocks, prose;
+`snippets`  the Python on a page, and what can be said of it without running it;
 `values`    the metadata keys and values that tfhub.dev allows;
 `format`    how numbers are written.
 """

@@ -2,28 +2,26 @@
 
 The first half is what tfhub.dev's own validator asks (tensorflow/tfhub.dev,
 `tools/validator.py`). The second half are mistakes that were found on pages written by
-hand: a snippet that loads another model or one that does not exist, a link whose text
-names one model and whose target another, a table column that mixes heads, a collection
-that is silent about what its models were trained on.
+hand: a snippet that loads another model or one that does not exist, or that cannot run, a
+link whose text names one model and whose target another, a table column that mixes heads,
+a collection that is silent about what its models were trained on.
 """
 
-import ast
 import posixpath
 import re
-import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from publisher.pages.document import (
     PLACES,
-    CodeBlock,
     Document,
     Line,
     parse,
     publisher_path,
 )
 from publisher.pages.errors import PageError
+from publisher.pages.snippets import addresses, snippets, syntax_fault, undefined_names
 from publisher.pages.values import (
     ALLOWED_VALUES,
     ARCHIVE_SUFFIX,
@@ -35,7 +33,6 @@ from publisher.pages.values import (
     REQUIRED_KEYS,
 )
 
-PYTHON = ("python", "python3", "py")
 HUB = "https://tfhub.dev/"
 
 _ADDRESS = re.compile(r"https?://[^\s\"'`<>()\[\]|]+")
@@ -279,13 +276,32 @@ def code_names_only_its_own_model(document: Document, tree: Tree) -> Iterator[Pr
                 yield line.number, f"code loads {address}; {own}, {', '.join(archives) or HUB}"
 
 
-def code_parses(document: Document, tree: Tree) -> Iterator[Problem]:
-    """Ask for closed blocks and for Python that parses."""
+def code_blocks_are_closed(document: Document, tree: Tree) -> Iterator[Problem]:
+    """Refuse a code block that swallows the rest of the page."""
     for block in document.code:
         if not block.closed:
             yield block.line, "this code block is not closed; end it with the same fence"
-        elif block.language in PYTHON:
-            yield from _syntax_errors(block)
+
+
+def snippets_compile_and_load_what_is_served(document: Document, tree: Tree) -> Iterator[Problem]:
+    """Ask for Python that compiles, knows its names, and loads what the release serves."""
+    served = sorted(
+        {path for page in tree.documents.values() for path in page.values("asset-path")}
+    )
+    for snippet in snippets(document.code):
+        if fault := syntax_fault(snippet):
+            yield fault.line, fault.message
+            continue
+        for fault in undefined_names(snippet):
+            yield fault.line, fault.message
+        allowed = ", ".join(document.values("asset-path") or served) or "none"
+        for number, address in addresses(snippet):
+            if address not in served:
+                yield (
+                    number,
+                    f"this Python names {address}, which the release does not serve;"
+                    f" allowed: {allowed}",
+                )
 
 
 def handles_are_known(document: Document, tree: Tree) -> Iterator[Problem]:
@@ -347,7 +363,8 @@ RULES: tuple[Rule, ...] = (
     collection_has_models,
     collection_states_what_its_models_state,
     code_names_only_its_own_model,
-    code_parses,
+    code_blocks_are_closed,
+    snippets_compile_and_load_what_is_served,
     handles_are_known,
     links_lead_where_they_say,
     columns_hold_one_head,
@@ -400,15 +417,6 @@ def _alternatives(found: str, tree: Tree) -> str:
         if handle.startswith(f"{publisher}/") and "/collections/" not in handle
     )
     return ", ".join(known) or "none"
-
-
-def _syntax_errors(block: CodeBlock) -> Iterator[Problem]:
-    source = textwrap.dedent("\n".join(line.text for line in block.lines))
-    try:
-        ast.parse(source)
-    except (SyntaxError, ValueError) as error:
-        offset = getattr(error, "lineno", None) or 0
-        yield block.line + offset, f"this Python does not parse: {error.args[0]}; correct it"
 
 
 def _cells(line: Line) -> list[str]:

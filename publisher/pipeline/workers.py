@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -38,6 +39,7 @@ class Workers:
         self._started: list[ProcessPoolExecutor] = []
         self._starting = threading.Lock()
         self._closed = False
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         for _ in range(count):
             self._free.put(None)
 
@@ -85,13 +87,21 @@ class Workers:
             for process in list((pool._processes or {}).values()):
                 process.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def _start(self) -> ProcessPoolExecutor:
         with self._starting:
             if self._closed:
                 raise WorkerError("the run was given up; run the same command again")
+            if self._scratch is None:
+                self._scratch = tempfile.TemporaryDirectory(
+                    prefix="publisher-work-", ignore_cleanup_errors=True
+                )
             context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(1, mp_context=context, initializer=_prepare)
+            pool = ProcessPoolExecutor(
+                1, mp_context=context, initializer=_prepare, initargs=(self._scratch.name,)
+            )
             self._started.append(pool)
             return pool
 
@@ -138,7 +148,9 @@ def _unforeseen(task: Callable[..., Any], error: BaseException) -> WorkerError:
     )
 
 
-def _prepare() -> None:
+def _prepare(scratch: str) -> None:
+    # TensorFlow leaves files behind when its process is ended; what is left here is removed.
+    tempfile.tempdir = scratch
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     # TensorFlow greets on stderr, which belongs to the progress display. Its native
     # messages carry no level that could be set before the import; only errors count here.

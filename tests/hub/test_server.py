@@ -1,5 +1,6 @@
 """How a server starts, and how it ends: the command line, and production servers."""
 
+import asyncio
 import os
 import re
 import signal
@@ -14,10 +15,13 @@ import pytest
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from publisher.cli import main
+from publisher.hub.app import application
+from publisher.hub.directory import DirectorySource
 from publisher.hub.errors import HubError
+from publisher.hub.protocol import ImpatientProtocol
 from publisher.hub.server import address_of, bind, is_loopback
 from tests.hub.html import cards, parsed
-from tests.hub.releases import ask
+from tests.hub.releases import ask, served
 from tests.releases import CLASSIFIER, tree
 
 COMPRESSED = f"/{CLASSIFIER}?tf-hub-format=compressed"
@@ -197,6 +201,29 @@ def test_several_workers_serve_one_release(release: Path) -> None:
         started.send_signal(signal.SIGTERM)
         rest, _ = started.communicate(timeout=60)
     assert "Traceback" not in rest
+
+
+def test_an_answer_is_not_held_back_for_an_acknowledgement(
+    release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = []
+
+    class Watched(ImpatientProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            connection = transport.get_extra_info("socket")
+            options.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    def as_workers_share_it(host: str, port: int) -> socket.socket:
+        listener = socket.socket()
+        listener.bind((host, port))
+        listener.listen()
+        return listener
+
+    monkeypatch.setattr("tests.hub.releases.bind", as_workers_share_it)
+    with served(application(DirectorySource(release)), http=Watched) as base:
+        assert ask(base, "/").status == 200
+    assert [bool(option) for option in options] == [True]
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,37 @@ def test_good_pages_have_no_findings() -> None:
             17,
             "code loads https://tfhub.dev/other/net/1",
         ),
-        (CLASSIFIER_PAGE, "model = hub", "model == = hub", 17, "this Python does not parse"),
+        (CLASSIFIER_PAGE, "model = hub", "model == = hub", 17, "this Python does not compile"),
+        (CLASSIFIER_PAGE, "model = hub", "return hub", 17, "compile: 'return' outside function"),
+        (
+            CLASSIFIER_PAGE,
+            "import tensorflow_hub as hub",
+            "import tensorflow_hub",
+            17,
+            "this Python never sets 'hub'; a block has to run alone",
+        ),
+        (
+            CLASSIFIER_PAGE,
+            f'("{ARCHIVE}")',
+            '("https://example.org/another.zip")',
+            17,
+            "https://example.org/another.zip, which the release does not serve;"
+            f" allowed: {ARCHIVE}",
+        ),
+        (
+            CLASSIFIER_PAGE,
+            f'("{ARCHIVE}")',
+            '("https://tfhub.dev/anna/net_classification/1")',
+            17,
+            "which the release does not serve",
+        ),
+        (
+            CLASSIFIER_PAGE,
+            f'("{ARCHIVE}")',
+            '("gs://bucket/net")',
+            17,
+            "names gs://bucket/net, which the release does not serve",
+        ),
         (CLASSIFIER_PAGE, '")\n```\n', '")\n', 14, "this code block is not closed"),
         (
             CLASSIFIER_PAGE,

@@ -5,6 +5,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -317,6 +318,26 @@ def test_closing_gives_up_what_runs_and_takes_no_more(tmp_path: Path) -> None:
     for _ in range(2):  # neither in place of the one that was ended nor of the one not started
         with pytest.raises(WorkerError, match=r"given up|killed"):
             workers.run(own_process)
+
+
+def leave_something_behind() -> str:
+    handle, name = tempfile.mkstemp()  # as TensorFlow does, which ended processes do not remove
+    os.close(handle)
+    return name
+
+
+def test_what_workers_leave_behind_goes_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pool = Workers(2)
+    try:
+        left = Path(pool.run(leave_something_behind))
+        assert left.is_file()
+        assert tmp_path in left.parents
+    finally:
+        pool.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_task_may_have_a_process_of_its_own() -> None:

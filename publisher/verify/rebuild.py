@@ -1,0 +1,140 @@
+"""The archive made again from the upstream weights, and compared byte for byte."""
+
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from publisher.errors import PublisherError
+from publisher.hub.index import Manifest
+from publisher.pipeline import tasks
+from publisher.pipeline.records import Record
+from publisher.pipeline.reporter import Reporter, Silent
+from publisher.pipeline.steps import Run, tasks_of, toolchain
+from publisher.pipeline.tasks import Key
+from publisher.pipeline.workers import Workers
+from publisher.verify.archives import UNREADABLE, unpacked
+from publisher.verify.findings import SHOWN, Finding, failed, judged
+from publisher.verify.targets import Target
+from publisher.weights.download import without_secrets
+
+REBUILD = "rebuild"
+BLOCK = 1 << 20
+STAGES = ("fetch", "convert", "package")
+
+
+def rebuild(run: Run, target: Target) -> Finding:
+    """Build each archive again, in the run's build folder, and compare all bytes.
+
+    The registry has to list the handles. What differs is named: weights, toolchain, members.
+    Weights are held to the lock file beside the registry, which is left as it is.
+    """
+    known = {variant.handle: variant for variant in run.registry.variants}
+    missing = [handle for handle in target.archives if handle not in known]
+    if missing:
+        return failed(
+            REBUILD,
+            f"cannot be made: {run.settings.registry_file.name} does not list"
+            f" {', '.join(missing)}; give the one that it was published from with --registry",
+        )
+    run = _aside(run)
+    chosen = [known[handle] for handle in target.archives]
+    todo = {
+        key: replace(task, after=())
+        for key, task in tasks_of(run, chosen).items()
+        if key.stage in STAGES and (key.stage == "fetch" or key.subject in target.archives)
+    }
+    run.workers = Workers(run.settings.jobs)
+    try:
+        found = tasks.run(todo, run.reporter, jobs=run.settings.jobs, memory=run.settings.memory)
+    finally:
+        run.workers.close()
+    problems = []
+    for variant in chosen:
+        weights = found[Key("fetch", variant.checkpoint)]
+        packed = found[Key("package", variant.handle)]
+        problem = _problem(target, variant.handle, weights, packed)
+        if problem:
+            problems.append(f"{variant.handle}: {problem}")
+    base = without_secrets(run.source.base) if run.source.remote else run.source.base
+    source = f"the weights in {base}" if base else f"{run.source.kind} weights"
+    return judged(REBUILD, problems, f"made again from {source}, byte for byte the same")
+
+
+class _Informed(Silent):
+    """Passes on what happens, but no advice: what it is about is thrown away."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.started = reporter.started  # type: ignore[method-assign]
+        self.progress = reporter.progress  # type: ignore[method-assign]
+        self.finished = reporter.finished  # type: ignore[method-assign]
+        self.failed = reporter.failed  # type: ignore[method-assign]
+
+
+def _aside(run: Run) -> Run:
+    """Return the same run with a lock file of its own, so that it can record nothing."""
+    settings = run.settings
+    settings.build.mkdir(parents=True, exist_ok=True)
+    aside = replace(settings, registry_file=settings.build / settings.registry_file.name)
+    if settings.lock_file.is_file():
+        shutil.copyfile(settings.lock_file, aside.lock_file)
+    return replace(run, settings=aside, reporter=_Informed(run.reporter))
+
+
+def _problem(
+    target: Target,
+    handle: str,
+    weights: Record | PublisherError,
+    packed: Record | PublisherError,
+) -> str:
+    """Return what differs; empty if nothing does."""
+    for result in (weights, packed):
+        if isinstance(result, PublisherError):
+            return f"cannot be made again: {result}"
+    assert isinstance(weights, Record)  # noqa: S101  the errors are gone
+    assert isinstance(packed, Record)  # noqa: S101
+    if packed.result["sha256"] == target.digests[handle]:
+        return ""
+    (built,) = packed.outputs
+    reasons = _reasons(target.manifests.get(handle), weights.result["sha256"])
+    reasons.append(_differing_members(target.archives[handle], Path(built)))
+    return f"other bytes ({'; '.join(reasons)})"
+
+
+def _reasons(manifest: Manifest | None, weights: str) -> list[str]:
+    """Return what the manifest says was otherwise when the archive was made."""
+    if manifest is None:
+        return []
+    reasons = [] if weights == manifest.checkpoint.sha256 else ["other weights"]
+    now = toolchain()
+    return reasons + [
+        f"{name} {manifest.toolchain.get(name, 'unknown')} there, {now[name]} here"
+        for name in now
+        if manifest.toolchain.get(name) != now[name]
+    ]
+
+
+def _differing_members(one: Path, other: Path) -> str:
+    first, second = _members(one), _members(other)
+    names = sorted(first.keys() | second.keys())
+    names = [name for name in names if first.get(name) != second.get(name)]
+    if not names:
+        return "the same members, packed in another way"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"other members: {', '.join(names[:SHOWN])}{more}"
+
+
+def _members(archive: Path) -> dict[str, str]:
+    """Return the SHA-256 of each member, as far as they can be read."""
+    found = {}
+    try:
+        with unpacked(archive) as tar:
+            for member in tar:
+                content = tar.extractfile(member) if member.isfile() else None
+                digest = hashlib.sha256()
+                while content is not None and (block := content.read(BLOCK)):
+                    digest.update(block)
+                found[member.name] = digest.hexdigest()
+    except UNREADABLE:
+        pass
+    return found

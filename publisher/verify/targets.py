@@ -1,0 +1,205 @@
+"""What a person named -> the archives that are meant, and what is said of them.
+
+A release directory or its address, an archive or its address, a handle's address, or a
+handle in a release.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from publisher.files import sha256_file
+from publisher.hub.catalogue import INDEX, Catalogue, Model, Moved, load
+from publisher.hub.errors import HubError
+from publisher.hub.index import ARCHIVE, MANIFEST, Manifest
+from publisher.hub.sources import Elsewhere, Source, open_source
+from publisher.hub.web import WebSource
+from publisher.pipeline.reporter import Reporter, Silent
+from publisher.registry.fields import HANDLE_FORM
+from publisher.verify.downloads import download
+from publisher.verify.errors import VerifyError
+
+_NAME = r"[a-z0-9-]+/[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_HANDLE = re.compile(rf"{_NAME}/[1-9][0-9]*")
+# The newest version of a name, or an old spelling, as a hub knows them too.
+_NAME_OR_HANDLE = re.compile(rf"{_NAME}(/[1-9][0-9]*)?")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be verified.
+
+    `archives` are files on this machine, by handle (or by name where no handle is known);
+    `manifests` are those that came with them. `catalogue` is there for a release as a whole,
+    and `root` where that is a directory. `unstated` says why an archive has no manifest.
+    """
+
+    name: str
+    archives: Mapping[str, Path]
+    manifests: Mapping[str, Manifest]
+    catalogue: Catalogue | None = None
+    root: Path | None = None
+    unstated: str = ""
+
+    @cached_property
+    def digests(self) -> Mapping[str, str]:
+        """The SHA-256 of each archive, by handle; each file is read once."""
+        return {handle: sha256_file(path) for handle, path in self.archives.items()}
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Where things are looked for, and where what is downloaded goes."""
+
+    environment: Mapping[str, str]
+    folder: Path
+    reporter: Reporter
+
+    def open(self, where: str) -> Source:
+        return open_source(where, self.environment)
+
+    def fetched(self, address: str, handle: str, size: int | None) -> Path:
+        """Return what an address answers, as a file."""
+        target = self.folder / handle.replace("/", "_")
+        download(address, target, size, handle, self.reporter)
+        return target
+
+
+def target_of(
+    what: str,
+    release: str,
+    environment: Mapping[str, str],
+    folder: Path,
+    reporter: Reporter | None = None,
+) -> Target:
+    """Return what a person means by `what`; archives elsewhere are downloaded to `folder`.
+
+    `release` is where a bare handle is looked for. Raises `VerifyError` for what cannot be
+    found, and `HubError` for a release that contradicts itself.
+    """
+    search = _Search(environment, folder, reporter or Silent())
+    path = Path(what)
+    if path.is_file():
+        return _archive(path)
+    if path.is_dir():
+        if not (path / INDEX).exists():
+            raise VerifyError(
+                f"{what}: holds no {INDEX}, so it is no release; give a release directory, or an"
+                f" archive ({ARCHIVE})"
+            )
+        return _release(search.open(what), search, path)
+    if "://" in what:
+        return _at_address(what, search)
+    if _NAME_OR_HANDLE.fullmatch(what):
+        return _in_release(what, search.open(release), search)
+    raise VerifyError(
+        f"{what}: there is no such file or directory, and it is no handle; give a release"
+        f" directory, an archive, an address, or a handle: {HANDLE_FORM}"
+    )
+
+
+def _archive(path: Path) -> Target:
+    """Return an archive, with the manifest that may lie beside it."""
+    beside = path.with_name(MANIFEST)
+    if not beside.is_file():
+        return Target(str(path), {path.name: path}, {}, unstated=f"no {MANIFEST} lies beside it")
+    manifest = _manifest(beside.read_bytes(), str(beside))
+    return Target(str(path), {manifest.handle: path}, {manifest.handle: manifest})
+
+
+def _manifest(content: bytes, where: str) -> Manifest:
+    try:
+        return Manifest.model_validate_json(content)
+    except ValueError:
+        raise VerifyError(
+            f"{where}: is no manifest; restore it, or verify a copy of the archive without it"
+        ) from None
+
+
+def _release(source: Source, search: _Search, root: Path | None) -> Target:
+    catalogue = load(source)
+    archives = {
+        handle: _local(source, model, root, search) for handle, model in catalogue.models.items()
+    }
+    manifests = {handle: model.manifest for handle, model in catalogue.models.items()}
+    return Target(source.name, archives, manifests, catalogue, root)
+
+
+def _in_release(path: str, source: Source, search: _Search) -> Target:
+    """Return one version of a release."""
+    model = _found(load(source), path, source.name)
+    handle = model.entry.handle
+    root = Path(source.name) if Path(source.name).is_dir() else None
+    archive = _local(source, model, root, search)
+    return Target(f"{handle} in {source.name}", {handle: archive}, {handle: model.manifest})
+
+
+def _found(catalogue: Catalogue, path: str, where: str) -> Model:
+    """Return the model that a path leads to, as a hub would. Raises `VerifyError`."""
+    found = catalogue.find(path)
+    while isinstance(found, Moved):
+        found = catalogue.find(found.path)
+    if found is None:
+        near = catalogue.near(path)
+        others = f"near ones: {', '.join(near)}" if near else "nor anything like it"
+        raise VerifyError(
+            f"{path}: {where} does not hold it; {others}; give a handle that it holds, or another"
+            " release"
+        )
+    return found
+
+
+def _at_address(address: str, search: _Search) -> Target:
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise VerifyError(f"{address}: is no address ({error}); correct it") from None
+    if parts.scheme in ("http", "https"):
+        plain = parts._replace(query="", fragment="").geturl().rstrip("/")
+        if parts.path.endswith(".tar.gz"):
+            return _archive_at(plain, search)
+        handle = "/".join(parts.path.rstrip("/").split("/")[-3:])
+        if _HANDLE.fullmatch(handle):
+            return _handle_at(plain, handle, search)
+    return _release(search.open(address), search, None)
+
+
+def _archive_at(address: str, search: _Search) -> Target:
+    """Return an archive at an address, with the manifest that may lie beside it there."""
+    base, _, name = address.rpartition("/")
+    try:
+        content = WebSource(base, base).read(MANIFEST)
+    except HubError:
+        unstated = f"no {MANIFEST} lies beside it"
+        return Target(address, {name: search.fetched(address, name, None)}, {}, unstated=unstated)
+    manifest = _manifest(content, f"{base}/{MANIFEST}")
+    archive = search.fetched(address, manifest.handle, manifest.archive.size)
+    return Target(address, {manifest.handle: archive}, {manifest.handle: manifest})
+
+
+def _handle_at(address: str, path: str, search: _Search) -> Target:
+    """Return what a handle's address answers, as to `hub.load`, and its hub's manifest."""
+    asked = f"{address}?tf-hub-format=compressed"
+    source = search.open(address.removesuffix(f"/{path}"))
+    try:
+        source.read(INDEX)
+    except HubError:
+        archive = search.fetched(asked, path, None)
+        return Target(address, {path: archive}, {}, unstated=f"its host has no {INDEX}")
+    model = _found(load(source), path, source.name)
+    handle = model.entry.handle
+    archive = search.fetched(asked, handle, model.entry.archive.size)
+    return Target(address, {handle: archive}, {handle: model.manifest})
+
+
+def _local(source: Source, model: Model, root: Path | None, search: _Search) -> Path:
+    """Return where an archive lies on this machine, downloaded if need be."""
+    size = model.entry.archive.size
+    opened = source.open(model.archive, size)
+    if isinstance(opened, Elsewhere):
+        return search.fetched(opened.address, model.entry.handle, size)
+    opened.close()
+    return (root or Path(source.name)) / model.archive

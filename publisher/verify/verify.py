@@ -1,0 +1,84 @@
+"""Everything that can be said about a target."""
+
+from collections.abc import Callable
+
+from publisher.verify import archives, release
+from publisher.verify.findings import Finding, failed, unproved
+from publisher.verify.targets import Target
+
+Examination = Callable[[Target], Finding]
+UNSAFE = "not looked into: what is in the archive is not safe"
+
+
+def verify(
+    target: Target, rebuild: Examination | None = None, cross_check: Examination | None = None
+) -> list[Finding]:
+    """Return what is proved about a target, what fails, and what stays open, in that order.
+
+    `rebuild` and `cross_check` are done if they are given. An archive that may not be
+    unpacked, or whose graph may not be run, is looked into no further.
+    """
+    findings: list[Finding] = []
+    if target.catalogue is not None:
+        findings.append(release.index(target.catalogue))
+        findings += release.sums(target.catalogue, target.digests, target.root)
+    findings.append(_digests(target))
+    findings.append(archives.safety(target.archives))
+    safe = findings[-1].status == "proved"
+    if safe:
+        findings.append(archives.operations(target.archives))
+        safe = findings[-1].status == "proved"
+    else:
+        findings.append(unproved(archives.OPERATIONS, UNSAFE))
+    if rebuild is None:
+        detail = "--rebuild makes the archive again from the weights and compares all bytes"
+        findings.append(unproved("rebuild", detail))
+    else:
+        findings.append(rebuild(target))
+    if cross_check is None:
+        detail = "--cross-check computes outputs on roads that share no code"
+        findings.append(unproved("cross-check", detail))
+    elif safe:
+        findings.append(cross_check(target))
+    else:
+        findings.append(unproved("cross-check", UNSAFE))
+    findings += _beyond(target)
+    order = ("proved", "failed", "open")
+    return sorted(findings, key=lambda finding: order.index(finding.status))
+
+
+def _digests(target: Target) -> Finding:
+    if target.manifests:
+        stated = {
+            handle: (manifest.archive.size, manifest.archive.sha256)
+            for handle, manifest in target.manifests.items()
+        }
+        return archives.digests(target.archives, target.digests, stated)
+    sums = ", ".join(target.digests.values())
+    detail = f"{target.unstated}; compare yourself with what the publisher states: SHA-256 {sums}"
+    return unproved(archives.DIGESTS, detail)
+
+
+def _beyond(target: Target) -> list[Finding]:
+    """Say what nothing here can prove."""
+    beyond = []
+    manifests = target.manifests.values()
+    blamed = [manifest.handle for manifest in manifests if not manifest.validation.passed]
+    if blamed:
+        detail = f"its own manifest says that a check failed: {', '.join(blamed)}"
+        beyond.append(failed("predictions", detail))
+    elif any(manifest.synthetic for manifest in manifests):
+        detail = "the weights are synthetic (random numbers): predictions mean nothing"
+        beyond.append(unproved("predictions", detail))
+    elif manifests:
+        count = sum(
+            check.status == "passed"
+            for manifest in manifests
+            for check in manifest.validation.checks
+        )
+        detail = f"the publisher states {count} passed checks; `publisher build` makes them again"
+        beyond.append(unproved("predictions", detail))
+    else:
+        beyond.append(unproved("predictions", "nothing says what it should predict"))
+    detail = "nothing is signed: digests come from where the archives come from"
+    return [*beyond, unproved("origin", detail)]
