@@ -9,4 +9,7 @@ table and the plot into README.md. Read in this order:
 `figures`   what is measured, and what is to be reached;
 `run`       takes the samples, the baseline and this project in turn;
 `report`    samples -> table and plot.
+
+`python -m benchmarks.serving` measures what a server of the hub bears, with `clients`, and
+writes it into docs/serving.md.
 """

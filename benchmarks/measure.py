@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from publisher.errors import PublisherError
 
@@ -47,7 +48,7 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> Measured:
         )
     os.sync()  # what an earlier process left to be written would slow this one down
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        busy, own = _busy(), _own()
+        others = Others()
         begin = time.perf_counter()
         process = subprocess.Popen(
             command,
@@ -56,7 +57,7 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> Measured:
             stderr=errors,
             env={**os.environ, **environment},
         )
-        watch = _Watch(process.pid)
+        watch = Watch(process.pid)
         watch.start()
         try:
             status = process.wait()
@@ -67,7 +68,7 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> Measured:
             raise
         finally:
             watch.stop()
-        others = max(_busy() - busy - (_own() - own), 0.0) / seconds
+        disturbance = others.cores()
         output.seek(0)
         errors.seek(0)
         if status != 0:
@@ -75,7 +76,28 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> Measured:
             raise BenchmarkError(
                 f"{' '.join(command)}: ended with status {status}; its last words:\n{last_words}"
             )
-        return Measured(seconds, watch.one_process, watch.at_once, others, output.read())
+        return Measured(seconds, watch.one_process, watch.at_once, disturbance, output.read())
+
+
+class Others:
+    """How many cores other programs keep busy, from now on.
+
+    What this process and its finished descendants use is no other's.
+    """
+
+    def __init__(self) -> None:
+        self._begin = time.perf_counter()
+        self._busy, self._own = _busy(), _own()
+
+    def cores(self) -> float:
+        """Return the mean number of cores until now."""
+        busy, own = _busy() - self._busy, _own() - self._own
+        return max(busy - own, 0.0) / (time.perf_counter() - self._begin)
+
+
+def resident(pid: int) -> int:
+    """Return the resident memory of a process and its descendants, added up, in bytes."""
+    return sum(_memory(one)[0] for one in _family(pid))
 
 
 def _busy() -> float:
@@ -91,8 +113,8 @@ def _own() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-class _Watch(threading.Thread):
-    """Looks at a process and its descendants until told to stop."""
+class Watch(threading.Thread):
+    """Looks at the memory of a process and its descendants until told to stop."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -107,6 +129,13 @@ class _Watch(threading.Thread):
             self._look()
             if self._stopped.wait(INTERVAL):
                 return
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         """End the thread."""

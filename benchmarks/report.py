@@ -54,11 +54,12 @@ def write_pages(results: Results, readme: Path, performance: Path) -> None:
     `<!-- /benchmarks -->`, `<!-- limits -->` and `<!-- /limits -->`.
     """
     plot = "![How many times better than the notebook's route](benchmarks/results.svg)"
-    _write_marked(readme, "benchmarks", f"{table(results)}\n{plot}\n")
-    _write_marked(performance, "limits", limits_table(results))
+    write_marked(readme, "benchmarks", f"{table(results)}\n{plot}\n")
+    write_marked(performance, "limits", limits_table(results))
 
 
-def _write_marked(page: Path, mark: str, content: str) -> None:
+def write_marked(page: Path, mark: str, content: str) -> None:
+    """Put content between two marks of a page; a page without both is left alone."""
     if not page.exists():
         return
     text = page.read_text()
@@ -129,9 +130,18 @@ def limits_table(results: Results) -> str:
 def _measured_on(results: Results) -> str:
     machine, versions = results["machine"], results["versions"]
     return (
-        f"Medians, in brackets the smallest and the largest sample, {results['measured']}:"
-        f" {machine['cpu']}, {machine['cores']} cores, {machine['memory'] / 2**30:.0f} GiB,"
-        f" {machine['system']}, Python {versions['python']}, TensorFlow {versions['tensorflow']}."
+        "Synthetic weights of full size; medians, in brackets the smallest and the largest"
+        f" sample; {results['measured']},"
+        f" {machine_words(machine)}, Python {versions['python']},"
+        f" TensorFlow {versions['tensorflow']}."
+    )
+
+
+def machine_words(machine: Mapping[str, Any]) -> str:
+    """Return what a machine is, in a line."""
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory'] / 2**30:.0f} GiB,"
+        f" {machine['system']}"
     )
 
 
