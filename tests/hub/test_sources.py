@@ -1,6 +1,7 @@
 """A release in a bucket, read as everybody can; the bucket is a real server on loopback."""
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -120,11 +121,12 @@ def test_a_bucket_that_holds_no_whole_release_is_not_served(
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_host_that_does_not_answer_is_named(httpserver: HTTPServer) -> None:
-    httpserver.stop()
-    where = httpserver.url_for("/release")
-    with pytest.raises(HubError, match=r"cannot be read .*; see to the address and the network"):
-        load(open_source(where, {}))
+def test_a_host_that_does_not_answer_is_named() -> None:
+    with socket.socket() as taken:  # a port that nobody else gets, and nobody listens at
+        taken.bind(("127.0.0.1", 0))
+        where = f"http://127.0.0.1:{taken.getsockname()[1]}/release"
+        with pytest.raises(HubError, match=r"cannot be read .*; see to the address and the net"):
+            load(open_source(where, {}))
 
 
 @pytest.mark.parametrize(
