@@ -54,19 +54,17 @@ FIGURES = (
 class Limit:
     """A figure beside the bare work in it, which no way of doing it avoids.
 
-    `work` are keys of what `limits` measured; their seconds are added up and divided by
-    the `cores` that may share them.
+    `work` are keys of what `limits` measured; their seconds are added up.
     """
 
     figure: str
     words: str
     work: tuple[str, ...]
-    cores: int = 1
 
 
 LIMITS = (
     Limit("convert-R152x2", "reading, summing and writing the weights", ("crc32c", "write")),
-    Limit("archive", "deflating, hashing and writing on two cores", ("deflate", "sha256"), 2),
+    Limit("archive", "deflating and writing, in the same two threads", ("deflate",)),
     Limit("load-R152x2", "reading and summing the weights", ("crc32c",)),
     Limit("latency-R50x1", "the convolutions alone", ("convolutions-R50x1",)),
     Limit("folded-R50x1", "the convolutions alone", ("convolutions-R50x1",)),

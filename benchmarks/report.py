@@ -37,6 +37,15 @@ PLOT_SETTINGS: Any = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
+# What is done to bytes, by the keys of `limits.of_bytes`.
+BYTES = (
+    ("read", "read"),
+    ("crc32c", "read and summed (CRC-32C)"),
+    ("sha256", "read and hashed (SHA-256)"),
+    ("write", "read and written"),
+    ("deflate", "deflated and written, in two threads"),
+    ("inflate", "inflated by zlib"),
+)
 TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
@@ -115,7 +124,7 @@ def limits_table(results: Results) -> str:
         if not samples.ours or not all(key in measured for key in limit.work):
             continue
         takes = median(samples.ours)
-        least = sum(measured[key] for key in limit.work) / limit.cores
+        least = sum(measured[key] for key in limit.work)
         cells = [
             titles[limit.figure],
             _spread([takes], "s"),
@@ -124,6 +133,9 @@ def limits_table(results: Results) -> str:
             f"{takes / least:.1f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    once = [f"{words} {_spread([measured[key]], 's')}" for key, words in BYTES if key in measured]
+    if once:
+        lines += ["", f"The weights of R152x2, once: {', '.join(once)}."]
     return "\n".join(lines) + "\n"
 
 
