@@ -73,7 +73,7 @@ verify: $(READY) ## Say what can be proved about a download (WHAT=, RELEASE=, FL
 	@$(RUN) publisher verify $(FLAGS) --release '$(RELEASE)' '$(or $(WHAT),$(RELEASE))'
 
 .PHONY: test
-test: $(READY) ## Run every test.
+test: $(READY) ## Run every test that needs nothing but .venv.
 	@$(RUN) pytest
 
 .PHONY: test-clients

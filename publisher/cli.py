@@ -50,10 +50,22 @@ class Work:
     memory: float
 
 
-def _common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that every command has."""
+def _reporting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of how a command speaks, which every one has."""
 
-    @click.argument("globs", nargs=-1, metavar="[HANDLE]...")
+    @click.option("-q", "--quiet", is_flag=True, help="No progress, only results and errors.")
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(function)
+    def command(debug: bool, **options: Any) -> Any:
+        click.get_current_context().find_root().obj["debug"] = debug
+        return function(**options)
+
+    return command
+
+
+def _common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the commands that read the registry, as one `Common`."""
+
     @click.option(
         "--registry",
         type=click.Path(path_type=Path),
@@ -62,17 +74,16 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
         help="The file that says what is published.",
     )
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-    @click.option("-q", "--quiet", is_flag=True, help="No progress, only results and errors.")
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @_reporting
     @functools.wraps(function)
-    def command(
-        registry: Path, quiet: bool, as_json: bool, debug: bool, **options: Any
-    ) -> Callable[..., Any]:
-        click.get_current_context().find_root().obj["debug"] = debug
-        result: Callable[..., Any] = function(Common(registry, quiet, as_json, debug), **options)
-        return result
+    def command(registry: Path, quiet: bool, as_json: bool, **options: Any) -> Any:
+        debug = click.get_current_context().find_root().obj["debug"]
+        return function(Common(registry, quiet, as_json, debug), **options)
 
     return command
+
+
+_globs = click.argument("globs", nargs=-1, metavar="[HANDLE]...")
 
 
 def _work(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -156,6 +167,7 @@ def cli() -> None:
 
 
 @cli.command("list")
+@_globs
 @_common
 def list_command(common: Common, globs: tuple[str, ...]) -> int:
     """List the variants of the registry."""
@@ -185,6 +197,7 @@ def list_command(common: Common, globs: tuple[str, ...]) -> int:
 
 
 @cli.command()
+@_globs
 @_common
 @_work
 @_release_option
@@ -231,6 +244,7 @@ def plan(common: Common, globs: tuple[str, ...], work: Work, release: Path) -> i
 
 
 @cli.command()
+@_globs
 @_common
 @_work
 def build(common: Common, globs: tuple[str, ...], work: Work) -> int:
@@ -246,6 +260,7 @@ def build(common: Common, globs: tuple[str, ...], work: Work) -> int:
 
 
 @cli.command()
+@_globs
 @_common
 @_work
 @_release_option
@@ -289,22 +304,12 @@ def publish(
     return _conclude(common, commentary, results, outcomes, release, refusal)
 
 
-def _served(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what the commands take that read a finished release."""
-
-    @click.argument("release", metavar="RELEASE")
-    @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-    @functools.wraps(function)
-    def command(debug: bool, **options: Any) -> Any:
-        click.get_current_context().find_root().obj["debug"] = debug
-        return function(**options)
-
-    return command
+_of_release = click.argument("release", metavar="RELEASE")
 
 
 @cli.command()
-@_served
+@_of_release
+@_reporting
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option(
     "--port",
@@ -353,7 +358,8 @@ def serve(
 
 
 @cli.command()
-@_served
+@_of_release
+@_reporting
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
@@ -408,30 +414,13 @@ def site(
     help="Compute outputs with NumPy, TensorFlow and JAX and compare them; needs the extra 'jax'.",
 )
 @click.option(
-    "--registry",
-    type=click.Path(path_type=Path),
-    default=Path("models.yaml"),
-    show_default=True,
-    help="For --rebuild: the file that says what is published.",
-)
-@click.option(
     "--weights",
     metavar="WHERE",
     help="For --rebuild: as for `publish`; what was made from synthetic ones needs none.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress, only results and errors.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@_common
 def verify(
-    what: str,
-    release: str,
-    again: bool,
-    crossed: bool,
-    registry: Path,
-    weights: str | None,
-    as_json: bool,
-    quiet: bool,
-    debug: bool,
+    common: Common, what: str, release: str, again: bool, crossed: bool, weights: str | None
 ) -> int:
     """Prove what can be proved about something that was downloaded.
 
@@ -444,16 +433,15 @@ def verify(
     from publisher.verify.targets import Target, target_of
     from publisher.verify.verify import verify as verify_target
 
-    click.get_current_context().find_root().obj["debug"] = debug
     if weights and not again:
         raise click.UsageError("--weights says what --rebuild is made from; give both")
     if crossed:
         require_jax()
-    listed = load_registry(registry) if again else None
+    listed = load_registry(common.registry) if again else None
     rows: list[Row] = []
     with (
         tempfile.TemporaryDirectory(prefix="publisher-verify-") as folder,
-        console.Commentary(quiet=quiet) as commentary,
+        console.Commentary(quiet=common.quiet) as commentary,
     ):
         target = target_of(what, release, os.environ, Path(folder), commentary)
 
@@ -461,7 +449,6 @@ def verify(
             assert listed is not None  # noqa: S101  it was loaded above
             synthetic = all(found.synthetic for found in target.manifests.values())
             source = weights or ("synthetic" if synthetic and target.manifests else None)
-            common = Common(registry, quiet, as_json, debug)
             work = Work(Path(folder, "build"), source, False, False, 1, console.budget())
             return rebuild(_run(listed, common, work, commentary), target)
 
@@ -473,7 +460,7 @@ def verify(
         findings = verify_target(
             target, made_again if again else None, crosswise if crossed else None
         )
-    if as_json:
+    if common.as_json:
         document = {"target": target.name, "findings": [found.as_json() for found in findings]}
         if crossed:
             document["cross_check"] = [row.as_json() for row in rows]

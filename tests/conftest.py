@@ -1,5 +1,6 @@
 """Small models of the same code path as the published ones, made once a session."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,71 +47,50 @@ def class_names_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def classifier(
-    architecture: Architecture,
-    weights_file: Path,
-    class_names_file: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """A SavedModel folder as the convert stage leaves it. Not to be changed: copy it."""
-    directory = tmp_path_factory.mktemp("classifier") / "saved_model"
-    run_alone(
-        convert,
-        weights_file,
-        architecture,
-        classes=CLASSES,
-        head="classifier",
-        output="logits",
-        input_range=(-1.0, 1.0),
-        assets=[class_names_file],
-        directory=directory,
-    )
-    return directory
+Convert = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def feature_extractor(
+def converted(
     architecture: Architecture, weights_file: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The SavedModel folder of the same checkpoint without its head. Copy it to change it."""
-    directory = tmp_path_factory.mktemp("feature_extractor") / "saved_model"
-    run_alone(
-        convert,
-        weights_file,
-        architecture,
-        classes=CLASSES,
-        head="feature_extractor",
-        output="features",
-        input_range=(-1.0, 1.0),
-        assets=[],
-        directory=directory,
-    )
-    return directory
+) -> Convert:
+    """Makes a SavedModel folder as the convert stage leaves it."""
+
+    def run(name: str, output: str, assets: Sequence[Path] = (), *, folded: bool = False) -> Path:
+        directory = tmp_path_factory.mktemp(name) / "saved_model"
+        run_alone(
+            convert,
+            weights_file,
+            architecture,
+            classes=CLASSES,
+            head="classifier" if output == "logits" else "feature_extractor",
+            output=output,
+            input_range=(-1.0, 1.0),
+            assets=list(assets),
+            directory=directory,
+            folded=folded,
+        )
+        return directory
+
+    return run
 
 
 @pytest.fixture(scope="session")
-def folded_classifier(
-    architecture: Architecture,
-    weights_file: Path,
-    class_names_file: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
+def classifier(converted: Convert, class_names_file: Path) -> Path:
+    """A SavedModel folder. Not to be changed: copy it."""
+    return converted("classifier", "logits", [class_names_file])
+
+
+@pytest.fixture(scope="session")
+def feature_extractor(converted: Convert) -> Path:
+    """The SavedModel folder of the same checkpoint without its head. Copy it to change it."""
+    return converted("feature_extractor", "features")
+
+
+@pytest.fixture(scope="session")
+def folded_classifier(converted: Convert, class_names_file: Path) -> Path:
     """The classifier with weight standardization folded into its kernels. Copy it to change it."""
-    directory = tmp_path_factory.mktemp("folded_classifier") / "saved_model"
-    run_alone(
-        convert,
-        weights_file,
-        architecture,
-        classes=CLASSES,
-        head="classifier",
-        output="logits",
-        input_range=(-1.0, 1.0),
-        assets=[class_names_file],
-        directory=directory,
-        folded=True,
-    )
-    return directory
+    return converted("folded_classifier", "logits", [class_names_file], folded=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from publisher.hub.errors import HubError
 from publisher.hub.index import (
-    ARCHIVE,
-    MANIFEST,
-    PAGE,
     Checkpoint,
     Entry,
     Index,
@@ -16,10 +14,11 @@ from publisher.hub.index import (
     read_manifest,
 )
 from publisher.hub.sources import Source
+from publisher.registry.models import Head
 from publisher.registry.wording import nearest
+from publisher.release import ARCHIVE, INDEX, MANIFEST, PAGE, SUMS
 
-INDEX, SUMS = "index.json", "SHA256SUMS"
-HEADS = ("classifier", "feature_extractor")
+HEADS = get_args(Head)
 LARGEST_PAGE = 1 << 16  # bytes: Markdown can be written so that it takes long to read
 
 

@@ -25,8 +25,7 @@ from publisher.registry.fields import (
     WeightStandardization,
 )
 from publisher.registry.models import Head
-
-ARCHIVE, MANIFEST, PAGE = ("model.tar.gz", "manifest.json", "README.md")
+from publisher.release import MANIFEST
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from publisher.hub.index import ARCHIVE
+from publisher.release import ARCHIVE
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from publisher.hub.catalogue import HEADS, INDEX, SUMS, Catalogue, Model
+from publisher.hub.catalogue import HEADS, Catalogue, Model
 from publisher.hub.documents import document_html
-from publisher.hub.index import MANIFEST, PAGE, Reported
+from publisher.hub.index import Reported
 from publisher.hub.place import Place
 from publisher.hub.plot import Point, plot
 from publisher.hub.search import Filters, choices, searched_text
 from publisher.registry.fields import FOLDED
+from publisher.release import INDEX, MANIFEST, PAGE, SUMS
 
 WIDE, NARROW = (720, 380), (330, 320)  # plots for a desk and for a phone
 

@@ -4,6 +4,7 @@ import requests
 
 from publisher.hub.errors import HubError
 from publisher.hub.sources import LARGEST, Elsewhere
+from publisher.transfers import failure
 
 PATIENCE = (10, 60)  # seconds to connect, and between two pieces
 PIECE = 1 << 16
@@ -71,6 +72,5 @@ class WebSource:
 
 
 def _unreadable(address: str, error: Exception) -> HubError:
-    # Of a failed connection only the innermost reason says something.
-    reason = getattr(error.args[0], "reason", error) if error.args else error
+    reason = failure(error) if isinstance(error, requests.RequestException) else error
     return HubError(f"{address}: cannot be read ({reason}); see to the address and the network")

@@ -8,6 +8,7 @@ from pathlib import Path
 import requests
 
 from publisher.pipeline.reporter import Reporter
+from publisher.transfers import failure
 from publisher.verify.errors import VerifyError
 
 PATIENCE = (10, 60)  # seconds to connect, and between two pieces
@@ -39,9 +40,9 @@ def download(
                 file.write(piece)
                 reporter.progress(subject, STAGE, done, size)
     except (requests.RequestException, ValueError) as error:
+        reason = failure(error) if isinstance(error, requests.RequestException) else error
         raise VerifyError(
-            f"{address}: cannot be downloaded ({_reason(error)}); see to the address and the"
-            " network"
+            f"{address}: cannot be downloaded ({reason}); see to the address and the network"
         ) from error
     except OSError as error:
         raise VerifyError(
@@ -61,9 +62,3 @@ def _answer(address: str) -> Iterator[requests.Response]:
                 " address is right and that everybody may read it"
             )
         yield response
-
-
-def _reason(error: Exception) -> str:
-    # Of a failed connection only the innermost reason says something.
-    reason = error.args[0] if error.args else error
-    return " ".join(str(getattr(reason, "reason", reason)).split())

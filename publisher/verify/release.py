@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from publisher.files import sha256, sha256_file
-from publisher.hub.catalogue import INDEX, SUMS, Catalogue
+from publisher.hub.catalogue import Catalogue
+from publisher.release import INDEX, SUMS
 from publisher.verify.findings import Finding, counted, judged, proved, unproved
 
 OTHER = "has other bytes"

@@ -12,13 +12,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from publisher.files import sha256_file
-from publisher.hub.catalogue import INDEX, Catalogue, Model, Moved, load
+from publisher.hub.catalogue import Catalogue, Model, Moved, load
 from publisher.hub.errors import HubError
-from publisher.hub.index import ARCHIVE, MANIFEST, Manifest
+from publisher.hub.index import Manifest
 from publisher.hub.sources import Elsewhere, Source, open_source
 from publisher.hub.web import WebSource
 from publisher.pipeline.reporter import Reporter, Silent
 from publisher.registry.fields import HANDLE_FORM
+from publisher.release import ARCHIVE, INDEX, MANIFEST
 from publisher.verify.downloads import download
 from publisher.verify.errors import VerifyError
 
@@ -121,9 +122,7 @@ def _manifest(content: bytes, where: str) -> Manifest:
 
 def _release(source: Source, search: _Search, root: Path | None) -> Target:
     catalogue = load(source)
-    archives = {
-        handle: _local(source, model, root, search) for handle, model in catalogue.models.items()
-    }
+    archives = {handle: _local(source, model, search) for handle, model in catalogue.models.items()}
     manifests = {handle: model.manifest for handle, model in catalogue.models.items()}
     return Target(source.name, archives, manifests, catalogue, root)
 
@@ -132,8 +131,7 @@ def _in_release(path: str, source: Source, search: _Search) -> Target:
     """Return one version of a release."""
     model = _found(load(source), path, source.name)
     handle = model.entry.handle
-    root = Path(source.name) if Path(source.name).is_dir() else None
-    archive = _local(source, model, root, search)
+    archive = _local(source, model, search)
     return Target(f"{handle} in {source.name}", {handle: archive}, {handle: model.manifest})
 
 
@@ -195,11 +193,11 @@ def _handle_at(address: str, path: str, search: _Search) -> Target:
     return Target(address, {handle: archive}, {handle: model.manifest})
 
 
-def _local(source: Source, model: Model, root: Path | None, search: _Search) -> Path:
+def _local(source: Source, model: Model, search: _Search) -> Path:
     """Return where an archive lies on this machine, downloaded if need be."""
     size = model.entry.archive.size
     opened = source.open(model.archive, size)
     if isinstance(opened, Elsewhere):
         return search.fetched(opened.address, model.entry.handle, size)
     opened.close()
-    return (root or Path(source.name)) / model.archive
+    return Path(source.name) / model.archive

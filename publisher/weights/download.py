@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from publisher.files import json_bytes, write_whole
+from publisher.transfers import failure
 from publisher.weights.digest import CHUNK, Digest, digest_file
 from publisher.weights.errors import UnreachableError, WeightsError
 
 # Imported where they are used, because they take long: a run with nothing to do has no
 # use for them.
 if TYPE_CHECKING:
-    from requests import RequestException, Response, Session
+    from requests import Response, Session
     from tenacity import RetryCallState
 
 MOST_REDIRECTS = 10
@@ -315,7 +316,7 @@ def _receive(response: "Response", job: _Job, note: _Note, have: int) -> None:
                 file.write(piece)
                 job.report(have, total)
     except requests.RequestException as error:
-        raise _PassingError(f"the connection broke after {have} bytes ({_reason(error)})") from None
+        raise _PassingError(f"the connection broke after {have} bytes ({failure(error)})") from None
     if total is not None and have < total:
         raise _PassingError(f"the connection ended after {have} of {total} bytes")
     if total is not None and have > total:
@@ -351,7 +352,7 @@ def _get(session: "Session", job: _Job, headers: Mapping[str, str]) -> "Response
             requests.Timeout,
             requests.exceptions.ChunkedEncodingError,
         ) as error:
-            raise _PassingError(_reason(error), answered=False) from None
+            raise _PassingError(failure(error), answered=False) from None
         except (requests.RequestException, ValueError) as error:
             raise WeightsError(
                 f"{without_secrets(address)}: the address cannot be used "
@@ -394,27 +395,6 @@ def redirected(address: str, location: str) -> str:
             "not secure. Give an https address where the file really is."
         )
     return following
-
-
-def _reason(error: "RequestException") -> str:
-    """Say what went wrong, in words that cannot hold any of the address."""
-    import requests
-
-    text = repr(error)
-    for sign, words in (
-        ("NameResolution", "its name cannot be resolved"),
-        ("refused", "connection refused"),
-        ("ProxyError", "the proxy cannot be reached"),
-        ("unreachable", "no route to it"),
-        ("SSL", "its certificate or encryption is not accepted"),
-        ("IncompleteRead", "too few bytes came"),
-        ("RemoteDisconnected", "it closed the connection without an answer"),
-        ("reset by peer", "it reset the connection"),
-    ):
-        if sign in text:
-            return words
-    timed_out = isinstance(error, requests.Timeout) or "timed out" in text
-    return "timed out" if timed_out else "connection failed"
 
 
 def _retry_after(text: str) -> float:
