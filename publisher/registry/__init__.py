@@ -11,6 +11,7 @@
 `rules`     what must hold between the parts;
 `load`      the way from the file to the registry, or to every problem in it;
 `select`    variants by glob;
+`edit`      edits of the file that leave its comments and layout alone;
 `schema`    the JSON schema for editors;
 `wording`   how values are written in messages.
 """

@@ -14,6 +14,17 @@ from publisher.architectures import ARCHITECTURES
 from publisher.registry.values import DATASETS, LICENSES, NETWORK_ARCHITECTURES
 from publisher.registry.wording import shown, suggestion
 
+# What a destination can be; `rules.destinations_name_a_place` has the form of each address.
+KINDS = (
+    "directory",
+    "google-cloud-storage",
+    "s3",
+    "kaggle",
+    "huggingface",
+    "github",
+    "tfhub",
+)
+
 # Weight standardization: at every call, which leaves kernels that can be trained, or once.
 COMPUTED, FOLDED = "computed", "folded"
 
@@ -214,6 +225,25 @@ CollectionHandle = Annotated[
         )
     ),
     _matching(rf"{_PUBLISHER}/collections/{_WORD}/1"),
+]
+DestinationName = Annotated[
+    str,
+    AfterValidator(
+        _patterned(
+            "name of a destination", _WORD, "letters, digits, _, - and ., which no - or . begins"
+        )
+    ),
+    _matching(_WORD),
+]
+DestinationKind = Annotated[
+    str, AfterValidator(_one_of("kind of destination", KINDS)), _choice(KINDS)
+]
+NameThere = Annotated[
+    str,
+    AfterValidator(
+        _patterned("name", _WORD, "letters, digits, _, - and ., which no - or . begins")
+    ),
+    _matching(_WORD),
 ]
 RelativePath = Annotated[str, AfterValidator(_check_path), _matching(_PATH)]
 

@@ -31,7 +31,15 @@ def load_registry(path: Path) -> Registry:
 
     Raises `RegistryError` with one line for each problem, in the order of the file.
     """
-    content, name = _read(path), _shown_path(path)
+    return parse_registry(read_content(path), path)
+
+
+def parse_registry(content: bytes, path: Path) -> Registry:
+    """Check what is, or is about to be, the content of `models.yaml` at `path`.
+
+    Raises `RegistryError` as `load_registry` does.
+    """
+    name = shown_path(path)
     document = parse(content)
     if isinstance(document, Problem):
         raise _error(name, [document])
@@ -59,9 +67,12 @@ def load_registry(path: Path) -> Registry:
     return registry
 
 
-def _read(path: Path) -> bytes:
-    """Return the content of the file, and of one that is too large a little too much."""
-    name = _shown_path(path)
+def read_content(path: Path) -> bytes:
+    """Return the content of the file, and of one that is too large a little too much.
+
+    Raises `RegistryError` for a file that cannot be read.
+    """
+    name = shown_path(path)
     elsewhere = "give its path with --registry"
     try:
         with path.open("rb") as file:
@@ -77,7 +88,7 @@ def _read(path: Path) -> bytes:
         raise RegistryError(f"{name}: cannot be read ({reason}); {elsewhere}") from None
 
 
-def _shown_path(path: Path) -> str:
+def shown_path(path: Path) -> str:
     """Return the path as given; relative if it was absolute and lies below."""
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())

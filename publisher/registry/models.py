@@ -15,10 +15,13 @@ from publisher.registry.fields import (
     CheckpointName,
     CollectionHandle,
     Dataset,
+    DestinationKind,
+    DestinationName,
     Distinct,
     Handle,
     License,
     Line,
+    NameThere,
     NetworkArchitecture,
     Paragraph,
     Prose,
@@ -131,6 +134,11 @@ class Variant(_Model):
     aliases: tuple[Alias, ...] = Field(
         default=(), description="Old spellings, publisher/name, that lead to the handle."
     )
+    withdrawn: Paragraph | None = Field(
+        default=None,
+        description="Why nobody should use this version any longer. It stays where it is, and its"
+        " page and the index say so.",
+    )
 
     @property
     def folded(self) -> bool:
@@ -158,6 +166,34 @@ class Variant(_Model):
         return f"{self.publisher}/{self.name}"
 
 
+class Target(_Model):
+    """A destination besides the release directory, and what goes there under which names."""
+
+    kind: DestinationKind = Field(description="What sort of place it is.")
+    to: Line = Field(
+        description="Where: a path (directory, tfhub: of the checkout), gs://bucket/prefix"
+        " (google-cloud-storage), s3://bucket/prefix (s3), owner/model (kaggle), owner"
+        " (huggingface), owner/repository (github)."
+    )
+    only: tuple[Line, ...] = Field(
+        default=(), description="Globs over handles; none means that all variants go there."
+    )
+    names: dict[Alias, NameThere] = Field(
+        default={},
+        description="kaggle, huggingface, github: what a model, publisher/name, is called there."
+        " Default: its name, with - for _ on kaggle.",
+        json_schema_extra={"additionalProperties": False},
+    )
+    visibility: Literal["public", "private"] = Field(
+        default="private", description="kaggle, huggingface: who sees a model made there."
+    )
+    license_name: Line | None = Field(
+        default=None,
+        description="kaggle: the license in its words, for example Apache 2.0. Default: by the"
+        " checkpoint's license.",
+    )
+
+
 class Registry(_Model):
     """What is published: the parsed, checked content of `models.yaml`."""
 
@@ -176,6 +212,11 @@ class Registry(_Model):
         json_schema_extra={"additionalProperties": False},
     )
     variants: tuple[Variant, ...] = Field(min_length=1, description="The models to publish.")
+    destinations: dict[DestinationName, Target] = Field(
+        default={},
+        description="Where a release can go with TO=, each under a name of your choice.",
+        json_schema_extra={"additionalProperties": False},
+    )
 
     # Not a field: dumps go into digests, which must not depend on the machine.
     _directory: Path = PrivateAttr(default=Path())

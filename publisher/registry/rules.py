@@ -4,7 +4,8 @@ A rule sees the raw values, so that a mistake in one of them does not hide a mis
 another; it looks at no value that is already known to be wrong.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,14 @@ class Content:
             if isinstance(text, str):
                 yield ("variants", index, key), text
 
+    def names(self, mapping: str) -> list[str]:
+        """Return the keys of a mapping at the top: `checkpoints` or `destinations`."""
+        named = self.value(mapping)
+        return list(named) if isinstance(named, dict) else []
+
     def checkpoints(self) -> list[str]:
         """Return the names of all checkpoints."""
-        named = self.value("checkpoints")
-        return list(named) if isinstance(named, dict) else []
+        return self.names("checkpoints")
 
 
 Finding = tuple[Location, str]
@@ -192,6 +197,53 @@ def class_names_fit(content: Content) -> Iterator[Finding]:
             )
 
 
+_ACCOUNT = r"[A-Za-z0-9][A-Za-z0-9-]*"
+_BUCKET = r"[a-z0-9][a-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*/?"
+PLACES: Mapping[str, tuple[str, str]] = {
+    "directory": (r"[^\0]+", "a path"),
+    "tfhub": (r"[^\0]+", "the path of a checkout of tfhub.dev"),
+    "google-cloud-storage": (f"gs://{_BUCKET}", "gs://bucket or gs://bucket/prefix"),
+    "s3": (f"s3://{_BUCKET}", "s3://bucket or s3://bucket/prefix"),
+    "kaggle": (f"{_ACCOUNT}/[a-z0-9][a-z0-9-]*", "owner/model, as in the model's address"),
+    "huggingface": (_ACCOUNT, "the owner: a user or an organization"),
+    "github": (f"{_ACCOUNT}/[A-Za-z0-9_.-]+", "owner/repository"),
+}
+
+
+def destinations_name_a_place(content: Content) -> Iterator[Finding]:
+    """Ask for the form of address that the kind of destination has."""
+    for name in content.names("destinations"):
+        kind = content.value("destinations", name, "kind")
+        to = content.value("destinations", name, "to")
+        if not isinstance(to, str) or kind not in PLACES:
+            continue
+        pattern, allowed = PLACES[kind]
+        if not re.fullmatch(pattern, to):
+            yield (
+                ("destinations", name, "to"),
+                f"{shown(to)} is no place of kind {kind}; allowed: {allowed}",
+            )
+
+
+def names_there_are_of_models(content: Content) -> Iterator[Finding]:
+    """Refuse a name at a destination for no model, and one name for two models."""
+    models = {handle.rpartition("/")[0] for _, handle in content.variants("handle")}
+    for name in content.names("destinations"):
+        named = content.value("destinations", name, "names")
+        taken: dict[Any, str] = {}
+        for model in named if isinstance(named, dict) and models else ():
+            location = ("destinations", name, "names", model)
+            there = content.value(*location)
+            if model not in models:
+                yield location, f"{shown(model)} is no model here{suggestion(model, list(models))}"
+            elif there is not None and taken.setdefault(there, model) != model:
+                yield (
+                    location,
+                    f"{shown(str(there))} is the name of {taken[there]} already; allowed: a name"
+                    " of its own for each model",
+                )
+
+
 RULES: tuple[Rule, ...] = (
     all_handles_are_the_publishers,
     handles_differ,
@@ -200,6 +252,8 @@ RULES: tuple[Rule, ...] = (
     a_file_has_one_content,
     images_are_large_enough,
     class_names_fit,
+    destinations_name_a_place,
+    names_there_are_of_models,
 )
 
 
