@@ -16,6 +16,8 @@ WEIGHTS ?=
 # Globs over handles, for example ONLY='*_224_* *_160_*'; empty: all.
 ONLY ?=
 RELEASE ?= dist
+# Destinations of models.yaml besides the release directory, for example TO='bucket kaggle'.
+TO ?=
 # What to verify: a release, an archive, a handle or its address; empty: the release.
 WHAT ?=
 BUILD ?= build
@@ -23,6 +25,7 @@ SITE ?= $(BUILD)/site
 FLAGS ?=
 
 globs = $(foreach glob,$(ONLY),'$(glob)')
+to = $(foreach name,$(TO),--to '$(name)')
 work = --build-dir '$(BUILD)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(FLAGS)
 
 .PHONY: help
@@ -49,12 +52,12 @@ $(CLIENTS_READY): requirements-clients.lock pyproject.toml
 install: $(READY) ## Create .venv with everything that is pinned in requirements.lock.
 
 .PHONY: publish-all
-publish-all: $(READY) ## Build and publish all variants (WEIGHTS=, ONLY=, RELEASE=, BUILD=, FLAGS=).
-	@$(RUN) publisher publish $(work) --release '$(RELEASE)' $(globs)
+publish-all: $(READY) ## Build and publish all variants (WEIGHTS=, ONLY=, RELEASE=, TO=, BUILD=, FLAGS=).
+	@$(RUN) publisher publish $(work) --release '$(RELEASE)' $(to) $(globs)
 
 .PHONY: plan
 plan: $(READY) ## Say what publish-all would do; the same variables.
-	@$(RUN) publisher plan $(work) --release '$(RELEASE)' $(globs)
+	@$(RUN) publisher plan $(work) --release '$(RELEASE)' $(to) $(globs)
 
 .PHONY: list
 list: $(READY) ## List the variants of models.yaml.

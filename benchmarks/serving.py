@@ -35,8 +35,8 @@ from publisher.files import json_bytes, sha256, sha256_file, write_whole
 from publisher.manifest import Weights, build_manifest
 from publisher.package import Archive
 from publisher.pages import render_module
+from publisher.publish import publish
 from publisher.registry import Registry, load_registry
-from publisher.release import publish
 from publisher.validation.report import Check, Report, Tolerance
 
 PAGE = Path("docs/serving.md")

@@ -155,8 +155,8 @@ class _OfTransfers(ProgressColumn):
         return self._column(task) if task.total else ""
 
 
-def _stdout(width: int | None = None) -> Console:
-    return Console(highlight=False, width=width)
+def _stdout() -> Console:
+    return Console(highlight=False)
 
 
 def _stderr() -> Console:
@@ -169,11 +169,13 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()  # whoever has enough of it is met here and not when Python ends
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, to_stderr: bool = False
+) -> None:
     """Write a table to stdout; a column whose name ends in `>` is aligned to the right."""
-    console = _stdout()
+    console = Console(stderr=to_stderr, highlight=False)
     if not console.is_terminal:
-        console = _stdout(WIDE)
+        console = Console(stderr=to_stderr, highlight=False, width=WIDE)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         justify = "right" if column.endswith(">") else "left"
@@ -183,9 +185,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
-def print_line(text: str) -> None:
+def print_line(text: str, *, to_stderr: bool = False) -> None:
     """Write one line of a result to stdout."""
-    _stdout().print(Text(text), soft_wrap=True)
+    (_stderr() if to_stderr else _stdout()).print(Text(text), soft_wrap=True)
 
 
 def print_error(message: str) -> None:

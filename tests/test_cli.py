@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,49 +34,13 @@ from tests.builds import (
     real_weights,
 )
 from tests.builds import publisher as publisher_process
+from tests.commandline import Command, command, folder, good, published
 from tests.releases import times, tree
+
+__all__ = ["command", "folder", "published"]  # fixtures
 
 ESCAPE = "\x1b"
 COMMANDS = ["build", "list", "plan", "publish"]
-Command = Callable[..., Finished]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: type[Inline]) -> Path:
-    """The current folder: a project; nothing is built yet."""
-    folder = tmp_path / "project"
-    project(folder)
-    monkeypatch.chdir(folder)
-    monkeypatch.delenv("CI", raising=False)
-    return folder
-
-
-@pytest.fixture
-def command(folder: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command line in this process."""
-
-    def run(*arguments: str | Path) -> Finished:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        shown = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return Finished(stopped.value.code, shown.out, shown.err)
-
-    return run
-
-
-@pytest.fixture
-def published(command: Command) -> Finished:
-    """A project that is built and published."""
-    finished = command("publish", "--weights", "synthetic", "--json")
-    assert finished.status == 0, finished.stderr
-    return finished
-
-
-def good(finished: Finished) -> Finished:
-    assert finished.status == 0, finished.stderr
-    return finished
 
 
 def rows(finished: Finished) -> list[list[str]]:
@@ -274,7 +237,7 @@ def test_json_is_one_document_and_everything_else_is_on_stderr(
     assert set(row["archive"]) == {"file", "size", "sha256", "unpacked_size"}
     assert published.stages == {
         **dict.fromkeys(("fetch", "expect"), 2),
-        **dict.fromkeys(("convert", "package", "validate", "render"), 4),
+        **dict.fromkeys(("convert", "package", "validate", "render", "try"), 4),
     }
     assert "validate" in published.stderr
 

@@ -9,16 +9,18 @@ import os
 import re
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from publisher.destinations import DestinationError
+from publisher.destinations import ConflictError, DestinationError, Style
 from publisher.files import write_whole
 from publisher.manifest import ManifestError, read_manifest
+from publisher.registry.models import Target
 
 _TEMPORARY = ".publisher-"
 _NAME = re.compile(r"[\w-][\w.+-]*", re.ASCII)
@@ -32,6 +34,11 @@ class Directory:
     """
 
     local = True
+    style: Style = "tfhub"
+    holds_versions = True
+    holds_index = True
+    shares_page = False
+    seals_versions = False
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -60,9 +67,7 @@ class Directory:
                     f"{self._root}: cannot be written; see to its permissions, or choose another"
                     " release directory"
                 )
-            # Beside the directory, because everything in it belongs to the release.
-            real = self._root.resolve()
-            lock = FileLock(real.parent / f".{real.name}.lock", timeout=0)
+            lock = FileLock(self._lock, timeout=0)
             try:
                 lock.acquire()
             except Timeout as error:
@@ -79,6 +84,27 @@ class Directory:
             yield
         finally:
             lock.release()
+
+    def check(self) -> None:
+        """See that the directory, or the folder that it will be made in, can be written.
+
+        So must be its lock, or else the folder that it will be made in.
+        """
+        with self._plain_errors():
+            there = next(path for path in (self._root, *self._root.parents) if path.exists())
+            needed = [there]
+            if there == self._root:
+                needed.append(self._lock if self._lock.exists() else self._lock.parent)
+            for path in needed:
+                if not os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0)):
+                    raise DestinationError(
+                        f"{path}: cannot be written; see to its permissions, or choose another"
+                        " release directory"
+                    )
+            if not there.is_dir():
+                raise DestinationError(
+                    f"{there}: is not a directory; choose another release directory"
+                )
 
     def manifests(self) -> dict[str, dict[str, Any]]:
         """Return the manifest of every version, by handle.
@@ -106,12 +132,13 @@ class Directory:
         """Make `models/<handle>/` appear with `files`, in one step.
 
         A file given as a path is linked where the file system can, and copied where it
-        cannot; it must never be changed in place afterwards, only replaced.
+        cannot; it must never be changed in place afterwards, only replaced. Raises
+        `ConflictError` if the version is there.
         """
         with self._plain_errors():
             folder = self._place(f"models/{handle}")
             if folder.exists():
-                raise DestinationError(f"{folder}: exists; a published version never changes")
+                raise ConflictError(f"{folder}: exists; a published version never changes")
             with self._workplace() as workplace:
                 temporary = workplace / folder.name
                 self._make_folder(temporary)
@@ -133,6 +160,12 @@ class Directory:
                 temporary = workplace / place.name
                 write_whole(temporary, content)
                 self._move(temporary, place)
+
+    @property
+    def _lock(self) -> Path:
+        """Where the lock lies: beside the directory, since all that is in it is the release's."""
+        real = self._root.resolve()
+        return real.parent / f".{real.name}.lock"
 
     def _manifest(self, folder: Path, handle: str) -> dict[str, Any]:
         content = self.read(f"models/{handle}/manifest.json")
@@ -210,6 +243,77 @@ class Directory:
                 f"{where}: {error.strerror or error}; see to space and permissions, or choose"
                 " another release directory"
             ) from error
+
+
+class NamedDirectory:
+    """A release directory that models.yaml names, relative to the current folder.
+
+    Its lock is taken before the first thing that is written, and kept as long as this object
+    or its process lives: from then on nobody else writes between two of its files. What was
+    read before that is held to what is there then.
+    """
+
+    local = True
+    style: Style = "tfhub"
+    holds_versions = True
+    holds_index = True
+    shares_page = False
+    seals_versions = False
+
+    def __init__(
+        self, name: str, target: Target, environment: Mapping[str, str], folder: Path
+    ) -> None:
+        """Use the directory at `target.to`; neither environment nor folder are needed."""
+        self._name = name
+        self._directory = Directory(Path(target.to).absolute())
+        self._seen: dict[str, bytes | None] = {}
+        self._holding = ExitStack()
+        self._held = False
+        weakref.finalize(self, self._holding.close)
+
+    @property
+    def name(self) -> str:
+        """Its name in models.yaml."""
+        return self._name
+
+    def check(self) -> None:
+        """See that the directory can be written; see `Directory.check`."""
+        self._directory.check()
+
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """Return the manifest of every version; see `Directory.manifests`."""
+        return self._directory.manifests()
+
+    def read(self, path: str) -> bytes | None:
+        """Return the file at `path`; none if there is none."""
+        self._seen[path] = self._directory.read(path)
+        return self._seen[path]
+
+    def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
+        """Make `models/<handle>/` appear; see `Directory.add_version`."""
+        self._hold()
+        self._directory.add_version(handle, files)
+
+    def write(self, path: str, content: bytes) -> None:
+        """Replace the file at `path`, in one step; the same content is left as it is.
+
+        Raises `ConflictError` if it is no longer what `read` returned last.
+        """
+        self._hold()
+        now = self._directory.read(path)
+        if now != content and self._seen.get(path, now) != now:
+            raise ConflictError(
+                f"{self._name}: {path}: somebody changed it meanwhile; run again and look at the"
+                " plan"
+            )
+        self._directory.write(path, content)
+        self._seen[path] = content
+
+    def _hold(self) -> None:
+        """Take the lock, once. Raises `DestinationError` if another publisher has it."""
+        if not self._held:
+            self._holding.enter_context(self._directory.locked())
+            self._held = True
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """A release as it is served: everything that may be asked for, found by its exact name."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import get_args
 
@@ -16,7 +17,7 @@ from publisher.hub.index import (
 from publisher.hub.sources import Source
 from publisher.registry.models import Head
 from publisher.registry.wording import nearest
-from publisher.release import ARCHIVE, INDEX, MANIFEST, PAGE, SUMS
+from publisher.release import ARCHIVE, INDEX, INDEX_SIGNATURE, MANIFEST, PAGE, SIGNED, SUMS
 
 HEADS = get_args(Head)
 LARGEST_PAGE = 1 << 16  # bytes: Markdown can be written so that it takes long to read
@@ -77,9 +78,9 @@ class Catalogue:
         return None
 
     def versions(self, name: str) -> list[str]:
-        """Return the handles of one `publisher/name`, the newest first."""
+        """Return the handles of one `publisher/name`, the newest first, what is withdrawn last."""
         entries = [model.entry for model in self.models.values() if model.entry.name == name]
-        return [entry.handle for entry in sorted(entries, key=lambda entry: -entry.version)]
+        return [entry.handle for entry in sorted(entries, key=_rank, reverse=True)]
 
     def near(self, path: str) -> list[str]:
         """Return handles that a path may have been meant to be, the nearest first."""
@@ -122,10 +123,13 @@ def _load(source: Source) -> Catalogue:
     content = source.read(INDEX)
     index = read_index(content)
     files = {INDEX: content, SUMS: source.read(SUMS)}
+    listed = {line.partition("  ")[2] for line in files[SUMS].decode(errors="replace").split("\n")}
     models = {}
     for entry in index.models:
         manifest, page = f"{entry.path}/{MANIFEST}", f"{entry.path}/{PAGE}"
         files[manifest], files[page] = source.read(manifest), source.read(page)
+        signed = [path for name in SIGNED if (path := f"{entry.path}/{name}") in listed]
+        files |= {path: source.read(path) for path in signed}
         if len(files[page]) > LARGEST_PAGE:
             raise HubError(f"{page}: is larger than {LARGEST_PAGE >> 10} KiB; publish it again")
         model = Model(
@@ -141,11 +145,17 @@ def _load(source: Source) -> Catalogue:
                 f" {entry.archive.size:,}; restore it from a copy"
             )
         models[entry.handle] = model
+    # Nothing lists it, so nobody knows beforehand whether it is there.
+    with suppress(HubError):
+        files[INDEX_SIGNATURE] = source.read(INDEX_SIGNATURE)
     entries = [model.entry for model in models.values()]
-    newest = {
-        entry.name: entry.handle for entry in sorted(entries, key=lambda entry: entry.version)
-    }
+    # One that is withdrawn only where a model has no other.
+    newest = {entry.name: entry.handle for entry in sorted(entries, key=_rank)}
     return Catalogue(index, models, files, newest, _aliases(entries, newest))
+
+
+def _rank(entry: Entry) -> tuple[bool, int]:
+    return entry.withdrawn is None, entry.version
 
 
 def _aliases(entries: list[Entry], newest: Mapping[str, str]) -> dict[str, str]:

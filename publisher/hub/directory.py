@@ -9,7 +9,7 @@ from publisher.hub.errors import HubError
 from publisher.hub.sources import LARGEST
 
 # They are written last, so what they name is whole when they change.
-_LAST = ("index.json", "SHA256SUMS")
+_LAST = ("index.json", "SHA256SUMS", "index.sig")
 
 
 class DirectorySource:

@@ -72,6 +72,7 @@ class Entry(_Read):
     parameters: Count
     path: str
     archive: Archive
+    withdrawn: Text | None = None
 
     @property
     def name(self) -> str:

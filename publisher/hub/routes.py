@@ -29,6 +29,7 @@ _TYPES = {
     "json": "application/json",
     "md": "text/markdown; charset=utf-8",
     "SHA256SUMS": PLAIN,
+    "sig": "application/json",
 }
 
 

@@ -50,6 +50,7 @@ def searched_text(model: Model) -> str:
         f"{entry.resolution}x{entry.resolution}",
         *model.manifest.checkpoint.datasets,
         "synthetic" if entry.synthetic else "",
+        "withdrawn" if entry.withdrawn else "",
     )
     return " ".join(words).lower()
 

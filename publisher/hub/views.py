@@ -50,7 +50,11 @@ def model_facts(catalogue: Catalogue, model: Model, place: Place) -> dict[str, A
         "fine_tunable": model.manifest.weight_standardization != FOLDED,
         "checks": Counter(check.status for check in checks),
         "versions": [
-            {"handle": handle, "link": place.page(handle)}
+            {
+                "handle": handle,
+                "link": place.page(handle),
+                "withdrawn": catalogue.models[handle].entry.withdrawn is not None,
+            }
             for handle in catalogue.versions(entry.name)
         ],
         "files": [
@@ -157,6 +161,7 @@ def _accuracy(models: Iterable[Model], place: Place) -> dict[str, Any]:
                 "link": place.page(model.entry.handle),
                 "size": model.entry.archive.size,
                 "synthetic": model.entry.synthetic,
+                "withdrawn": model.entry.withdrawn,
                 **figure.model_dump(),
             }
             for model, figure in chosen

@@ -44,6 +44,8 @@ FILTERS: Mapping[str, Callable[[Any], str]] = {
     "cell": formats.cell,
 }
 
+NOTHING_WITHDRAWN: Mapping[str, str] = {}
+
 # What a template's own operations and filters can raise.
 _FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 
@@ -69,6 +71,14 @@ def render_module(registry: Registry, variant: Variant, manifest: Manifest, temp
 
     Raises `PageError` if the manifest is another variant's, or the template is faulty.
     """
+    return render_template(templates, MODULE, module_facts(registry, variant, manifest))
+
+
+def module_facts(registry: Registry, variant: Variant, manifest: Manifest) -> dict[str, Any]:
+    """Return what the page of one variant is made from, in whatever style.
+
+    Raises `PageError` if the manifest is another variant's.
+    """
     checkpoint = registry.checkpoint_of(variant)
     built = (manifest.get("handle"), manifest.get("checkpoint", {}).get("name"))
     if built != (variant.handle, variant.checkpoint):
@@ -77,13 +87,14 @@ def render_module(registry: Registry, variant: Variant, manifest: Manifest, temp
             f" expected checkpoint {variant.checkpoint}; build the variant again"
         )
     other, trainable = registry.other_head(variant), registry.fine_tunable(variant)
-    facts = {
+    return {
         "manifest": manifest,
         "variant": {
             "handle": variant.handle,
             "head": variant.head,
             "folded": variant.folded,
             "aliases": list(variant.aliases),
+            "withdrawn": variant.withdrawn,
         },
         "checkpoint": checkpoint.model_dump(mode="json"),
         "asset_path": asset_path(registry, variant.handle),
@@ -94,11 +105,18 @@ def render_module(registry: Registry, variant: Variant, manifest: Manifest, temp
         "crop": EVALUATION_CROPS.get(checkpoint.resolution),
         "parity_error": _parity_error(manifest),
     }
-    return _render(templates, MODULE, facts)
 
 
-def render_collection(registry: Registry, manifests: Sequence[Manifest], templates: Path) -> str:
+def render_collection(
+    registry: Registry,
+    manifests: Sequence[Manifest],
+    templates: Path,
+    withdrawn: Mapping[str, str] = NOTHING_WITHDRAWN,
+) -> str:
     """Return the collection's page; of each model name the latest version is listed.
+
+    A version that is withdrawn (the reasons, by handle) is listed only where a model has no
+    other, and is called so.
 
     Raises `PageError` if there is no model to list, or the template is faulty.
     """
@@ -106,7 +124,7 @@ def render_collection(registry: Registry, manifests: Sequence[Manifest], templat
         raise PageError(
             f"{registry.collection.handle}: a collection needs at least one model; build one first"
         )
-    models = _models(registry, manifests)
+    models = listed_models(registry, manifests, withdrawn)
     publisher, _, name = registry.collection.handle.partition("/collections/")
     facts = {
         # The first line leaves out the folder: `# Collection <publisher>/<name>/1`.
@@ -120,19 +138,24 @@ def render_collection(registry: Registry, manifests: Sequence[Manifest], templat
         "folded": any(model["folded"] for model in models),
         "synthetic": any(model["synthetic"] for model in models),
     }
-    return _render(templates, COLLECTION, facts)
+    return render_template(templates, COLLECTION, facts)
 
 
-def render_publisher(registry: Registry, manifests: Sequence[Manifest], templates: Path) -> str:
+def render_publisher(
+    registry: Registry,
+    manifests: Sequence[Manifest],
+    templates: Path,
+    withdrawn: Mapping[str, str] = NOTHING_WITHDRAWN,
+) -> str:
     """Return the publisher's page. Raises `PageError` if the template is faulty."""
-    models = _models(registry, manifests)
+    models = listed_models(registry, manifests, withdrawn)
     facts = {
         "publisher": registry.publisher.model_dump(mode="json"),
         "collection": registry.collection.model_dump(mode="json"),
         "models": models,
         "synthetic": any(model["synthetic"] for model in models),
     }
-    return _render(templates, PUBLISHER, facts)
+    return render_template(templates, PUBLISHER, facts)
 
 
 def _pointer(registry: Registry, variant: Variant) -> dict[str, Any]:
@@ -156,17 +179,22 @@ def _parity_error(manifest: Manifest) -> float | None:
     return max(errors, default=None)
 
 
-def _models(registry: Registry, manifests: Iterable[Manifest]) -> list[dict[str, Any]]:
+def listed_models(
+    registry: Registry, manifests: Iterable[Manifest], withdrawn: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """Return the latest version of each model, in the order of the registry's checkpoints.
+
+    One that is not withdrawn comes before one that is.
 
     A model that left the registry is still in the release; its reported figures are no
     longer known. What its page states as metadata comes from its manifest.
     """
-    latest: dict[str, tuple[int, Manifest]] = {}
+    latest: dict[str, tuple[tuple[bool, int], Manifest]] = {}
     for manifest in manifests:
         name, _, version = manifest["handle"].rpartition("/")
-        if name not in latest or int(version) > latest[name][0]:
-            latest[name] = (int(version), manifest)
+        rank = (manifest["handle"] not in withdrawn, int(version))
+        if name not in latest or rank > latest[name][0]:
+            latest[name] = (rank, manifest)
     order = {name: position for position, name in enumerate(registry.checkpoints)}
     chosen = sorted(
         (manifest for _, manifest in latest.values()),
@@ -198,6 +226,7 @@ def _models(registry: Registry, manifests: Iterable[Manifest]) -> list[dict[str,
                 "datasets": manifest["checkpoint"]["datasets"],
                 "network_architectures": manifest["checkpoint"]["network_architectures"],
                 "reported": facts.get("reported", []),
+                "withdrawn": manifest["handle"] in withdrawn,
             }
         )
     return models
@@ -241,7 +270,11 @@ def _union(lists: Iterable[Sequence[str]]) -> list[str]:
     return list(dict.fromkeys(value for values in lists for value in values))
 
 
-def _render(templates: Path, name: str, facts: Mapping[str, Any]) -> str:
+def render_template(templates: Path, name: str, facts: Mapping[str, Any]) -> str:
+    """Return the text that a template makes of facts, with one newline at its end.
+
+    Raises `PageError` that names the line if the template is missing or faulty.
+    """
     environment = ImmutableSandboxedEnvironment(
         loader=FileSystemLoader(templates),
         undefined=StrictUndefined,

@@ -7,6 +7,7 @@ Read in this order:
 `downloads`    what does not lie on this machine yet;
 `release`      a whole release: its index and all its digests;
 `archives`     one archive: digest, safety, operations;
+`signatures`   who vouches for it, how it was made, and what it consists of;
 `rebuild`      the archive made again from the upstream weights;
 `cross_check`  its outputs computed on roads that share no code;
 `verify`       all of it, in order.

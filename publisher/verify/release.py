@@ -6,7 +6,7 @@ from pathlib import Path
 
 from publisher.files import sha256, sha256_file
 from publisher.hub.catalogue import Catalogue
-from publisher.release import INDEX, SUMS
+from publisher.release import INDEX, INDEX_SIGNATURE, SUMS
 from publisher.verify.findings import Finding, counted, judged, proved, unproved
 
 OTHER = "has other bytes"
@@ -31,9 +31,12 @@ def sums(catalogue: Catalogue, digests: Mapping[str, str], root: Path | None) ->
     stated, problems = _stated(catalogue.files[SUMS])
     known = {path: sha256(content) for path, content in catalogue.files.items()}
     known |= {catalogue.models[handle].archive: digest for handle, digest in digests.items()}
-    needed = {*catalogue.files, *(model.archive for model in catalogue.models.values())} - {SUMS}
+    needed = {*catalogue.files, *(model.archive for model in catalogue.models.values())}
     there = set() if root is None else set(_files(root))
-    problems += [f"{path} is not listed" for path in sorted((needed | there) - stated.keys())]
+    # One signs the other, so neither can be listed; what could not be read is no signature.
+    apart = {SUMS, INDEX_SIGNATURE} & catalogue.files.keys()
+    unlisted = (needed | there) - stated.keys() - apart
+    problems += [f"{path} is not listed" for path in sorted(unlisted)]
     seen = 0
     for path, digest in stated.items():
         if path in known:
@@ -83,8 +86,7 @@ def _problem(root: Path, path: str, digest: str) -> str:
 
 
 def _files(root: Path) -> Iterator[str]:
-    """Yield all files but the list itself; a link is one, wherever it leads."""
+    """Yield all files; a link is one, wherever it leads."""
     for path in root.rglob("*"):
-        name = path.relative_to(root).as_posix()
-        if name != SUMS and (path.is_symlink() or not path.is_dir()):
-            yield name
+        if path.is_symlink() or not path.is_dir():
+            yield path.relative_to(root).as_posix()

@@ -5,21 +5,23 @@ handle in a release.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from publisher.files import sha256_file
 from publisher.hub.catalogue import Catalogue, Model, Moved, load
+from publisher.hub.directory import DirectorySource
 from publisher.hub.errors import HubError
 from publisher.hub.index import Manifest
 from publisher.hub.sources import Elsewhere, Source, open_source
 from publisher.hub.web import WebSource
 from publisher.pipeline.reporter import Reporter, Silent
 from publisher.registry.fields import HANDLE_FORM
-from publisher.release import ARCHIVE, INDEX, MANIFEST
+from publisher.release import ARCHIVE, INDEX, MANIFEST, SIGNED
 from publisher.verify.downloads import download
 from publisher.verify.errors import VerifyError
 
@@ -36,6 +38,8 @@ class Target:
     `archives` are files on this machine, by handle (or by name where no handle is known);
     `manifests` are those that came with them. `catalogue` is there for a release as a whole,
     and `root` where that is a directory. `unstated` says why an archive has no manifest.
+    `withdrawn` are the publisher's reasons not to use a version, by handle. `files` are, by
+    handle and name, the manifest and what is signed along with an archive, as far as it is there.
     """
 
     name: str
@@ -44,6 +48,12 @@ class Target:
     catalogue: Catalogue | None = None
     root: Path | None = None
     unstated: str = ""
+    withdrawn: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+
+    def beside(self, handle: str) -> Mapping[str, bytes]:
+        """Return the small files of an archive, by name."""
+        return self.files.get(handle, {})
 
     @cached_property
     def digests(self) -> Mapping[str, str]:
@@ -105,10 +115,23 @@ def target_of(
 def _archive(path: Path) -> Target:
     """Return an archive, with the manifest that may lie beside it."""
     beside = path.with_name(MANIFEST)
+    files = _beside(DirectorySource(path.parent))
     if not beside.is_file():
-        return Target(str(path), {path.name: path}, {}, unstated=f"no {MANIFEST} lies beside it")
-    manifest = _manifest(beside.read_bytes(), str(beside))
-    return Target(str(path), {manifest.handle: path}, {manifest.handle: manifest})
+        unstated = f"no {MANIFEST} lies beside it"
+        return Target(str(path), {path.name: path}, {}, unstated=unstated, files={path.name: files})
+    files[MANIFEST] = beside.read_bytes()
+    manifest = _manifest(files[MANIFEST], str(beside))
+    handle = manifest.handle
+    return Target(str(path), {handle: path}, {handle: manifest}, files={handle: files})
+
+
+def _beside(source: Source) -> dict[str, bytes]:
+    """Return what is signed along with an archive, and the signature, as far as it is there."""
+    found = {}
+    for name in SIGNED:
+        with suppress(HubError):
+            found[name] = source.read(name)
+    return found
 
 
 def _manifest(content: bytes, where: str) -> Manifest:
@@ -124,15 +147,30 @@ def _release(source: Source, search: _Search, root: Path | None) -> Target:
     catalogue = load(source)
     archives = {handle: _local(source, model, search) for handle, model in catalogue.models.items()}
     manifests = {handle: model.manifest for handle, model in catalogue.models.items()}
-    return Target(source.name, archives, manifests, catalogue, root)
+    return Target(
+        source.name,
+        archives,
+        manifests,
+        catalogue,
+        root,
+        withdrawn=_withdrawn(catalogue.models.values()),
+        files=_files(catalogue, catalogue.models.values()),
+    )
 
 
 def _in_release(path: str, source: Source, search: _Search) -> Target:
     """Return one version of a release."""
-    model = _found(load(source), path, source.name)
+    catalogue = load(source)
+    model = _found(catalogue, path, source.name)
     handle = model.entry.handle
     archive = _local(source, model, search)
-    return Target(f"{handle} in {source.name}", {handle: archive}, {handle: model.manifest})
+    return Target(
+        f"{handle} in {source.name}",
+        {handle: archive},
+        {handle: model.manifest},
+        withdrawn=_withdrawn([model]),
+        files=_files(catalogue, [model]),
+    )
 
 
 def _found(catalogue: Catalogue, path: str, where: str) -> Model:
@@ -168,14 +206,19 @@ def _at_address(address: str, search: _Search) -> Target:
 def _archive_at(address: str, search: _Search) -> Target:
     """Return an archive at an address, with the manifest that may lie beside it there."""
     base, _, name = address.rpartition("/")
+    source = WebSource(base, base)
     try:
-        content = WebSource(base, base).read(MANIFEST)
+        content = source.read(MANIFEST)
     except HubError:
         unstated = f"no {MANIFEST} lies beside it"
-        return Target(address, {name: search.fetched(address, name, None)}, {}, unstated=unstated)
+        archive = search.fetched(address, name, None)
+        files = {name: _beside(source)}
+        return Target(address, {name: archive}, {}, unstated=unstated, files=files)
     manifest = _manifest(content, f"{base}/{MANIFEST}")
-    archive = search.fetched(address, manifest.handle, manifest.archive.size)
-    return Target(address, {manifest.handle: archive}, {manifest.handle: manifest})
+    handle = manifest.handle
+    archive = search.fetched(address, handle, manifest.archive.size)
+    files = {handle: {MANIFEST: content, **_beside(source)}}
+    return Target(address, {handle: archive}, {handle: manifest}, files=files)
 
 
 def _handle_at(address: str, path: str, search: _Search) -> Target:
@@ -187,10 +230,34 @@ def _handle_at(address: str, path: str, search: _Search) -> Target:
     except HubError:
         archive = search.fetched(asked, path, None)
         return Target(address, {path: archive}, {}, unstated=f"its host has no {INDEX}")
-    model = _found(load(source), path, source.name)
+    catalogue = load(source)
+    model = _found(catalogue, path, source.name)
     handle = model.entry.handle
     archive = search.fetched(asked, handle, model.entry.archive.size)
-    return Target(address, {handle: archive}, {handle: model.manifest})
+    return Target(
+        address,
+        {handle: archive},
+        {handle: model.manifest},
+        withdrawn=_withdrawn([model]),
+        files=_files(catalogue, [model]),
+    )
+
+
+def _files(catalogue: Catalogue, models: Iterable[Model]) -> dict[str, dict[str, bytes]]:
+    """Return the manifest of each model, and what a signed one has besides, by handle."""
+    return {
+        model.entry.handle: {
+            name: catalogue.files[path]
+            for name in (MANIFEST, *SIGNED)
+            if (path := f"{model.entry.path}/{name}") in catalogue.files
+        }
+        for model in models
+    }
+
+
+def _withdrawn(models: Iterable[Model]) -> dict[str, str]:
+    entries = [model.entry for model in models]
+    return {entry.handle: entry.withdrawn for entry in entries if entry.withdrawn}
 
 
 def _local(source: Source, model: Model, search: _Search) -> Path:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from publisher.verify import archives, release
+from publisher.signing.signatures import Verifier
+from publisher.verify import archives, release, signatures
 from publisher.verify.findings import Finding, failed, unproved
 from publisher.verify.targets import Target
 
@@ -11,11 +12,15 @@ UNSAFE = "not looked into: what is in the archive is not safe"
 
 
 def verify(
-    target: Target, rebuild: Examination | None = None, cross_check: Examination | None = None
+    target: Target,
+    rebuild: Examination | None = None,
+    cross_check: Examination | None = None,
+    verifier: Verifier | None = None,
 ) -> list[Finding]:
     """Return what is proved about a target, what fails, and what stays open, in that order.
 
-    `rebuild` and `cross_check` are done if they are given. An archive that may not be
+    `rebuild` and `cross_check` are done if they are given; `verifier` knows the signatures of
+    whom a person trusts. An archive that may not be
     unpacked, or whose graph may not be run, is looked into no further.
     """
     findings: list[Finding] = []
@@ -30,6 +35,8 @@ def verify(
         safe = findings[-1].status == "proved"
     else:
         findings.append(unproved(archives.OPERATIONS, UNSAFE))
+    signed = signatures.signature(target, verifier)
+    findings += [signed, signatures.provenance(target), *signatures.materials(target)]
     if rebuild is None:
         detail = "--rebuild makes the archive again from the weights and compares all bytes"
         findings.append(unproved("rebuild", detail))
@@ -42,7 +49,7 @@ def verify(
         findings.append(cross_check(target))
     else:
         findings.append(unproved("cross-check", UNSAFE))
-    findings += _beyond(target)
+    findings += [*_beyond(target), signatures.origin(target, signed)]
     order = ("proved", "failed", "open")
     return sorted(findings, key=lambda finding: order.index(finding.status))
 
@@ -80,5 +87,7 @@ def _beyond(target: Target) -> list[Finding]:
         beyond.append(unproved("predictions", detail))
     else:
         beyond.append(unproved("predictions", "nothing says what it should predict"))
-    detail = "nothing is signed: digests come from where the archives come from"
-    return [*beyond, unproved("origin", detail)]
+    for handle, reason in target.withdrawn.items():
+        detail = f"{handle} is withdrawn by its publisher: {' '.join(reason.split())}"
+        beyond.append(unproved("use", detail))
+    return beyond

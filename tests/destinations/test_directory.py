@@ -7,12 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from publisher.destinations import DestinationError
-from publisher.destinations.directory import Directory
+from publisher.destinations import ConflictError, DestinationError
+from publisher.destinations.directory import Directory, NamedDirectory
+from publisher.destinations.open import open_destination
 from publisher.files import json_bytes, write_whole
 from publisher.registry import Registry
+from publisher.registry.models import Target
 
-from ..releases import CLASSIFIER, EXTRACTOR, faults, manifest_of, registry_of, times, tree
+from ..releases import (
+    CLASSIFIER,
+    EXTRACTOR,
+    edited,
+    faults,
+    manifest_of,
+    registry_of,
+    times,
+    tree,
+)
 
 ARCHIVE = b"the bytes of an archive"
 FOLDER = f"models/{CLASSIFIER}"
@@ -75,7 +86,7 @@ def test_a_version_appears_with_its_files(filled: Directory, root: Path, manifes
 
 def test_a_version_that_is_there_is_never_touched(filled: Directory, root: Path) -> None:
     before, when = tree(root), times(root)
-    with pytest.raises(DestinationError, match="exists; a published version never changes"):
+    with pytest.raises(ConflictError, match="exists; a published version never changes"):
         filled.add_version(CLASSIFIER, {"model.tar.gz": b"other"})
     assert tree(root) == before
     assert times(root) == when
@@ -564,3 +575,155 @@ def test_an_error_while_the_release_is_held_is_no_error_of_the_release(root: Pat
         raise KeyboardInterrupt
     with directory.locked():
         pass
+
+
+# What can be said before any work
+
+
+@pytest.mark.parametrize("there", ["nothing", "the release", "its lock too", "no folder above"])
+def test_a_check_leaves_nothing_behind(there: str, tmp_path: Path) -> None:
+    root = tmp_path / "a" / "b" / "dist" if there == "no folder above" else tmp_path / "dist"
+    if there in ("the release", "its lock too"):
+        root.mkdir()
+    if there == "its lock too":
+        with Directory(root).locked():
+            pass
+    before = times(tmp_path)
+    Directory(root).check()
+    assert times(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("there", "closed"),
+    [("dist", "dist"), ("dist", "."), ("", "."), ("lock", ".dist.lock")],
+)
+def test_a_check_tells_what_cannot_be_written(
+    there: str, closed: str, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if there:
+        root.mkdir()
+    if there == "lock":
+        (tmp_path / ".dist.lock").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / closed)
+    refusal = re.escape(f"{tmp_path / closed}: cannot be written; see to its permissions")
+    with pytest.raises(DestinationError, match=f"^{refusal}"):
+        Directory(root).check()
+
+
+def test_a_check_does_not_need_the_folder_above_once_there_is_a_lock(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Directory(root).locked():
+        pass
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    Directory(root).check()
+
+
+def test_a_check_finds_a_file_on_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"mine")
+    with pytest.raises(DestinationError, match=r"/file: (is not a directory|cannot be written)"):
+        Directory(tmp_path / "file" / "dist").check()
+
+
+# A directory that models.yaml names
+
+
+@pytest.fixture
+def named(root: Path, tmp_path: Path) -> NamedDirectory:
+    return open_named(root, tmp_path)
+
+
+def open_named(root: Path, tmp_path: Path) -> NamedDirectory:
+    target = Target(kind="directory", to=str(root))
+    return NamedDirectory("mirror", target, {}, tmp_path / "folder")
+
+
+def test_a_named_directory_is_a_release_directory(
+    named: NamedDirectory, root: Path, archive: Path, manifest: bytes
+) -> None:
+    named.check()
+    assert named.manifests() == {}
+    assert named.read("index.json") is None
+    assert not root.exists()
+    files: dict[str, Path | bytes] = {"model.tar.gz": archive, "manifest.json": manifest}
+    named.add_version(CLASSIFIER, files)
+    named.write("index.json", b"{}\n")
+    assert tree(root) == {
+        f"{FOLDER}/model.tar.gz": ARCHIVE,
+        f"{FOLDER}/manifest.json": manifest,
+        "index.json": b"{}\n",
+    }
+    assert list(named.manifests()) == [CLASSIFIER]
+    assert named.read("index.json") == b"{}\n"
+    assert named.name == "mirror"
+    with pytest.raises(ConflictError, match="a published version never changes"):
+        named.add_version(CLASSIFIER, files)
+
+
+def test_models_yaml_names_it_relative_to_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destinations = "destinations:\n  mirror:\n    kind: directory\n    to: ../mirror\nvariants:"
+    registry = registry_of(tmp_path / "project", edited(("variants:", destinations)))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    destination = open_destination(registry, "mirror", {}, tmp_path / "folder")
+    monkeypatch.chdir(tmp_path)
+    destination.write("index.json", b"{}\n")
+    assert tree(tmp_path / "mirror") == {"index.json": b"{}\n"}
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize("writes", ["add_version", "write"])
+def test_it_is_held_from_the_first_write_on(
+    writes: str, named: NamedDirectory, root: Path, tmp_path: Path
+) -> None:
+    def write(destination: NamedDirectory) -> None:
+        if writes == "write":
+            destination.write("index.json", b"{}\n")
+        else:
+            destination.add_version(CLASSIFIER, {"README.md": b""})
+
+    other = open_named(root, tmp_path)
+    for destination in (named, other):
+        destination.check()
+        assert destination.read("index.json") is None
+    write(named)
+    before = tree(root)
+    # Reading needs no lock.
+    other.read("index.json")
+    with pytest.raises(DestinationError, match="another publisher is writing here; wait"):
+        write(other)
+    assert tree(root) == before
+    named.write("SHA256SUMS", b"")
+
+
+def test_it_is_let_go_with_its_object(root: Path, tmp_path: Path) -> None:
+    first = open_named(root, tmp_path)
+    first.write("index.json", b"{}\n")
+    del first
+    open_named(root, tmp_path).write("index.json", b"[]\n")
+    assert tree(root) == {"index.json": b"[]\n"}
+
+
+def test_what_was_read_before_is_held_to_what_is_there_when_it_is_written(
+    named: NamedDirectory, root: Path, tmp_path: Path
+) -> None:
+    other = open_named(root, tmp_path)
+    assert named.read("index.json") is None
+    other.write("index.json", b"theirs")
+    del other
+    with pytest.raises(ConflictError, match=r"mirror: index\.json: somebody changed it meanwhile"):
+        named.write("index.json", b"mine")
+    assert tree(root) == {"index.json": b"theirs"}
+    # What is wanted is there.
+    named.write("index.json", b"theirs")
+    named.write("index.json", b"and goes on")
+    assert tree(root) == {"index.json": b"and goes on"}
+
+
+def test_it_clears_what_a_killed_run_left(named: NamedDirectory, root: Path) -> None:
+    (root / ".publisher-a").mkdir(parents=True)
+    named.write("index.json", b"{}\n")
+    assert tree(root) == {"index.json": b"{}\n"}
+    assert not (root / ".publisher-a").exists()

@@ -19,7 +19,7 @@ from publisher.hub.app import application
 from publisher.hub.directory import DirectorySource
 from publisher.hub.server import address_of, bind, configuration
 from publisher.hub.settings import Settings
-from publisher.release import publish
+from publisher.publish import publish
 from tests.releases import TEMPLATES, build, edited, registry_of
 
 FIGURES = (

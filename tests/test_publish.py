@@ -16,15 +16,16 @@ from publisher.destinations.directory import Directory
 from publisher.files import json_bytes, sha256
 from publisher.package import pack
 from publisher.pages import PageError, check_pages
+from publisher.publish import carry_out, handles, prepare, publish
 from publisher.registry import Registry, select
-from publisher.release import Outcome, compare, handles, publish
-
-from .releases import (
+from tests.releases import (
     CLASSIFIER,
     EXTRACTOR,
     HANDLES,
     HEADER,
     OTHER,
+    SECOND,
+    SECOND_VARIANT,
     SMALL,
     SMALL_VARIANTS,
     TEMPLATES,
@@ -38,6 +39,7 @@ from .releases import (
     times,
     tree,
 )
+from tests.shelves import Liar, Shelf
 
 DOCS = "tfhub.dev/assets/docs/sayakpaul"
 NEXT = "sayakpaul/small_classification/2"
@@ -59,7 +61,7 @@ def put(registry: Registry, built: Built, root: Path) -> dict[str, str]:
     directory = Directory(root)
     with directory.locked():
         outcomes = publish(registry, built, directory, TEMPLATES)
-    return {outcome.variant.handle: outcome.status for outcome in outcomes}
+    return {outcome.handle: outcome.status for outcome in outcomes}
 
 
 @pytest.fixture
@@ -251,7 +253,7 @@ def test_a_version_with_other_bytes_is_refused_with_the_way_out(
     assert outcome.message == (
         f"{CLASSIFIER}: {root} holds this version with other bytes (differs in: {difference}),"
         f" and a published version never changes; raise the version in models.yaml to {NEXT}, or"
-        " publish to another directory"
+        " publish elsewhere"
     )
     assert tree(root) == before
     assert times(root) == when
@@ -661,35 +663,6 @@ def test_a_release_on_another_file_system_is_the_same(
     assert tree(tmp_path / "mounted") == tree(root)
 
 
-class Shelf:
-    """A destination that others see, in memory: all that `publish` may ask of one."""
-
-    name = "https://models.example.org/"
-    local = False
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-
-    def manifests(self) -> dict[str, dict[str, Any]]:
-        found = [
-            json.loads(content)
-            for name, content in self.files.items()
-            if name.endswith("/manifest.json")
-        ]
-        return {manifest["handle"]: manifest for manifest in found}
-
-    def read(self, path: str) -> bytes | None:
-        return self.files.get(path)
-
-    def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
-        for name, source in files.items():
-            content = source if isinstance(source, bytes) else source.read_bytes()
-            self.files[f"models/{handle}/{name}"] = content
-
-    def write(self, path: str, content: bytes) -> None:
-        self.files[path] = content
-
-
 def test_synthetic_weights_stay_on_this_machine(registry: Registry, tmp_path: Path) -> None:
     shelf = Shelf()
     built = build(registry, tmp_path / "build", only=OTHER, synthetic=False)
@@ -723,12 +696,205 @@ def test_comparing_writes_nothing_and_says_what_publishing_would_do(
     raised = registry_of(tmp_path / "raised", edited((CLASSIFIER, NEXT)))
     built = build(raised, tmp_path / "build 2", error=5e-5)
     built[2] = build(raised, tmp_path / "build 3", only=OTHER, graph=b"other")[0]
-    directory = Directory(root)
-    held = directory.manifests()
-    outcomes: list[Outcome] = [
-        compare(variant, manifest, (folder / "README.md").read_bytes(), directory, held)
-        for variant, manifest, folder in built
-    ]
-    assert [outcome.status for outcome in outcomes] == ["new", "page", "changed"]
+    outcomes = prepare(raised, built, Directory(root), TEMPLATES).plan.changes
+    assert outcomes[-1].handle == CLASSIFIER
+    assert [outcome.status for outcome in outcomes] == ["new", "page", "changed", "left over"]
     assert handles(outcomes, "page") == [EXTRACTOR]
     assert times(root) == when
+
+
+def test_a_plan_names_every_file_that_is_written(registry: Registry, tmp_path: Path) -> None:
+    shelf = Shelf()
+    built = build(registry, tmp_path / "build")
+    prepared = prepare(registry, built, shelf, TEMPLATES, allow_synthetic=True)
+    assert shelf.log == []
+    carry_out(prepared, shelf)
+    assert shelf.log == [
+        *(change.handle for change in prepared.plan.changes),
+        *(write.path for write in prepared.plan.writes),
+    ]
+    # Data first, the index last.
+    assert shelf.log[-2:] == ["index.json", "SHA256SUMS"]
+    written = {write.path: write.sha256 for write in prepared.plan.writes}
+    assert written == {path: sha256(shelf.files[path]) for path in written}
+    again = prepare(registry, built, shelf, TEMPLATES, allow_synthetic=True)
+    assert again.plan.empty
+    before = list(shelf.log)
+    carry_out(again, shelf)
+    assert shelf.log == before
+
+
+def test_what_is_done_is_told_in_order(registry: Registry, tmp_path: Path) -> None:
+    shelf, told = Shelf(), list[tuple[str, str, str]]()
+    built = build(registry, tmp_path / "build", only=OTHER)
+    prepared = prepare(registry, built, shelf, TEMPLATES, allow_synthetic=True)
+    carry_out(prepared, shelf, lambda *line: told.append(line))
+    digest = built[0][1]["archive"]["sha256"]
+    assert told == [
+        ("sends", OTHER, digest),
+        ("sent", OTHER, digest),
+        *(("wrote", write.path, write.sha256) for write in prepared.plan.writes),
+        ("done", shelf.name, ""),
+    ]
+
+
+def test_only_what_the_destination_says_it_holds_is_published(
+    registry: Registry, tmp_path: Path
+) -> None:
+    liar = Liar()
+    built = build(registry, tmp_path / "build", only=OTHER)
+    with pytest.raises(DestinationError) as caught:
+        publish(registry, built, liar, TEMPLATES, allow_synthetic=True)
+    assert f"took {OTHER} without an error and does not hold it as it was sent" in str(caught.value)
+
+
+def withdrawn(folder: Path, reason: str = "Wrong class names.") -> Registry:
+    """The registry with the classifier withdrawn."""
+    head = "    checkpoint: small\n    head: classifier\n"
+    return registry_of(folder, edited((head, f"{head}    withdrawn: {reason}\n")))
+
+
+def test_a_withdrawn_version_is_marked_and_stays(
+    published: Built, root: Path, tmp_path: Path
+) -> None:
+    before = tree(root)
+    registry = withdrawn(tmp_path / "withdrawn")
+    variant = registry.variants[0]
+    directory = Directory(root)
+    prepared = prepare(registry, [(variant, None, None)], directory, TEMPLATES)
+    [change] = prepared.plan.changes
+    assert change.status == "withdraw"
+    carry_out(prepared, directory)
+    after = tree(root)
+    folder = f"models/{CLASSIFIER}"
+    assert set(after) == set(before)
+    for name in ("model.tar.gz", "manifest.json"):
+        assert after[f"{folder}/{name}"] == before[f"{folder}/{name}"]
+    notice = b"**Withdrawn: do not use this version.** Wrong class names."
+    assert notice in after[f"{folder}/README.md"]
+    entries = {model["handle"]: model for model in index_of(root)["models"]}
+    assert entries[CLASSIFIER]["withdrawn"] == "Wrong class names."
+    assert "withdrawn" not in entries[EXTRACTOR]
+    collection = after[f"{DOCS}/collections/bit-resnet/1.md"].decode()
+    assert f"[`{CLASSIFIER}`](https://tfhub.dev/{CLASSIFIER}) (synthetic) (withdrawn)" in collection
+    sound(root)
+    again = prepare(registry, [(variant, None, None)], directory, TEMPLATES)
+    assert [change.status for change in again.plan.changes] == ["withdrawn"]
+    assert again.plan.empty
+
+
+def test_a_withdrawn_version_stays_so_when_others_are_published(
+    published: Built, root: Path, tmp_path: Path
+) -> None:
+    registry = withdrawn(tmp_path / "withdrawn")
+    publish(registry, [(registry.variants[0], None, None)], Directory(root), TEMPLATES)
+    publish(registry, build(registry, tmp_path / "b", only=OTHER), Directory(root), TEMPLATES)
+    assert index_of(root)["models"][1]["withdrawn"] == "Wrong class names."
+    # Even once it has left the registry.
+    gone = registry_of(tmp_path / "gone", f"{HEADER}{SMALL}{SECOND}variants:\n{SECOND_VARIANT}")
+    publish(gone, build(gone, tmp_path / "c"), Directory(root), TEMPLATES)
+    assert index_of(root)["models"][1]["withdrawn"] == "Wrong class names."
+    sound(root)
+
+
+def test_a_newer_version_takes_the_place_of_a_withdrawn_one_in_the_collection(
+    published: Built, root: Path, tmp_path: Path
+) -> None:
+    two = f"  - handle: {NEXT}\n    checkpoint: small\n    head: classifier\n"
+    text = edited(("  - handle: sayakpaul/small_features/1", f"{two}  - handle: {EXTRACTOR}"))
+    registry = registry_of(tmp_path / "two", text)
+    publish(registry, build(registry, tmp_path / "b"), Directory(root), TEMPLATES)
+    collection = tree(root)[f"{DOCS}/collections/bit-resnet/1.md"].decode()
+    assert NEXT in collection
+    assert CLASSIFIER not in collection
+    withdrawing = text.replace(two, f"{two}    withdrawn: Worse than the first.\n")
+    registry = registry_of(tmp_path / "back", withdrawing)
+    publish(registry, [(registry.variants[1], None, None)], Directory(root), TEMPLATES)
+    collection = tree(root)[f"{DOCS}/collections/bit-resnet/1.md"].decode()
+    assert CLASSIFIER in collection
+    assert NEXT not in collection
+
+
+def test_a_withdrawn_version_that_was_never_published_is_not(root: Path, tmp_path: Path) -> None:
+    registry = withdrawn(tmp_path / "withdrawn")
+    offers = [(registry.variants[0], None, None)]
+    prepared = prepare(registry, offers, Directory(root), TEMPLATES)
+    assert prepared.plan.empty
+    assert prepared.plan.changes[0].message == "withdrawn, and not there"
+
+
+def test_a_withdrawal_can_be_taken_back(published: Built, root: Path, tmp_path: Path) -> None:
+    before = tree(root)
+    registry = withdrawn(tmp_path / "withdrawn")
+    publish(registry, [(registry.variants[0], None, None)], Directory(root), TEMPLATES)
+    assert tree(root) != before
+    restored = registry_of(tmp_path / "project")
+    publish(restored, published, Directory(root), TEMPLATES)
+    assert tree(root) == before
+
+
+def test_what_left_the_registry_is_left_over_and_left_alone(
+    published: Built, root: Path, tmp_path: Path
+) -> None:
+    gone = registry_of(tmp_path / "gone", f"{HEADER}{SMALL}{SECOND}variants:\n{SECOND_VARIANT}")
+    built = build(gone, tmp_path / "b")
+    plan = prepare(gone, built, Directory(root), TEMPLATES).plan
+    assert {change.handle: change.status for change in plan.changes} == {
+        OTHER: "unchanged",
+        CLASSIFIER: "left over",
+        EXTRACTOR: "left over",
+    }
+
+
+class OnePage(Shelf):
+    """All versions of a model share the newest's page."""
+
+    shares_page = True
+
+
+def test_where_versions_share_a_page_it_is_that_of_the_newest(
+    registry: Registry, tmp_path: Path
+) -> None:
+    shelf = OnePage()
+    publish(registry, build(registry, tmp_path / "b"), shelf, TEMPLATES, allow_synthetic=True)
+    two = f"  - handle: {NEXT}\n    checkpoint: small\n    head: classifier\n"
+    text = edited(("  - handle: sayakpaul/small_features/1", f"{two}  - handle: {EXTRACTOR}"))
+    raised = registry_of(tmp_path / "two", text)
+    built = build(raised, tmp_path / "b2")
+    publish(raised, built, shelf, TEMPLATES, allow_synthetic=True)
+    # The page of the first version may say what it likes: it is not shown.
+    shelf.files[f"models/{CLASSIFIER}/README.md"] = b"of the second"
+    plan = prepare(raised, built, shelf, TEMPLATES, allow_synthetic=True).plan
+    assert {change.status for change in plan.changes} == {"unchanged"}
+
+
+class Documents(Shelf):
+    """Holds pages alone."""
+
+    holds_versions = False
+    holds_index = False
+
+
+def test_where_only_pages_go_they_are_those_of_the_whole_release(
+    published: Built, registry: Registry, root: Path, tmp_path: Path
+) -> None:
+    shelf = Documents()
+    known = Directory(root).manifests()
+    chosen = [offer for offer in published if offer[0].handle == OTHER]
+
+    def prepared() -> Any:
+        return prepare(registry, chosen, shelf, TEMPLATES, known=known, allow_synthetic=True)
+
+    first = prepared()
+    assert [change.status for change in first.plan.changes] == ["new"]
+    carry_out(first, shelf)
+    there = tree(root / "tfhub.dev")
+    page = f"assets/docs/{OTHER}.md"
+    assert shelf.files[page] == there[page]
+    collection = shelf.files["assets/docs/sayakpaul/collections/bit-resnet/1.md"]
+    # What has no page there is not linked to.
+    assert b"small" not in collection
+    assert b"other_classification" in collection
+    assert prepared().plan.empty
+    shelf.files[f"assets/docs/{OTHER}.md"] = b"edited by hand"
+    assert [change.status for change in prepared().plan.changes] == ["page"]

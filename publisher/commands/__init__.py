@@ -1,0 +1,12 @@
+"""The commands, one module for each thing that a person does.
+
+`options`     what several commands take;
+`building`    list, build;
+`publishing`  plan, publish;
+`editing`     withdraw, bump: changes of models.yaml;
+`notes`       release-notes;
+`serving`     serve, site;
+`signing`     sign;
+`verifying`   verify;
+`results`     what is printed at the end of a run.
+"""

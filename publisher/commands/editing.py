@@ -1,0 +1,117 @@
+"""withdraw, bump: changes of models.yaml that a command makes, its comments kept."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from publisher import console
+from publisher.commands.options import (
+    DONE,
+    FAILED,
+    Common,
+    build_dir_option,
+    common_options,
+    globs_argument,
+    release_option,
+)
+from publisher.commands.publishing import (
+    Elsewhere,
+    opened,
+    require_consent,
+    to_option,
+    yes_option,
+)
+from publisher.commands.results import Problems, shown_status
+from publisher.registry import edit, load_registry
+
+
+@click.command()
+@click.argument("handle", metavar="HANDLE")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; its pages show it.")
+@common_options
+@build_dir_option
+@release_option
+@to_option
+@yes_option
+def withdraw(
+    common: Common,
+    handle: str,
+    reason: str,
+    build: Path,
+    release: Path,
+    to: tuple[str, ...],
+    yes: bool,
+) -> int:
+    """Say that nobody should use a version any longer.
+
+    HANDLE is publisher/name/version. The reason goes into models.yaml, and from there into
+    the index and the pages of the release directory and of each --to. Nothing is deleted:
+    programs that load the version go on working. To take it back, remove `withdrawn` from
+    models.yaml and publish.
+    """
+    from publisher.destinations.directory import Directory
+    from publisher.publish import carry_out, prepare
+    from publisher.wanted import Offer
+
+    require_consent(to, yes)
+    places = opened(load_registry(common.registry), to, build, to_write=True)
+    made = edit.withdraw(common.registry, handle, reason)
+    edit.save(made)
+    registry = load_registry(common.registry)
+    (variant,) = [variant for variant in registry.variants if variant.handle == handle]
+    offers = [Offer(variant, None, None)]
+    templates = common.registry.absolute().parent / "templates"
+    directory = Directory(release.absolute())
+    with directory.locked():
+        prepared = prepare(registry, offers, directory, templates)
+        carry_out(prepared, directory)
+        known = directory.manifests() if places else {}
+    elsewhere = Elsewhere(
+        common, registry, templates, release.absolute(), known, allow_synthetic=True, yes=yes
+    )
+    outcomes = [elsewhere.publish(place, place.offers(registry, offers), None) for place in places]
+    (change, *_) = [one for one in prepared.plan.changes if one.handle == handle]
+    problems = Problems()
+    for outcome in outcomes:
+        if outcome.error:
+            problems.add(str(outcome.error), outcome.name, outcome.error)
+    if common.as_json:
+        console.print_json(
+            {
+                "handle": handle,
+                "reason": variant.withdrawn,
+                "release": str(release),
+                "status": change.status,
+                "destinations": [outcome.as_json() for outcome in outcomes],
+            }
+        )
+    elif not common.quiet:
+        file = common.registry
+        console.print_line(f"{file}: {handle} {'is' if made.handles else 'was already'} withdrawn")
+        console.print_line(f"{release}: {change.message or shown_status(change.status)}")
+        for outcome in outcomes:
+            console.print_line(f"{outcome.name}: {outcome.summary or 'failed'}")
+    problems.print(debug=common.debug)
+    return FAILED if problems or any(outcome.declined for outcome in outcomes) else DONE
+
+
+@click.command()
+@globs_argument
+@common_options
+def bump(common: Common, globs: tuple[str, ...]) -> int:
+    """Raise versions in models.yaml.
+
+    What is published never changes, so that other bytes need a new version. Of each model
+    that a HANDLE matches, the newest version is raised by one.
+    """
+    if not globs:
+        raise click.UsageError("give a HANDLE to raise; '*' raises all")
+    made = edit.bump(common.registry, globs)
+    edit.save(made)
+    if common.as_json:
+        console.print_json({"raised": dict(made.handles)})
+    else:
+        for before, after in made.handles.items():
+            sys.stdout.write(f"{before} -> {after}\n")
+    return DONE

@@ -1,0 +1,32 @@
+"""Whose pages a destination shows, and who makes them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from publisher.registry import Registry, Variant
+from publisher.registry.models import Target
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PageStyle:
+    """How the pages of one kind of destination are made.
+
+    `version(registry, target, variant, manifest, templates)` returns the page of one version,
+    `documents(registry, target, manifests, templates)` the pages that are about all of them,
+    by path. Both raise `PageError` for a faulty template and for a page that the destination
+    would refuse or show wrongly. `target` is the destination in models.yaml.
+    """
+
+    version: Callable[[Registry, Target, Variant, Manifest, Path], str]
+    documents: Callable[[Registry, Target, Sequence[Manifest], Path], dict[str, str]]
+
+
+def style_of(name: str) -> PageStyle:
+    """Return the style of that name: `kaggle`, `huggingface` or `github`."""
+    module = import_module(f"publisher.pages.{name}")
+    return PageStyle(module.render_version, module.render_documents)

@@ -1,0 +1,203 @@
+"""How a version was made: an in-toto Statement v1 with the predicate SLSA Provenance v1.
+
+Source of the forms: in-toto attestation framework, "Statement" and "ResourceDescriptor";
+SLSA, "Build: Provenance". It holds no time, so that the same inputs give the same bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from publisher.files import sha256
+from publisher.manifest import SYNTHETIC_NOTICE
+from publisher.release import ARCHIVE, MANIFEST
+from publisher.signing.errors import SigningError
+from publisher.signing.source import Source
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+# What the parameters below mean; docs/verifying.md describes it.
+BUILD_TYPE = "urn:bit-publisher:build:v1"
+SOURCE, WEIGHTS = "source", "weights"  # names of dependencies
+# Of a manifest's toolchain what is no package.
+_OWN = ("publisher", "platform")
+_PARAMETERS = (
+    "handle",
+    "architecture",
+    "head",
+    "weight_standardization",
+    "classes",
+    "resolution",
+    "input_range",
+    "synthetic",
+)
+
+
+def provenance(
+    manifest: Mapping[str, Any], manifest_bytes: bytes, *, upstream: str, source: Source
+) -> dict[str, Any]:
+    """Return the statement on one version.
+
+    What it was made from and with is what its manifest records. The source is that of the
+    run that makes the statement, and is marked so: nothing records which checkout built a
+    version. `upstream` is the registry's; synthetic weights come from nowhere.
+    """
+    checkpoint = manifest["checkpoint"]
+    toolchain = manifest["toolchain"]
+    internal = {name: toolchain[name] for name in _OWN if name in toolchain}
+    if source.workflow:
+        internal["workflow"] = source.workflow
+    if source.commit is None:
+        internal["commit"] = "unknown"
+    metadata = {"metadata": {"invocationId": source.invocation}} if source.invocation else {}
+    return {
+        "_type": STATEMENT,
+        "subject": [
+            {"name": ARCHIVE, "digest": {"sha256": manifest["archive"]["sha256"]}},
+            {"name": MANIFEST, "digest": {"sha256": sha256(manifest_bytes)}},
+        ],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {
+                    **{name: manifest[name] for name in _PARAMETERS if name in manifest},
+                    "checkpoint": {"name": checkpoint["name"], "path": checkpoint["path"]},
+                },
+                "internalParameters": internal,
+                "resolvedDependencies": [
+                    _weights(checkpoint, upstream, synthetic=manifest["synthetic"]),
+                    *_sources(source),
+                    *(
+                        {"name": name, "uri": purl(name, version)}
+                        for name, version in packages(toolchain).items()
+                    ),
+                ],
+            },
+            "runDetails": {"builder": {"id": source.builder}, **metadata},
+        },
+    }
+
+
+def packages(toolchain: Mapping[str, str]) -> dict[str, str]:
+    """Return the versions of the Python packages in a manifest's toolchain, by name."""
+    return {name: version for name, version in toolchain.items() if name not in _OWN}
+
+
+def purl(name: str, version: str) -> str:
+    """Return the package URL of a package on PyPI (purl specification, "pypi")."""
+    plain = name.lower().replace("_", "-")
+    return f"pkg:pypi/{quote(plain, safe='')}@{quote(version, safe='')}"
+
+
+def _weights(checkpoint: Mapping[str, Any], upstream: str, *, synthetic: bool) -> dict[str, Any]:
+    digest = {"digest": {"sha256": checkpoint["sha256"]}}
+    if synthetic:
+        return {"name": WEIGHTS, **digest, "annotations": {"notice": SYNTHETIC_NOTICE}}
+    return {"name": WEIGHTS, "uri": f"{upstream.rstrip('/')}/{checkpoint['path']}", **digest}
+
+
+def _sources(source: Source) -> list[dict[str, Any]]:
+    """Return the source as a dependency; none if nothing is known of it."""
+    if source.commit is None:
+        return []
+    uri = {"uri": f"git+{source.repository}"} if source.repository else {}
+    dirty = {} if source.dirty is None else {"dirty": source.dirty}
+    return [
+        {
+            "name": SOURCE,
+            **uri,
+            "digest": {"gitCommit": source.commit},
+            "annotations": {"recorded": "when it was signed", **dirty},
+        }
+    ]
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a statement says: the SHA-256 of its subjects by name, and what made them."""
+
+    subjects: Mapping[str, str]
+    commit: str | None
+    repository: str | None
+    dirty: bool
+    builder: str
+
+
+# What is shown of somebody else's statement is one word, and not long.
+_Word = Annotated[str, Field(pattern=r"^[!-~]{1,300}$")]
+_Commit = Annotated[str, Field(pattern="^[0-9a-f]{40,64}$")]
+_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class _Annotations(_Read):
+    dirty: bool = False
+
+
+class _Digests(_Read):
+    sha256: _Sha256 | None = None
+    commit: Annotated[_Commit | None, Field(alias="gitCommit")] = None
+
+
+class _Descriptor(_Read):
+    name: str | None = None
+    uri: _Word | None = None
+    digest: _Digests = _Digests()
+    annotations: _Annotations = _Annotations()
+
+
+class _Definition(_Read):
+    dependencies: Annotated[
+        tuple[_Descriptor, ...], Field(alias="resolvedDependencies", max_length=10_000)
+    ] = ()
+
+
+class _Builder(_Read):
+    id: _Word
+
+
+class _Details(_Read):
+    builder: _Builder
+
+
+class _Predicate(_Read):
+    definition: Annotated[_Definition, Field(alias="buildDefinition")]
+    details: Annotated[_Details, Field(alias="runDetails")]
+
+
+class _Statement(_Read):
+    type: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(alias="_type")]
+    subject: Annotated[tuple[_Descriptor, ...], Field(min_length=1, max_length=100)]
+    kind: Annotated[Literal["https://slsa.dev/provenance/v1"], Field(alias="predicateType")]
+    predicate: _Predicate
+
+
+def read_provenance(content: bytes) -> Claims:
+    """Return what a statement says. Raises `SigningError` if it is no such statement."""
+    try:
+        statement = _Statement.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part)[:100] for part in first["loc"])
+        raise SigningError(f"is no statement of provenance ({where}: {first['msg']})") from None
+    source = next(
+        (one for one in statement.predicate.definition.dependencies if one.name == SOURCE),
+        _Descriptor(),
+    )
+    subjects = {one.name or "": one.digest.sha256 or "" for one in statement.subject}
+    if len(subjects) < len(statement.subject):
+        raise SigningError("is no statement of provenance (subject: a name is there twice)")
+    return Claims(
+        subjects,
+        source.digest.commit,
+        source.uri,
+        source.annotations.dirty,
+        statement.predicate.details.builder.id,
+    )

@@ -1,0 +1,253 @@
+"""A release directory -> the same one, signed.
+
+What is not true any more is written anew, and what is signed already stays as it is, so
+that a second run changes nothing. The list of digests and its signature come last: a run
+that was killed left whole files behind, and the next one finishes.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from publisher.destinations.directory import Directory
+from publisher.files import json_bytes, sha256, sha256_file
+from publisher.pipeline.reporter import Reporter, Silent
+from publisher.registry import Registry
+from publisher.release import (
+    ARCHIVE,
+    BOM,
+    INDEX,
+    INDEX_SIGNATURE,
+    MANIFEST,
+    PROVENANCE,
+    SIGNATURE,
+    SIGNED,
+    SUMS,
+    folder_of,
+    held_file,
+    kept_documents,
+    sums_of,
+)
+from publisher.signing.bom import bom, read_bom
+from publisher.signing.bundle import differences, read_signature
+from publisher.signing.errors import SigningError
+from publisher.signing.provenance import provenance, read_provenance
+from publisher.signing.signatures import Digests, Signer
+from publisher.signing.source import Source
+
+STAGE = "sign"
+Manifest = Mapping[str, Any]
+# `left`: somebody else signed it, for the files as they are. `refused`: for others.
+Status = Literal["signed", "unchanged", "left", "refused"]
+
+
+@dataclass(frozen=True)
+class Signed:
+    """What became of one version, by its handle, or of the index."""
+
+    what: str
+    status: Status
+    detail: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """Return it as `--json` prints it."""
+        return {"what": self.what, "status": self.status, "detail": self.detail}
+
+
+@dataclass(frozen=True)
+class _Work:
+    directory: Directory
+    registry: Registry
+    signer: Signer
+    source: Source
+    again: bool
+
+
+def sign_release(
+    directory: Directory,
+    registry: Registry,
+    signer: Signer,
+    source: Source,
+    *,
+    again: bool = False,
+    reporter: Reporter | None = None,
+) -> list[Signed]:
+    """Sign each version of a release, then its index; return what became of each.
+
+    The directory has to be locked. All files are compared with what the release states of
+    them first, so that nothing damaged is ever signed. `again` signs anew what somebody else
+    signed. Raises `SigningError` for a release that is not whole, or if signing fails, and
+    `DestinationError` where the directory says no.
+    """
+    reporter = reporter or Silent()
+    held = directory.manifests()
+    index, sums = directory.read(INDEX), directory.read(SUMS)
+    if not held or index is None or sums is None:
+        raise SigningError(f"{directory.name}: holds no release; publish one there first")
+    _require_listed(directory, held, index, sums)
+    for handle, manifest in held.items():
+        reporter.started(handle, STAGE, "its archive is compared with its manifest")
+        begin = time.monotonic()
+        _require_archive(directory, handle, manifest)
+        size = manifest["archive"]["size"]
+        reporter.finished(handle, STAGE, time.monotonic() - begin, f"{size / 1e6:,.1f} MB")
+    work = _Work(directory, registry, signer, source, again)
+    done = [_version(work, handle, manifest) for handle, manifest in held.items()]
+    documents = kept_documents(held, {}, directory)
+    sums = sums_of(held, documents, index, {}, directory)
+    directory.write(SUMS, sums)
+    return [*done, _index(work, {INDEX: sha256(index), SUMS: sha256(sums)})]
+
+
+def _version(work: _Work, handle: str, manifest: Manifest) -> Signed:
+    """Write what belongs to one version, its signature last."""
+    directory, folder = work.directory, folder_of(handle)
+    manifest_bytes = held_file(handle, MANIFEST, directory)
+    before = {name: directory.read(f"{folder}/{name}") for name in SIGNED}
+    fixed = {ARCHIVE: manifest["archive"]["sha256"], MANIFEST: sha256(manifest_bytes)}
+    found = fixed | {
+        name: sha256(content)
+        for name, content in before.items()
+        if content is not None and name != SIGNATURE
+    }
+    other = _other_signer(work.signer, before[SIGNATURE])
+    if other and not work.again:
+        return _left(handle, other, before[SIGNATURE] or b"", found)
+    try:
+        written = {
+            PROVENANCE: _statement(work, manifest, manifest_bytes, fixed, before[PROVENANCE]),
+            BOM: _materials(work, manifest, before[BOM]),
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SigningError(
+            f"{directory.name}/{folder}/{MANIFEST}: is not as a build leaves it"
+            f" ({type(error).__name__}: {error}); build and publish it again"
+        ) from error
+    for name, content in written.items():
+        directory.write(f"{folder}/{name}", content)
+    digests = fixed | {name: sha256(content) for name, content in written.items()}
+    if _good(work.signer, before[SIGNATURE], digests):
+        return Signed(handle, "unchanged")
+    directory.write(f"{folder}/{SIGNATURE}", work.signer.sign(handle, digests))
+    return Signed(handle, "signed", f"instead of {other}" if other else "")
+
+
+def _index(work: _Work, digests: Digests) -> Signed:
+    before = work.directory.read(INDEX_SIGNATURE)
+    if _good(work.signer, before, digests):
+        return Signed("index", "unchanged")
+    other = _other_signer(work.signer, before)
+    if other and not work.again:
+        left = _left("index", other, before or b"", digests)
+        if left.status == "left":
+            return left
+    # One for another index is good for nothing, whoever made it.
+    work.directory.write(INDEX_SIGNATURE, work.signer.sign("index", digests))
+    return Signed("index", "signed", f"instead of {other}" if other else "")
+
+
+def _good(signer: Signer, content: bytes | None, digests: Digests) -> bool:
+    """Whether that is the signer's own signature of these files."""
+    try:
+        return content is not None and signer.check(content).digests == digests
+    except SigningError:
+        return False
+
+
+def _other_signer(signer: Signer, content: bytes | None) -> str:
+    """Return who made a signature; empty if the signer did, or nobody who can be told."""
+    try:
+        signature = read_signature(content or b"")
+    except SigningError:
+        return ""
+    if signature.key is not None:
+        return "" if signature.key == signer.key else f"key SHA-256 {signature.key}"
+    try:
+        signer.check(content or b"")
+    except SigningError:
+        return "an identity"
+    return ""
+
+
+def _left(what: str, other: str, content: bytes, digests: Digests) -> Signed:
+    problems = differences(read_signature(content).digests, digests)
+    if not problems:
+        return Signed(what, "left", f"signed by {other}")
+    return Signed(
+        what,
+        "refused",
+        f"signed by {other}, and since then changed ({', '.join(problems)}); see what changed it,"
+        " and add --again to sign it as it is",
+    )
+
+
+def _statement(
+    work: _Work,
+    manifest: Manifest,
+    manifest_bytes: bytes,
+    subjects: Digests,
+    before: bytes | None,
+) -> bytes:
+    """Return the provenance: the one that is there if it is of these files.
+
+    Another run may have built the version and said so, and this one knows no better.
+    """
+    try:
+        if before is not None and read_provenance(before).subjects == subjects:
+            return before
+    except SigningError:
+        pass  # whatever that is, it is replaced
+    upstream = work.registry.upstream
+    return json_bytes(provenance(manifest, manifest_bytes, upstream=upstream, source=work.source))
+
+
+def _materials(work: _Work, manifest: Manifest, before: bytes | None) -> bytes:
+    """Return the bill of materials; the one that is there if the registry knows no more."""
+    checkpoint = work.registry.checkpoints.get(manifest["checkpoint"]["name"])
+    try:
+        known = checkpoint is not None or before is None
+        if not known and read_bom(before or b"")[0] == manifest["archive"]["sha256"]:
+            return before or b""
+    except SigningError:
+        pass  # whatever that is, it is replaced
+    return json_bytes(bom(manifest, checkpoint))
+
+
+def _require_archive(directory: Directory, handle: str, manifest: Manifest) -> None:
+    archive = Path(directory.name) / folder_of(handle) / ARCHIVE
+    try:
+        digest = sha256_file(archive)
+    except OSError as error:
+        raise SigningError(f"{archive}: cannot be read ({error.strerror})") from error
+    if digest != manifest["archive"]["sha256"]:
+        raise SigningError(
+            f"{archive}: has other bytes than its manifest states, and nothing was signed; restore"
+            " it from a copy"
+        )
+
+
+def _require_listed(
+    directory: Directory, held: Mapping[str, Manifest], index: bytes, sums: bytes
+) -> None:
+    """Raise `SigningError` if a file is not as the list of digests has it."""
+    documents = kept_documents(held, {}, directory)
+    now = sums_of(held, documents, index, {}, directory)
+    differing = sorted(
+        line.partition("  ")[2] for line in _unsigned_lines(sums) ^ _unsigned_lines(now)
+    )
+    if differing:
+        raise SigningError(
+            f"{directory.name}/{differing[0]}: is not as {SUMS} lists it, and nothing was signed;"
+            " publish again, or restore it from a copy"
+        )
+
+
+def _unsigned_lines(sums: bytes) -> set[str]:
+    """Return the lines of what is there without signatures too."""
+    return {
+        line
+        for line in sums.decode(errors="replace").splitlines()
+        if line.rpartition("/")[2] not in SIGNED
+    }

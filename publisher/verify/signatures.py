@@ -1,0 +1,179 @@
+"""Who vouches for what was downloaded, how they say it was made, and what it consists of.
+
+What lies beside an archive is compared with it in any case. Who signed it only a key can
+prove that a person has from elsewhere, or an identity that they know.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from publisher.files import sha256
+from publisher.release import (
+    ARCHIVE,
+    BOM,
+    INDEX,
+    INDEX_SIGNATURE,
+    MANIFEST,
+    PROVENANCE,
+    SIGNATURE,
+    SUMS,
+)
+from publisher.signing.bom import read_bom
+from publisher.signing.bundle import Signature, differences, read_signature
+from publisher.signing.errors import SigningError
+from publisher.signing.provenance import Claims, read_provenance
+from publisher.signing.signatures import Digests, Verifier
+from publisher.verify.findings import Finding, counted, judged, proved, unproved
+from publisher.verify.targets import Target
+
+SIGNED_BY, MADE, CONSISTS = "signature", "provenance", "bom"
+INDEX_NAME = "the index"
+SHORT = 12  # characters of a commit or a key, where it is not for comparing
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one signature is for: its name, the signature if there is one, and the files."""
+
+    name: str
+    content: bytes | None
+    digests: Digests
+
+
+def signature(target: Target, verifier: Verifier | None) -> Finding:
+    """Say who signed the versions and the index of a target.
+
+    `verifier` knows the signatures of whom a person trusts. Then all has to be signed by
+    them: whoever could change an archive could take its signature away as well.
+    """
+    parts = list(_parts(target))
+    problems, signatures = [], {}
+    for part in parts:
+        if part.content is None:
+            problems += [f"{part.name} is unsigned"] if verifier else []
+            continue
+        try:
+            signatures[part.name] = read_signature(part.content)
+            differing = differences(signatures[part.name].digests, part.digests)
+            problems += [f"{part.name}: {one}, since it was signed" for one in differing]
+            if verifier and not differing:
+                verifier.check(part.content)
+        except SigningError as error:
+            problems.append(f"{part.name}: its signature {error}")
+    if problems:
+        return judged(SIGNED_BY, problems, "")
+    if verifier:
+        return proved(SIGNED_BY, f"{_named(parts)}, by {verifier.by}")
+    return _unproved(parts, signatures)
+
+
+def origin(target: Target, signed: Finding) -> Finding:
+    """Say what of a target's origin nothing here can prove."""
+    if signed.status == "proved":
+        detail = "whether that signer is the publisher: compare with what you have from elsewhere"
+    elif any(part.content is not None for part in _parts(target)):
+        detail = "digests come from where the archives come from"
+    else:
+        detail = "nothing is signed: digests come from where the archives come from"
+    return unproved("origin", detail)
+
+
+def provenance(target: Target) -> Finding:
+    """Compare the statements of provenance with their files, and show what they say."""
+    problems, claims = [], []
+    for handle in target.archives:
+        content = target.beside(handle).get(PROVENANCE)
+        if content is None:
+            continue
+        try:
+            found = read_provenance(content)
+        except SigningError as error:
+            problems.append(f"{handle}: {PROVENANCE} {error}")
+            continue
+        claims.append(found)
+        there = _digests(target, handle)
+        subjects = {name: there[name] for name in (ARCHIVE, MANIFEST) if name in there}
+        if found.subjects != subjects:
+            problems.append(f"{handle}: {PROVENANCE} is that of other files")
+    if problems:
+        return judged(MADE, problems, "")
+    if not claims:
+        return unproved(MADE, f"nothing says how it was made: no {PROVENANCE}")
+    said = list(dict.fromkeys(_said(found) for found in claims))
+    more = f"; and {counted(len(said) - 1, 'other')}" if len(said) > 1 else ""
+    return proved(
+        MADE, f"{counted(len(claims), 'statement')} on these files, saying {said[0]}{more}"
+    )
+
+
+def materials(target: Target) -> list[Finding]:
+    """Compare the bills of materials with their archives; nothing if there are none."""
+    problems, counts = [], []
+    for handle in target.archives:
+        content = target.beside(handle).get(BOM)
+        if content is None:
+            continue
+        try:
+            digest, count = read_bom(content)
+        except SigningError as error:
+            problems.append(f"{handle}: {BOM} {error}")
+            continue
+        counts.append(count)
+        if digest != target.digests[handle]:
+            problems.append(f"{handle}: {BOM} is that of another archive")
+    if not problems and not counts:
+        return []
+    parts = counted(sum(counts), "component")
+    bills = counted(len(counts), "bill of materials", "bills of materials")
+    return [judged(CONSISTS, problems, f"{bills} of these archives, {parts}")]
+
+
+def _parts(target: Target) -> Iterator[_Part]:
+    for handle in target.archives:
+        content = target.beside(handle).get(SIGNATURE)
+        yield _Part(handle, content, _digests(target, handle))
+    if target.catalogue is not None:
+        files = target.catalogue.files
+        digests = {name: sha256(files[name]) for name in (INDEX, SUMS)}
+        yield _Part(INDEX_NAME, files.get(INDEX_SIGNATURE), digests)
+
+
+def _digests(target: Target, handle: str) -> dict[str, str]:
+    """Return the SHA-256 of the files that a version's signature is for, by name."""
+    small = {
+        name: sha256(content)
+        for name, content in target.beside(handle).items()
+        if name != SIGNATURE
+    }
+    return {ARCHIVE: target.digests[handle], **small}
+
+
+def _named(parts: list[_Part]) -> str:
+    models = counted(sum(part.name != INDEX_NAME for part in parts), "model")
+    return f"{models} and {INDEX_NAME}" if parts[-1].name == INDEX_NAME else models
+
+
+def _unproved(parts: list[_Part], signatures: dict[str, Signature]) -> Finding:
+    """Say what is signed and what is not, where no key was given."""
+    if not signatures:
+        return unproved(SIGNED_BY, "unsigned: nobody vouches for it")
+    bare = [part.name for part in parts if part.name not in signatures]
+    rest = f"; unsigned: {', '.join(bare)}" if bare else ""
+    keys = {found.key for found in signatures.values()}
+    if None in keys:
+        return unproved(
+            SIGNED_BY,
+            f"for these files, by an identity; --identity NAME --issuer ADDRESS proves whose{rest}",
+        )
+    said = f"key {(keys.pop() or '')[:SHORT]}..." if len(keys) == 1 else counted(len(keys), "key")
+    return unproved(
+        SIGNED_BY, f"for these files, it says by {said}; --key PUBLIC.pem proves it{rest}"
+    )
+
+
+def _said(claims: Claims) -> str:
+    """Return what a statement claims, in a line."""
+    commit = f"commit {claims.commit[:SHORT]}" if claims.commit else "an unknown commit"
+    changed = " (changed)" if claims.dirty else ""
+    place = f" of {claims.repository.removeprefix('git+')}" if claims.repository else ""
+    return f"{commit}{changed}{place}, builder {claims.builder}"
