@@ -1,0 +1,78 @@
+"""Registry + manifest -> the text of a GitHub release, through `templates/github/`.
+
+Our handle is one release: its tag names the model and the version, its text is this page.
+GitHub shows every line break of such a text, so a paragraph of the template is one line
+(documentation page "Basic writing and formatting syntax").
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from publisher.pages.errors import PageError
+from publisher.pages.render import Manifest, module_facts, render_template
+from publisher.registry import Registry, Variant, select
+from publisher.registry.models import Target
+
+RELEASE = "github/release.md.j2"
+WEB = "https://github.com"
+LONGEST = 125_000  # characters that GitHub takes as the text of a release
+
+
+def tag_of(target: Target, handle: str) -> str:
+    """Return the tag of a version: what the model is called there, and `v1`, `v2`, ..."""
+    publisher, name, version = handle.split("/")
+    return f"{target.names.get(f'{publisher}/{name}', name)}-v{version}"
+
+
+def release_address(target: Target, handle: str) -> str:
+    """Return where a person looks at a version."""
+    return f"{WEB}/{target.to}/releases/tag/{tag_of(target, handle)}"
+
+
+def asset_address(target: Target, handle: str, file: str) -> str:
+    """Return where a file of a version loads from."""
+    return f"{WEB}/{target.to}/releases/download/{tag_of(target, handle)}/{file}"
+
+
+def render_version(
+    registry: Registry, target: Target, variant: Variant, manifest: Manifest, templates: Path
+) -> str:
+    """Return the text of the release of one version.
+
+    Raises `PageError` if the manifest is another variant's, the template is faulty, or the
+    text is longer than GitHub takes.
+    """
+    there = select(registry, target.only)
+    other, trainable = registry.other_head(variant), registry.fine_tunable(variant)
+    facts = {
+        **module_facts(registry, variant, manifest),
+        "asset_path": asset_address(target, variant.handle, manifest["archive"]["file"]),
+        "repository": target.to,
+        "tag": tag_of(target, variant.handle),
+        "sibling": other and other in there and _pointer(target, other),
+        "fine_tunable": trainable and trainable in there and _pointer(target, trainable),
+    }
+    text = render_template(templates, RELEASE, facts)
+    if len(text) > LONGEST:
+        raise PageError(
+            f"{variant.handle}: the text of its release has {len(text):,} characters, and GitHub"
+            f" takes {LONGEST:,}; shorten {templates / RELEASE} or what models.yaml says"
+        )
+    return text
+
+
+def render_documents(
+    registry: Registry, target: Target, manifests: Sequence[Manifest], templates: Path
+) -> dict[str, str]:
+    """Return no page: releases stand for themselves."""
+    return {}
+
+
+def _pointer(target: Target, variant: Variant) -> dict[str, Any]:
+    """Return what a page says of another model than its own."""
+    return {
+        "handle": variant.handle,
+        "page": release_address(target, variant.handle),
+        "folded": variant.folded,
+    }
