@@ -13,10 +13,9 @@ from pathlib import Path
 from publisher.destinations import Destination, DestinationError
 from publisher.files import json_bytes, sha256
 from publisher.pages import document_path, require_good_pages
-from publisher.pages.render import Manifest
 from publisher.pages.styles import style_of
 from publisher.plan import WRITING, Change, Plan, Status, Write
-from publisher.registry import Registry, Variant
+from publisher.registry import Registry
 from publisher.registry.models import Target
 from publisher.release import (
     ARCHIVE,
@@ -31,7 +30,8 @@ from publisher.release import (
     sums_of,
     withdrawn_versions,
 )
-from publisher.wanted import Held, Offer, Pages, Wanted, wanted
+from publisher.signing.bundle import signs
+from publisher.wanted import Held, Offer, Offered, Pages, Wanted, wanted
 
 # What is done (`sends`, `sent`, `wrote`, `done`), to what, and the SHA-256 of that.
 Note = Callable[[str, str, str], None]
@@ -58,7 +58,7 @@ def refuse_synthetic(destination: Destination, synthetic: bool, allowed: bool) -
 
 def prepare(
     registry: Registry,
-    offers: Sequence[tuple[Variant, Manifest | None, Path | None]],
+    offers: Sequence[Offered],
     destination: Destination,
     templates: Path,
     *,
@@ -146,7 +146,7 @@ def carry_out(
 
 def publish(
     registry: Registry,
-    offers: Sequence[tuple[Variant, Manifest | None, Path | None]],
+    offers: Sequence[Offered],
     destination: Destination,
     templates: Path,
     *,
@@ -219,15 +219,13 @@ def _index_signature(
     """
     if release is None:
         return []
+    digests = {INDEX: sha256(index), SUMS: sha256(sums)}
     there = destination.read(INDEX_SIGNATURE)
-    if (destination.read(INDEX), destination.read(SUMS)) == (index, sums) and there is not None:
+    if there is not None and signs(there, digests):
         return []
-    try:
-        own = ((release / INDEX).read_bytes(), (release / SUMS).read_bytes())
-        signature = (release / INDEX_SIGNATURE).read_bytes()
-    except FileNotFoundError:
-        own, signature = (b"", b""), b""
-    if signature and own == (index, sums):
+    path = release / INDEX_SIGNATURE
+    signature = path.read_bytes() if path.is_file() else b""
+    if signature and signs(signature, digests):
         return [(INDEX_SIGNATURE, signature)]
     if there is not None:
         raise DestinationError(

@@ -13,7 +13,17 @@ from publisher.pages.styles import style_of
 from publisher.plan import Change, Status, difference, next_version
 from publisher.registry import Registry, Variant
 from publisher.registry.models import Target
-from publisher.release import ARCHIVE, MANIFEST, PAGE, PROVENANCE, SIGNED, folder_of
+from publisher.release import (
+    ARCHIVE,
+    BOM,
+    MANIFEST,
+    PAGE,
+    PROVENANCE,
+    SIGNATURE,
+    SIGNED,
+    folder_of,
+)
+from publisher.signing.bundle import signs
 
 Held = Mapping[str, Mapping[str, Any]]
 
@@ -28,6 +38,9 @@ class Offer(NamedTuple):
     manifest: Manifest | None
     folder: Path | None
     signed: Path | None = None
+
+
+Offered = Offer | tuple[Variant, Manifest | None, Path | None]
 
 
 @dataclass(frozen=True)
@@ -118,8 +131,9 @@ def _small(offer: Offer, manifest: Manifest, page: bytes) -> dict[str, bytes]:
     paths = {name: offer.signed / name for name in SIGNED} if offer.signed else {}
     if paths and all(path.is_file() for path in paths.values()):
         signed = {name: path.read_bytes() for name, path in paths.items()}
-        # One that was made for another manifest holds no longer.
-        if sha256(small[MANIFEST]).encode() in signed[PROVENANCE]:
+        digests = {ARCHIVE: manifest["archive"]["sha256"], MANIFEST: sha256(small[MANIFEST])}
+        digests |= {name: sha256(signed[name]) for name in (PROVENANCE, BOM)}
+        if signs(signed[SIGNATURE], digests):
             small |= signed
     return small
 

@@ -313,6 +313,7 @@ def publish(
                     prepared = prepare(registry, offers, directory, templates)
                     carry_out(prepared, directory)
                     changes = list(prepared.plan.changes)
+                    _tell_of_stale_signature(directory, release, commentary)
             except PublisherError as error:
                 refusal = error
         outcomes = []
@@ -393,6 +394,19 @@ class Elsewhere:
             plan,
             f"{count} new version{'s' if count != 1 else ''}, {others} other files written in"
             f" {console.duration(time.monotonic() - begin)}",
+        )
+
+
+def _tell_of_stale_signature(directory: Any, release: Path, commentary: Any) -> None:
+    from publisher.files import sha256
+    from publisher.release import INDEX, INDEX_SIGNATURE, SUMS
+    from publisher.signing.bundle import signs
+
+    signature = directory.read(INDEX_SIGNATURE)
+    digests = {name: sha256(directory.read(name) or b"") for name in (INDEX, SUMS)}
+    if signature is not None and not signs(signature, digests):
+        commentary.warn(
+            f"{release} is signed and has changed since; sign it again: publisher sign {release}"
         )
 
 

@@ -136,3 +136,14 @@ def _decoded(text: str) -> bytes:
     if base64.b64encode(content).decode() != text:
         raise ValueError("not as base64 is written")
     return content
+
+
+def signs(content: bytes, digests: Mapping[str, str]) -> bool:
+    """Whether a signature says that it is of exactly these SHA-256, by name of the file.
+
+    By whom it was made, and whether it holds, is not looked at.
+    """
+    try:
+        return read_signature(content).digests == digests
+    except SigningError:
+        return False

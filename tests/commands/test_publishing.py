@@ -21,6 +21,7 @@ from tests.builds import (
 )
 from tests.commandline import Command, command, folder, good, published
 from tests.releases import tree
+from tests.signing.conftest import new_keys
 
 __all__ = ["command", "folder", "published"]  # fixtures
 
@@ -305,3 +306,65 @@ def test_parts_that_differ_are_refused(command: Command, folder: Path) -> None:
     finished = command("publish", "--built", "part", "--built", "other")
     assert finished.status == 1
     assert "part and other hold it, and differ; leave one out" in finished.stderr
+
+
+@pytest.fixture
+def signed(published: Finished, command: Command, folder: Path) -> str:
+    """A release that is signed, and the path of the key."""
+    new_keys(folder / "keys")
+    key = "keys/key.pem"
+    good(command("sign", "dist", "--key", key))
+    return key
+
+
+def test_signatures_go_where_the_release_goes(signed: str, command: Command, folder: Path) -> None:
+    good(publish(command, "--to", "shelf"))
+    assert tree(folder / "shelf") == tree(folder / "dist")
+    assert (folder / "shelf/index.sig").exists()
+    assert "shelf: nothing to do\n" in good(publish(command, "--to", "shelf")).stdout
+
+
+def test_what_is_signed_later_is_added_to_what_is_there(
+    published: Finished, command: Command, folder: Path
+) -> None:
+    good(publish(command, "--to", "shelf"))
+    new_keys(folder / "keys")
+    good(command("sign", "dist", "--key", "keys/key.pem"))
+    [plan] = plans(command, "--to", "shelf")
+    assert {change["status"] for change in plan["changes"]} == {"page"}
+    good(publish(command, "--to", "shelf"))
+    assert tree(folder / "shelf") == tree(folder / "dist")
+
+
+def test_a_signature_that_is_there_stays_when_somebody_signs_again(
+    signed: str, command: Command, folder: Path
+) -> None:
+    good(publish(command, "--to", "shelf"))
+    before = tree(folder / "shelf")
+    new_keys(folder / "others")
+    good(command("sign", "dist", "--key", "others/key.pem", "--again"))
+    [plan] = plans(command, "--to", "shelf")
+    assert {change["status"] for change in plan["changes"]} == {"unchanged"}
+    refused = publish(command, "--to", "shelf")
+    assert refused.status in (0, 1)
+    after = tree(folder / "shelf")
+    handles = [f"models/{handle}/model.sig" for handle in HANDLES]
+    assert {path: after[path] for path in handles} == {path: before[path] for path in handles}
+
+
+def test_a_signed_index_is_not_replaced_by_an_unsigned_one(
+    signed: str, command: Command, folder: Path
+) -> None:
+    good(publish(command, "--to", "shelf"))
+    before = tree(folder / "shelf")
+    text = (folder / "models.yaml").read_text()
+    (folder / "models.yaml").write_text(text.replace("Made up.", "Made well."))
+    finished = publish(command, "--to", "shelf")
+    assert finished.status == 1
+    assert "shelf: its index is signed, and what would be there is not" in finished.stderr
+    assert "after `publisher sign`" in finished.stderr
+    assert "warning: dist is signed and has changed since; sign it again" in finished.stderr
+    assert tree(folder / "shelf") == before
+    good(command("sign", "dist", "--key", signed))
+    good(publish(command, "--to", "shelf"))
+    assert tree(folder / "shelf") == tree(folder / "dist")
