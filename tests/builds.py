@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 
 from publisher.architectures import ARCHITECTURES, Architecture
 from publisher.files import sha256_file
+from publisher.pages.snippets import Fault, Snippet
 from publisher.pipeline import build as pipeline
 from publisher.pipeline.settings import Settings
 from publisher.pipeline.steps import Run
@@ -176,6 +177,9 @@ class Inline:
             fault()
         return stand_in(*args, **kwargs)
 
+    def run_within(self, seconds: float, task: Callable[..., Any], *args: Any) -> Any:
+        return self.run(task, *args)
+
 
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> type[Inline]:
@@ -188,13 +192,15 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> type[Inline]:
 def _subject(task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     if task == "validate":
         return str(args[0].handle)
+    if task == "try_snippet":
+        return str(args[0].line)
     if task == "convert":
         return "/".join(kwargs["directory"].parts[-4:-1])
     return str(kwargs["target"].name.split(".")[1])
 
 
 def _convert(
-    weights: Path,
+    weights: Path | None,
     architecture: Architecture,
     *,
     head: str,
@@ -206,7 +212,9 @@ def _convert(
     (directory / "assets").mkdir()
     graph = f"{architecture.name} {head} {sorted(settings.items())}"
     (directory / "saved_model.pb").write_text(graph)
-    (directory / "variables" / "variables.index").write_text(sha256_file(weights))
+    (directory / "variables" / "variables.index").write_text(
+        sha256_file(weights) if weights else "synthetic"
+    )
     for asset in assets:
         shutil.copy(asset, directory / "assets" / asset.name)
 
@@ -240,10 +248,22 @@ def _validate(request: Request, weights: Path) -> dict[str, Any]:
     return {"report": report.as_json(), "complaint": report.complaint()}
 
 
+def _try_snippet(snippet: Snippet, archives: Mapping[str, Path]) -> Fault | None:
+    """Run only what the tests write on a page; what the templates do needs TensorFlow."""
+    if "tensorflow" in snippet.code:
+        return None
+    try:
+        exec(snippet.code, {"__name__": "__main__"})  # noqa: S102
+    except Exception as error:
+        return Fault(snippet.line, f"this Python fails: {error}")
+    return None
+
+
 STAND_INS: dict[str, Callable[..., Any]] = {
     "convert": _convert,
     "expect": _expect,
     "validate": _validate,
+    "try_snippet": _try_snippet,
 }
 
 

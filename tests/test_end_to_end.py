@@ -79,8 +79,16 @@ def test_each_stage_ran_once_for_its_subject(published: Project) -> None:
     assert published.finished.statuses == dict.fromkeys(HANDLES, "new")
     assert published.finished.stages == {
         **dict.fromkeys(("fetch", "expect"), 2),
-        **dict.fromkeys(("convert", "package", "validate", "render"), 4),
+        **dict.fromkeys(("convert", "package", "validate", "render", "try"), 4),
     }
+
+
+def test_a_snippet_on_two_pages_ran_once(published: Project) -> None:
+    events = published.finished.document["events"]
+    notes = [e["note"] for e in events if (e["event"], e.get("stage")) == ("finished", "try")]
+    ran = "2 of 2 snippets ran"
+    again = "0 of 2 snippets ran, the others had before"
+    assert sorted(notes) == [again, again, ran, ran]
 
 
 SECOND_RUN = """
@@ -173,6 +181,50 @@ def test_a_new_variant_is_published_beside_one_that_is_blocked(
     assert manifest["assets"] == []
     collection = copy.release / "tfhub.dev/assets/docs/sayakpaul/collections/bit-resnet/1.md"
     assert handle.rpartition("/")[0] in collection.read_text()
+
+
+FAULTY = f"""{{% if variant.handle == "{CLASSIFIER_B}" %}}
+
+```python
+print("what must not get into the document")
+print(1 / 0)
+```
+{{% endif %}}
+"""
+
+
+def test_a_page_with_a_snippet_that_fails_is_not_published_and_the_others_are(
+    published: Project, tmp_path: Path
+) -> None:
+    """Edit a template: a word on every page, and on one a snippet that fails."""
+    copy = published.copy(tmp_path / "copy")
+    template = copy.folder / "templates" / "tfhub" / "module.md.j2"
+    good = template.read_text() + "\nEdited.\n"
+    before = tree(copy.release / "models")
+    template.write_text(good + FAULTY)
+
+    finished = publisher(copy.folder, "publish", "--weights", "synthetic", "--json")
+    assert finished.status == 1
+    others = [handle for handle in HANDLES if handle != CLASSIFIER_B]
+    assert finished.statuses == {**dict.fromkeys(others, "page"), CLASSIFIER_B: "blocked"}
+    assert finished.stages == {"render": 4, "try": 1}
+    page = copy.build / "models" / CLASSIFIER_B / "README.md"
+    line = page.read_text().splitlines().index("print(1 / 0)") + 1
+    message = (
+        f"{CLASSIFIER_B}: {page}:{line}: this Python fails: ZeroDivisionError: division by zero;"
+        " correct the template"
+    )
+    assert f"error: {message}" in finished.stderr.splitlines()
+    after = tree(copy.release / "models")
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {f"{handle}/README.md" for handle in others}
+
+    template.write_text(good)
+    finished = publisher(copy.folder, "publish", "--weights", "synthetic", "--json")
+    assert finished.status == 0, finished.stderr
+    assert finished.statuses == {**dict.fromkeys(others, "unchanged"), CLASSIFIER_B: "page"}
+    pages = [path.read_text() for path in copy.release.rglob(f"{CLASSIFIER_B}*/README.md")]
+    assert [("Edited." in text, "1 / 0" in text) for text in pages] == [(True, False)]
 
 
 def test_folded_variants_are_published_beside_the_others(

@@ -90,6 +90,12 @@ def publisher_path(publisher: str) -> str:
     return f"{ROOT}{publisher}/{publisher}.md"
 
 
+def code_blocks(text: str) -> tuple[CodeBlock, ...]:
+    """Return the fenced blocks of a page, wherever it lies."""
+    code, _ = _blocks(_lines(text))
+    return code
+
+
 def parse(path: str, text: str) -> Document | None:
     """Take a page apart, or return `None` if no page may lie at that path."""
     places = ((kind, place.fullmatch(path)) for kind, place in _PLACES)
@@ -103,7 +109,7 @@ def parse(path: str, text: str) -> Document | None:
         "Collection": f"{publisher}/{facts.get('name')}/1",
         "Module": f"{publisher}/{facts.get('name')}/{facts.get('version')}",
     }[kind]
-    lines = [Line(number, line) for number, line in enumerate(text.split("\n"), start=1)]
+    lines = _lines(text)
     description, rest = _description(lines[1:])
     metadata, strays = _metadata(rest, icon_allowed=kind == "Publisher")
     code, prose = _blocks(lines[1:])
@@ -120,6 +126,10 @@ def parse(path: str, text: str) -> Document | None:
         code=code,
         prose=prose,
     )
+
+
+def _lines(text: str) -> list[Line]:
+    return [Line(number, line) for number, line in enumerate(text.split("\n"), start=1)]
 
 
 def _description(lines: list[Line]) -> tuple[tuple[Line, ...], list[Line]]:

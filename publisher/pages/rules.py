@@ -304,6 +304,17 @@ def snippets_compile_and_load_what_is_served(document: Document, tree: Tree) -> 
                 )
 
 
+def only_models_have_snippets(document: Document, tree: Tree) -> Iterator[Problem]:
+    """Refuse Python on other pages: it runs before it is published only on those of models."""
+    if document.kind != "Module":
+        for snippet in snippets(document.code):
+            yield (
+                snippet.line,
+                f"Python on a {document.kind} page; allowed: on Module pages, where it is run"
+                " before it is published",
+            )
+
+
 def handles_are_known(document: Document, tree: Tree) -> Iterator[Problem]:
     """Refuse a handle with a version, anywhere, that no page has."""
     for line in document.prose:
@@ -365,6 +376,7 @@ RULES: tuple[Rule, ...] = (
     code_names_only_its_own_model,
     code_blocks_are_closed,
     snippets_compile_and_load_what_is_served,
+    only_models_have_snippets,
     handles_are_known,
     links_lead_where_they_say,
     columns_hold_one_head,

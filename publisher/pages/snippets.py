@@ -1,13 +1,13 @@
 """The Python on a page, block by block: a reader copies one block and runs it as it is.
 
 So each block is a program of its own, and has to work alone. What can be said of one
-without running it is said here; the tests run them all.
+without running it is said here; `validation/snippets.py` runs one.
 """
 
 import ast
 import builtins
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from publisher.pages.document import CodeBlock
@@ -85,3 +85,10 @@ def addresses(snippet: Snippet) -> Iterator[tuple[int, str]]:
             text = node.value.strip()
             if text.lower().startswith(_SCHEMES):
                 yield snippet.line + node.lineno, text
+
+
+def replaced(text: str, others: Mapping[str, str]) -> str:
+    """Return a text with each key of `others` replaced, the longest first."""
+    for old in sorted(others, key=len, reverse=True):
+        text = text.replace(old, others[old])
+    return text

@@ -16,7 +16,7 @@ from publisher.pipeline.tasks import Key
 from publisher.pipeline.workers import Workers
 from publisher.registry import Variant
 
-IN_WORKERS = ("expect", "convert", "validate")
+IN_WORKERS = ("expect", "convert", "validate", "try")
 
 
 class BuildError(PublisherError):
@@ -25,7 +25,10 @@ class BuildError(PublisherError):
 
 @dataclass(frozen=True)
 class Built:
-    """A variant that went through all stages; `folder` holds archive, manifest and page."""
+    """A variant that went through all stages; `folder` holds archive, manifest and page.
+
+    So every snippet on its page has run.
+    """
 
     variant: Variant
     folder: Path
@@ -85,9 +88,9 @@ def build(run: Run, variants: Sequence[Variant]) -> list[Built | Failed]:
     _tell_of_unchosen(run, variants, found)
     results: list[Built | Failed] = []
     for variant in variants:
-        result = found[Key("render", variant.handle)]
+        result = found[Key("try", variant.handle)]
         if isinstance(result, Record):
-            results.append(_built(run, variant, result))
+            results.append(_built(run, variant, found))
         else:
             results.append(Failed(variant, result))
     return results
@@ -98,9 +101,9 @@ def rehearse(run: Run, variants: Sequence[Variant]) -> list[Built | Stale | Fail
     found = tasks.rehearse(tasks_of(run, variants))
     results: list[Built | Stale | Failed] = []
     for variant in variants:
-        result = found[Key("render", variant.handle)]
+        result = found[Key("try", variant.handle)]
         if isinstance(result, Record):
-            results.append(_built(run, variant, result))
+            results.append(_built(run, variant, found))
         elif isinstance(result, tasks.Stale):
             results.append(Stale(variant, result.stage, result.reason))
         else:
@@ -113,12 +116,14 @@ def _tell_of_unchosen(
 ) -> None:
     """Warn of a failed variant that was only built because a chosen one is held to it."""
     chosen = {variant.handle for variant in variants}
-    shown = {str(found[Key("render", handle)]) for handle in chosen}
+    shown = {str(found[Key("try", handle)]) for handle in chosen}
     for key, result in found.items():
         unchosen = key.stage == "validate" and key.subject not in chosen
         if unchosen and isinstance(result, PublisherError) and str(result) not in shown:
             run.reporter.warn(str(result))
 
 
-def _built(run: Run, variant: Variant, record: Record) -> Built:
-    return Built(variant, run.folder(variant), dict(record.result))
+def _built(run: Run, variant: Variant, found: Mapping[Key, object]) -> Built:
+    rendered = found[Key("render", variant.handle)]
+    assert isinstance(rendered, Record)  # noqa: S101  else nothing after it could be done
+    return Built(variant, run.folder(variant), dict(rendered.result))

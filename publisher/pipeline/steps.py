@@ -1,10 +1,11 @@
-"""The six stages: what each is made from, and what it does.
+"""The seven stages: what each is made from, and what it does.
 
     fetch ─► expect ───────────────┐
-      └────► convert ─► package ─► validate ─► render
+      └────► convert ─► package ─► validate ─► render ─► try
 
 `fetch` and `expect` are of a checkpoint, the others of a variant. Validation comes after
-packaging because it loads the packed archive, as users do.
+packaging because it loads the packed archive, as users do. `try` runs the Python on the
+rendered page, as its readers do.
 """
 
 import functools
@@ -12,7 +13,7 @@ import json
 import platform
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from math import prod
 from pathlib import Path
@@ -29,8 +30,8 @@ from publisher.manifest import (
     output_of,
 )
 from publisher.package import Archive, pack
-from publisher.pages import render_module
-from publisher.pipeline import workers
+from publisher.pages import PageError, asset_path, render_module
+from publisher.pipeline import snippets, workers
 from publisher.pipeline.records import Record, outputs_digest, read_record
 from publisher.pipeline.reporter import Reporter
 from publisher.pipeline.settings import Settings
@@ -44,6 +45,7 @@ from publisher.weights.download import without_secrets
 SOURCE = Path(publisher.__file__).parent
 IN_WORKERS = ("pipeline/workers.py", "weights/npz.py")  # code of all stages that run there
 TENSORFLOW_MEMORY = 800_000_000  # bytes that a process takes with TensorFlow and no model
+SNIPPET_MEMORY = 500_000_000  # bytes that a block takes besides, which trains a stand-in
 
 
 @dataclass
@@ -82,17 +84,17 @@ def tasks_of(run: Run, variants: Iterable[Variant]) -> dict[Key, Task]:
     ordered = sorted(wanted, key=lambda variant: -_bytes(run, variant))
     tasks: dict[Key, Task] = {}
     for variant in ordered:
-        for task in _tasks(run, variant, rendered=variant in chosen):
+        for task in _tasks(run, variant, chosen=variant in chosen):
             tasks.setdefault(task.key, task)
     return tasks
 
 
-def _tasks(run: Run, variant: Variant, *, rendered: bool) -> list[Task]:
+def _tasks(run: Run, variant: Variant, *, chosen: bool) -> list[Task]:
     checkpoint, handle = variant.checkpoint, variant.handle
     size = _bytes(run, variant)
     fetched, expected = Key("fetch", checkpoint), Key("expect", checkpoint)
     converted, packed = Key("convert", handle), Key("package", handle)
-    validated = Key("validate", handle)
+    validated, rendered = Key("validate", handle), Key("render", handle)
     # Of downloads one at a time, so that a source that gives no answer is asked once; of
     # others, checkpoints that share a file.
     turn = "download" if run.source.remote else run.registry.checkpoint_of(variant).path
@@ -112,9 +114,19 @@ def _tasks(run: Run, variant: Variant, *, rendered: bool) -> list[Task]:
             compared,
         ),
     ]
-    if rendered:
+    if chosen:
         needs = (fetched, packed, validated)
-        tasks.append(Task(Key("render", handle), needs, bind(_render, run, variant)))
+        tasks.append(Task(rendered, needs, bind(_render, run, variant)))
+        tasks.append(
+            Task(
+                Key("try", handle),
+                (rendered,),
+                bind(_try, run, variant),
+                TENSORFLOW_MEMORY + SNIPPET_MEMORY,
+                # Variants with the same stand-in share it, and the blocks that ran with it.
+                turn=f"try {replace(_stand_in(run, variant), assets=())}",
+            )
+        )
     return tasks
 
 
@@ -216,9 +228,7 @@ def _convert(run: Run, variant: Variant, done: Records) -> Step:
     checkpoint = run.registry.checkpoint_of(variant)
     architecture = ARCHITECTURES[checkpoint.architecture]
     output, _ = output_of(run.registry, variant)
-    assets = []
-    if class_names_file(run.registry, variant) and checkpoint.class_names:
-        assets.append(run.registry.directory / checkpoint.class_names)
+    assets = _assets(run, variant)
     directory = run.folder(variant) / "saved_model"
 
     def action() -> Made:
@@ -236,7 +246,7 @@ def _convert(run: Run, variant: Variant, done: Records) -> Step:
             head=variant.head,
             output=output,
             input_range=checkpoint.input_range,
-            assets=assets,
+            assets=list(assets),
             directory=temporary,
             folded=variant.folded,
         )
@@ -383,7 +393,7 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
         report=json.loads(_report_path(run, variant).read_bytes()),
         toolchain=toolchain(),
     )
-    manifest_path, page_path = folder / "manifest.json", folder / "README.md"
+    manifest_path, page_path = folder / "manifest.json", _page_path(run, variant)
 
     def action() -> Made:
         page = render_module(run.registry, variant, manifest, run.settings.templates)
@@ -391,7 +401,7 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
         write_whole(page_path, page.encode())
         return Made((manifest_path, page_path), manifest, f"{len(page.splitlines())} lines")
 
-    facts = run.registry.model_dump(mode="json", exclude={"checkpoints", "variants"})
+    facts = run.registry.model_dump(mode="json", exclude={"checkpoints", "variants", "destinations"})
     facts["checkpoint"] = run.registry.checkpoint_of(variant).model_dump(mode="json")
     named = [run.registry.other_head(variant), run.registry.fine_tunable(variant)]
     facts["variants"] = [variant.model_dump(mode="json")] + [
@@ -409,6 +419,57 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
         },
         action,
     )
+
+
+def _try(run: Run, variant: Variant, done: Records) -> Step:
+    """Run the Python on the page.
+
+    The action raises `PageError` with the first block that fails; nothing is recorded then, so
+    that the next run tries again.
+    """
+    page_path = _page_path(run, variant)
+    page = page_path.read_bytes().decode()
+    address = asset_path(run.registry, variant.handle)
+    stand_in = _stand_in(run, variant)
+    settings = stand_in.settings()
+    made_from = {
+        **settings,
+        "code": _code(
+            "saved_model",
+            "package.py",
+            "weights/synthetic.py",
+            *IN_WORKERS,
+            *_network_code(stand_in.architecture, "layout", "folding", "network", "layers"),
+        ),
+        **_versions("tensorflow", "numpy", "protobuf", "isal"),
+    }
+    inputs = {
+        "stand-in": sha256(json_bytes(made_from)),
+        "code": _code(
+            "pages/snippets.py",
+            "pages/document.py",
+            "pipeline/snippets.py",
+            "pipeline/workers.py",
+            "validation/snippets.py",
+            "validation/client.py",
+        ),
+        **_versions("tensorflow", "tensorflow-hub", "tf-keras", "keras", "numpy"),
+    }
+    folder = run.settings.build / "snippets" / sha256(json_bytes(settings))[:16]
+
+    def action() -> Made:
+        archive = snippets.make_stand_in(stand_in, folder, run.workers, made_from)
+        tried = snippets.try_page(page, {address: archive}, folder, run.workers, inputs)
+        if tried.faults:
+            first, *others = tried.faults
+            lines = ", ".join(f"line {fault.line}" for fault in others)
+            more = f" (failed as well: {lines})" if others else ""
+            raise PageError(f"{variant.handle}: {page_path}:{first.line}: {first.message}{more}")
+        before = ", the others had before" if tried.ran < tried.blocks else ""
+        return Made((), {}, f"{tried.ran} of {tried.blocks} snippets ran{before}")
+
+    blocks = snippets.digest(snippets.snippets_of(page), [address])
+    return Step(_record(run, variant, "try"), {"snippets": blocks, **inputs}, action)
 
 
 def toolchain() -> dict[str, str]:
@@ -434,6 +495,29 @@ def _resolutions(run: Run, checkpoint: Checkpoint) -> tuple[int, ...]:
     return resolutions
 
 
+def _assets(run: Run, variant: Variant) -> tuple[Path, ...]:
+    """Return the files that go into the SavedModel of a variant."""
+    names = run.registry.checkpoint_of(variant).class_names
+    if names is None or class_names_file(run.registry, variant) is None:
+        return ()
+    return (run.registry.directory / names,)
+
+
+def _stand_in(run: Run, variant: Variant) -> snippets.StandIn:
+    """Return what the snippets of a variant's page run with in its place."""
+    checkpoint = run.registry.checkpoint_of(variant)
+    output, _ = output_of(run.registry, variant)
+    return snippets.StandIn(
+        architecture=snippets.smallest(ARCHITECTURES[checkpoint.architecture]),
+        classes=checkpoint.classes,
+        head=variant.head,
+        output=output,
+        input_range=checkpoint.input_range,
+        assets=_assets(run, variant),
+        folded=variant.folded,
+    )
+
+
 def _weights_path(fetched: Record) -> Path:
     (path,) = fetched.outputs
     return Path(path)
@@ -445,6 +529,10 @@ def _expected_path(run: Run, variant: Variant) -> Path:
 
 def _archive_path(run: Run, variant: Variant) -> Path:
     return run.folder(variant) / "model.tar.gz"
+
+
+def _page_path(run: Run, variant: Variant) -> Path:
+    return run.folder(variant) / "README.md"
 
 
 def _report_path(run: Run, variant: Variant) -> Path:

@@ -11,17 +11,20 @@ import queue
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from publisher import memory
 from publisher.architectures import Architecture
 from publisher.errors import PublisherError
 from publisher.validation.request import Request
+
+if TYPE_CHECKING:  # a process that only converts need not wait for what renders pages
+    from publisher.pages.snippets import Fault, Snippet
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,6 +32,10 @@ T = TypeVar("T")
 
 class WorkerError(PublisherError):
     """A worker process died or met something unforeseen."""
+
+
+class OverdueError(WorkerError):
+    """A piece of work took longer than it may."""
 
 
 class Workers:
@@ -59,14 +66,34 @@ class Workers:
         `PublisherError` comes back as it is. Raises `WorkerError` if the process was killed
         (most often for want of memory) or raised anything else.
         """
+        return self._run(None, task, args, kwargs)
+
+    def run_within(
+        self, seconds: float, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `task` as `run` does, and end its process after that time.
+
+        The time counts from when the process is free, and includes its start if it is new.
+        Raises `OverdueError` if the task is not done by then.
+        """
+        return self._run(seconds, task, args, kwargs)
+
+    def _run(self, seconds: float | None, task: Callable[..., T], args: Any, kwargs: Any) -> T:
         replacement = self._free.get()
         try:
             replacement = pool = replacement or self._start()
             with _interruptions_held_back():
                 future: Future[T] = pool.submit(_guarded, task, args, kwargs)
-            return future.result()
+            return future.result(seconds)
         except PublisherError:
             raise
+        except TimeoutError as error:  # its own, if it has one, comes back as a `WorkerError`
+            _end(pool)
+            replacement = None
+            raise OverdueError(
+                f"{task.__name__}: was not done after {seconds:g} s and was ended; run the same"
+                " command again"
+            ) from error
         except BrokenProcessPool as error:
             replacement = None
             raise WorkerError(
@@ -84,9 +111,7 @@ class Workers:
         with self._starting:
             self._closed = True
         for pool in self._started:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
+            _end(pool)
         if self._scratch is not None:
             self._scratch.cleanup()
 
@@ -104,6 +129,12 @@ class Workers:
             )
             self._started.append(pool)
             return pool
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    for process in list((pool._processes or {}).values()):
+        process.kill()  # what runs there may hold back anything milder
+    pool.shutdown(wait=True, cancel_futures=True)
 
 
 def run_alone(task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -193,7 +224,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def convert(
-    weights: Path,
+    weights: Path | None,
     architecture: Architecture,
     *,
     classes: int,
@@ -204,17 +235,24 @@ def convert(
     directory: Path,
     folded: bool = False,
 ) -> None:
-    """Worker task: write the SavedModel of one variant to `directory`."""
-    from publisher.saved_model.export import export
-    from publisher.weights import open_npz
+    """Worker task: write the SavedModel of one variant to `directory`.
 
-    arrays = open_npz(weights)
-    names = list(architecture.arrays(classes))
-    kept = names if head == "classifier" else architecture.backbone(names)
+    Without a file of weights, they are synthetic.
+    """
+    from publisher.saved_model.export import export
+    from publisher.weights import open_npz, synthetic_array
+
+    shapes = architecture.arrays(classes)
+    kept = list(shapes) if head == "classifier" else architecture.backbone(shapes)
+    arrays: Mapping[str, Any]
+    if weights is None:
+        arrays = {name: synthetic_array(name, shapes[name]) for name in kept}
+    else:
+        arrays = open_npz(weights).streamed(kept)
     with _uncollected():
         export(
             architecture,
-            arrays.streamed(kept),
+            arrays,
             output=output,
             input_range=input_range,
             assets=assets,
@@ -250,3 +288,10 @@ def validate(request: Request, weights: Path) -> dict[str, Any]:
         "report": report.as_json(),
         "complaint": "" if report.passed else report.complaint(),
     }
+
+
+def try_snippet(snippet: "Snippet", archives: Mapping[str, Path]) -> "Fault | None":
+    """Worker task: run one block of Python as a reader of its page does."""
+    from publisher.validation.snippets import run_snippet
+
+    return run_snippet(snippet, archives)

@@ -353,6 +353,18 @@ def test_a_model_that_is_known_without_a_page_may_be_mentioned_but_not_listed() 
     assert any(f"{COLLECTION_PAGE}:15: " in finding for finding in known)
 
 
+@pytest.mark.parametrize("path", [PUBLISHER_PAGE, COLLECTION_PAGE])
+def test_only_pages_of_models_have_python(path: str) -> None:
+    """The others' would be published without having run."""
+    page = f"{PAGES[path]}\n```py\nprint(1)\n```\n"
+    line = page.splitlines().index("```py") + 1
+    kind = PAGES[path].split()[1]
+    assert check_pages({**PAGES, path: page}) == [
+        f"{path}:{line}: Python on a {kind} page; allowed: on Module pages, where it is run before"
+        " it is published"
+    ]
+
+
 def test_code_in_other_languages_is_not_parsed_as_python() -> None:
     assert check_pages(changed(CLASSIFIER_PAGE, "```python", "```sh")) == []
 

@@ -1,13 +1,20 @@
+import ast
+from pathlib import Path
+
 import pytest
 
-from publisher.pages.document import parse
+from publisher.pages import asset_path, render_module
+from publisher.pages.document import code_blocks, parse
 from publisher.pages.snippets import (
     Snippet,
     addresses,
+    replaced,
     snippets,
     syntax_fault,
     undefined_names,
 )
+from publisher.registry import Registry
+from tests.pages.conftest import manifest_of
 
 PAGE = """# Module anna/net/1
 
@@ -39,6 +46,13 @@ def test_python_is_taken_out_block_by_block_with_its_place() -> None:
         Snippet(5, "first = 1\n"),
         Snippet(9, "second = 2\nif second:\n    third = 3\n"),
     ]
+
+
+def test_blocks_are_found_on_any_page_from_its_first_line_on() -> None:
+    document = parse("assets/docs/anna/net/1.md", PAGE)
+    assert document is not None
+    assert code_blocks(PAGE) == document.code
+    assert snippets(code_blocks("```python\nfirst = 1\n```\n")) == [Snippet(1, "first = 1\n")]
 
 
 @pytest.mark.parametrize(
@@ -96,3 +110,25 @@ def test_addresses_are_texts_and_no_comments() -> None:
         (13, "HTTP://example.org/b"),
         (13, "gs://bucket/"),
     ]
+
+
+def test_the_longest_text_is_replaced_first() -> None:
+    others = {"https://a.example/1": "x", "https://a.example/10": "y"}
+    assert replaced("https://a.example/10 https://a.example/1", others) == "y x"
+
+
+def test_no_snippet_depends_on_the_number_of_features(registry: Registry, templates: Path) -> None:
+    """So a small model may take the place of a large one where they are run."""
+    programs: dict[int, set[str]] = {}
+    extractors = [v for v in registry.variants if v.head == "feature_extractor"]
+    for variant in extractors:
+        for features in (1024, 2048, 4096):
+            manifest = manifest_of(registry, variant)
+            manifest["signature"]["output"]["shape"] = [None, features]
+            page = render_module(registry, variant, manifest, templates)
+            assert f"{features:,} pooled features" in page
+            for snippet in snippets(code_blocks(page)):
+                code = snippet.code.replace(asset_path(registry, variant.handle), "")
+                programs.setdefault(features, set()).add(ast.unparse(ast.parse(code)))
+    assert programs[1024] == programs[2048] == programs[4096]
+    assert len(programs[1024]) > 1

@@ -20,6 +20,7 @@ from publisher.pipeline import build as pipeline
 from publisher.pipeline import steps
 from publisher.pipeline.build import BuildError, Built, Failed, Stale, build, build_lock, rehearse
 from publisher.pipeline.steps import Run
+from publisher.pipeline.tasks import Key
 from publisher.pipeline.workers import WorkerError
 from publisher.weights import Retry, fetch, write_synthetic
 from tests.builds import (
@@ -47,7 +48,9 @@ from tests.releases import HEADER, times, tree
 pytestmark = pytest.mark.usefixtures("inline")
 
 TOLERANCE = "tolerance: {absolute: 1.0e-4, relative: 2.0e-4}"
-EVERYTHING = Counter(fetch=2, expect=2, convert=4, package=4, validate=4, render=4)
+EVERYTHING = Counter(
+    {"fetch": 2, "expect": 2, "convert": 4, "package": 4, "validate": 4, "render": 4, "try": 4}
+)
 
 
 class Place:
@@ -237,7 +240,7 @@ def test_other_class_names_convert_classifiers_and_only_them(built: Place) -> No
     built.build_well()
     classifiers = {CLASSIFIER_A, CLASSIFIER_B}
     assert stages_of(built) == dict.fromkeys(
-        ("convert", "package", "validate", "render"), classifiers
+        ("convert", "package", "validate", "render", "try"), classifiers
     )
     assert built.watcher.reasons["package", CLASSIFIER_A] == "SavedModel changed"
     assert settled(built)
@@ -283,7 +286,7 @@ def test_folded_variants_are_built_beside_those_that_are_computed(built: Place) 
     assert {handle for handle, what in plan.items() if what == "convert: not built yet"} == folded
     results = built.build_well()
     found = stages_of(built)
-    assert found == dict.fromkeys(("convert", "package", "validate", "render"), folded)
+    assert found == dict.fromkeys(("convert", "package", "validate", "render", "try"), folded)
     for result in results:
         handle = result.variant.handle
         expected = "folded" if handle in folded else "computed"
@@ -435,7 +438,7 @@ def test_another_version_of_a_library_runs_again_what_uses_it(
     )
     assert set(built.planned().values()) == {f"convert: tensorflow changed from {now} to 9.9"}
     built.build_well()
-    assert set(stages_of(built)) == {"convert", "validate", "render"}
+    assert set(stages_of(built)) == {"convert", "validate", "render", "try"}
 
 
 def test_the_code_digest_follows_every_file_of_a_stage(
@@ -652,6 +655,136 @@ def test_a_build_folder_that_cannot_be_made_is_a_plain_error(tmp_path: Path) -> 
         pass
 
 
+# The Python on pages
+
+COUNTING = """
+with open("{counter}", "a") as file:
+    file.write("{address} ")
+"""
+
+
+def add_snippet(place: Place, code: str, *handles: str) -> None:
+    """Add a block to the page of these variants; to all if none is named."""
+    template = place.folder / "templates" / "tfhub" / "module.md.j2"
+    where = f"variant.handle in {handles}" if handles else "true"
+    template.write_text(
+        f"{template.read_text()}{{% if {where} %}}\n```python\n{code}\n```\n{{% endif %}}\n"
+    )
+
+
+def counting(place: Place) -> Path:
+    """Add a block that writes down the address of its page's model, and return where."""
+    counter = place.folder / "counter.txt"
+    add_snippet(place, COUNTING.format(counter=counter, address="{{ asset_path }}"))
+    return counter
+
+
+def handles_in(counter: Path) -> set[str]:
+    """Return the handles that were written down, each once."""
+    addresses = counter.read_text().split()
+    assert len(addresses) == len(set(addresses))
+    return {"/".join(address.split("/")[-4:-1]) for address in addresses}
+
+
+def test_a_snippet_that_fails_blocks_its_variant_and_no_other(place: Place) -> None:
+    template = place.folder / "templates" / "tfhub" / "module.md.j2"
+    good = template.read_text()
+    add_snippet(place, "size = 3", CLASSIFIER_B)
+    add_snippet(place, "print(size)", CLASSIFIER_B)
+    add_snippet(place, "print(1 / 0)", CLASSIFIER_B)
+    errors = errors_of(place.build())
+    page = place.model(CLASSIFIER_B) / "README.md"
+    lines = page.read_text().splitlines()
+    first, second = lines.index("print(size)"), lines.index("print(1 / 0)")
+    message = (
+        f"{CLASSIFIER_B}: {page}:{first}: this Python fails: name 'size' is not defined"
+        f" (failed as well: line {second})"
+    )
+    assert errors == {CLASSIFIER_B: message}
+    assert place.watcher.failures == {("try", CLASSIFIER_B): message}
+    assert place.planned()[CLASSIFIER_B] == "try: not built yet"
+    assert errors_of(place.build()) == errors
+    assert stages_of(place) == {"try": {CLASSIFIER_B}}
+    template.write_text(good)
+    place.build_well()
+    assert settled(place)
+
+
+def test_a_page_whose_snippet_became_faulty_is_blocked(built: Place) -> None:
+    add_snippet(built, "print(1 / 0)", EXTRACTOR_A)
+    assert set(built.planned().values()) == {"render: templates changed"}
+    errors = errors_of(built.build())
+    assert list(errors) == [EXTRACTOR_A]
+    assert "this Python fails: division by zero" in errors[EXTRACTOR_A]
+    assert stages_of(built) == {"render": set(HANDLES), "try": {EXTRACTOR_A}}
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_a_snippet_on_several_pages_runs_once_for_each_kind_of_model(
+    place: Place, jobs: int
+) -> None:
+    place.settings["jobs"] = jobs
+    counter = counting(place)
+    place.build_well()
+    assert place.watcher.stages["try"] == 4
+    first = handles_in(counter)
+    assert len(first & {CLASSIFIER_A, CLASSIFIER_B}) == 1
+    assert len(first & {EXTRACTOR_A, EXTRACTOR_B}) == 1
+    place.build_well()
+    assert place.watcher.stages == Counter()
+    new = f"{place.registry_file.read_text()}{variant('sayakpaul/new/1', 'b', 'classifier')}"
+    place.registry_file.write_text(new)
+    place.build_well()
+    assert stages_of(place)["try"] == {"sayakpaul/new/1"}
+    assert handles_in(counter) == first
+
+
+def test_a_snippet_runs_again_with_another_kind_of_model(place: Place) -> None:
+    counter = counting(place)
+    place.build_well(CLASSIFIER_A)
+    assert handles_in(counter) == {CLASSIFIER_A}
+    place.edit((B, checkpoint("b", input_range="[0, 1]")))
+    place.build_well(CLASSIFIER_A, CLASSIFIER_B)
+    assert handles_in(counter) == {CLASSIFIER_A, CLASSIFIER_B}
+
+
+def test_checkpoints_with_equal_class_names_in_two_files_share_their_snippets(
+    place: Place,
+) -> None:
+    (place.folder / "other").mkdir()
+    shutil.copy(place.folder / "names.txt", place.folder / "other" / "names.txt")
+    place.edit((B, checkpoint("b", class_names="other/names.txt")))
+    tasks = steps.tasks_of(place.run(), place.run().registry.variants)
+    turns = [tasks[Key("try", handle)].turn for handle in (CLASSIFIER_A, CLASSIFIER_B)]
+    assert turns[0] == turns[1] != ""  # never at the same time
+    counter = counting(place)
+    place.build_well(CLASSIFIER_A, CLASSIFIER_B)
+    assert len(handles_in(counter)) == 1
+
+
+def test_a_snippet_that_ran_before_is_not_run_because_a_record_was_lost(place: Place) -> None:
+    counter = counting(place)
+    place.build_well()
+    before = counter.read_text()
+    (place.model(CLASSIFIER_A) / "records" / "try.json").unlink()
+    assert place.planned()[CLASSIFIER_A] == "try: not built yet"
+    place.build_well()
+    assert stages_of(place) == {"try": {CLASSIFIER_A}}
+    assert counter.read_text() == before
+
+
+def test_a_snippet_whose_model_moved_is_not_run_again(built: Place) -> None:
+    counter = counting(built)
+    built.build_well()
+    before = counter.read_text()
+    text = built.registry_file.read_text()
+    built.registry_file.write_text(text.replace("/bit-resnet-models/", "/elsewhere/"))
+    built.build_well()
+    assert stages_of(built) == {"render": set(HANDLES)}
+    assert "/elsewhere/" in (built.model(CLASSIFIER_A) / "README.md").read_text()
+    assert counter.read_text() == before
+
+
 # Weights
 
 
@@ -808,4 +941,4 @@ def test_processes_are_warmed_up_only_where_there_is_work_for_them(
     template.write_text(template.read_text() + "\nThe end.\n")
     place.build_well()
     assert warmed == [2]
-    assert pipeline.IN_WORKERS == ("expect", "convert", "validate")
+    assert pipeline.IN_WORKERS == ("expect", "convert", "validate", "try")

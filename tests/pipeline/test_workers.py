@@ -15,6 +15,7 @@ import pytest
 
 from publisher.errors import PublisherError
 from publisher.pipeline.workers import (
+    OverdueError,
     WorkerError,
     Workers,
     _uncollected,
@@ -293,6 +294,29 @@ def test_a_killed_process_fails_its_task_and_the_next_gets_a_new_one() -> None:
     finally:
         workers.close()
     assert all(ended(process) for process in processes + after)
+
+
+def tell_and_hold_out(told: Path) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    told.write_text(str(os.getpid()))
+    while True:
+        pass
+
+
+@linux_only
+def test_a_task_that_takes_too_long_is_ended_and_the_next_gets_a_new_process(
+    tmp_path: Path,
+) -> None:
+    workers = Workers(1)
+    try:
+        assert workers.run_within(PATIENCE, double, 20, plus=2) == 42
+        with pytest.raises(OverdueError, match=r"^tell_and_hold_out: was not done after 1 s"):
+            workers.run_within(1, tell_and_hold_out, tmp_path / "told")
+        process = int((tmp_path / "told").read_text())
+        assert ended(process)
+        assert workers.run(own_process) != process
+    finally:
+        workers.close()
 
 
 @linux_only
