@@ -41,7 +41,8 @@ class CloudStorage(FaultyProxy):
         self.began = 0
 
     def unfinished(self) -> list[str]:
-        return [key for key, upload in self.uploads.items() if upload.answer is None]
+        """Return the uploads that take space and are no object."""
+        return [key for key, u in self.uploads.items() if u.content and u.answer is None]
 
     def answer(self, request: Request, *, whole: bool) -> Answer | None:
         there = urlsplit(request.target)
