@@ -401,7 +401,8 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
         write_whole(page_path, page.encode())
         return Made((manifest_path, page_path), manifest, f"{len(page.splitlines())} lines")
 
-    facts = run.registry.model_dump(mode="json", exclude={"checkpoints", "variants", "destinations"})
+    elsewhere = {"checkpoints", "variants", "destinations"}
+    facts = run.registry.model_dump(mode="json", exclude=elsewhere)
     facts["checkpoint"] = run.registry.checkpoint_of(variant).model_dump(mode="json")
     named = [run.registry.other_head(variant), run.registry.fine_tunable(variant)]
     facts["variants"] = [variant.model_dump(mode="json")] + [
