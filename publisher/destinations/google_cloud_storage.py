@@ -29,7 +29,12 @@ from google.api_core.exceptions import (
 )
 from google.api_core.retry import if_exception_type
 from google.auth.credentials import AnonymousCredentials, Credentials
-from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
+from google.auth.exceptions import (
+    DefaultCredentialsError,
+    GoogleAuthError,
+    InvalidOperation,
+    TransportError,
+)
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
@@ -59,7 +64,16 @@ PASSING = (408, 429, 500, 502, 503, 504)
 GONE = (404, 410)
 # What the client library raises: its own errors, those of requests, and what it makes of an
 # answer that is none of the service's.
-ERRORS = (GoogleAPIError, InvalidResponse, DataCorruption, OSError, ValueError)
+ERRORS = (
+    GoogleAPIError,
+    InvalidResponse,
+    DataCorruption,
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+)
 
 
 class _PassingError(Exception):
@@ -158,6 +172,8 @@ class GoogleCloudStorage(Objects):
             blob = self._bucket.get_blob(f"{self._prefix}{path}", **self._calls)
             if blob is None:
                 return None
+            if None in (blob.size, blob.generation, blob.updated):
+                raise ValueError
             noted = (blob.metadata or {}).get("sha256", "")
             return Stored(blob.size, str(blob.generation), blob.updated, noted, blob.crc32c or "")
 
@@ -171,7 +187,9 @@ class GoogleCloudStorage(Objects):
                 return None
             except _TooLargeError:
                 raise self._too_large(path) from None
-        return content.getvalue(), str(blob.generation)
+            if blob.generation is None:
+                raise ValueError
+            return content.getvalue(), str(blob.generation)
 
     def _store(self, path: str, source: Source, expected: str | None) -> None:
         headers = headers_of(path)
@@ -250,6 +268,8 @@ class GoogleCloudStorage(Objects):
             raise self._not_let_in(what, error) from None
         except (*ERRORS, _PassingError) as error:
             cause = error.cause if isinstance(error, RetryError) else error
+            if isinstance(cause, OSError) and cause.filename:
+                raise self._unreadable(cause) from cause
             if isinstance(cause, GoogleAuthError):
                 raise self._not_let_in(what, cause) from None
             raise self._failure(what, *self._reason(cause)) from None
@@ -258,14 +278,18 @@ class GoogleCloudStorage(Objects):
         reason = one_line(str(error.args[0]) if error.args else "", ())
         if isinstance(error, TransportError):
             return self._failure(what, 0, "no token for the credentials could be had")
-        if isinstance(error, DefaultCredentialsError):
+        # The first is what a refusal ends in where there are no credentials that could be renewed.
+        if not isinstance(error, InvalidOperation) and isinstance(error, DefaultCredentialsError):
             return DestinationError(f"{self._name}: no usable credentials ({reason}); {self.login}")
         return self._failure(what, 401, reason)
 
     def _reason(self, error: Exception | None) -> tuple[int, str]:
         """Return status and reason of a failed call; status 0 means that no answer came."""
         if isinstance(error, GoogleAPICallError) and error.code:
-            first = next(iter(error.errors), None)
+            errors = error.errors
+            if not errors and isinstance(error.response, requests.Response):
+                errors = from_http_response(error.response).errors  # type: ignore[no-untyped-call]
+            first = next(iter(errors), None)
             said = [first.get("message"), first.get("reason")] if isinstance(first, dict) else []
             return int(error.code), one_line(" ".join(str(part) for part in said if part), ())
         if isinstance(error, DataCorruption):
@@ -274,13 +298,11 @@ class GoogleCloudStorage(Objects):
             return int(error.response.status_code), one_line(error.response.reason or "", ())
         if isinstance(error, _PassingError):
             return error.status, str(error)
-        if isinstance(error, requests.JSONDecodeError):
-            return 502, "an answer that is not understood"
-        if isinstance(error, requests.RequestException):
+        if isinstance(error, requests.RequestException) and not isinstance(error, ValueError):
             return 0, failure(error)
-        if isinstance(error, OSError) and error.filename:
-            return 0, f"{error.filename}: {error.strerror}"
-        return 0, type(error).__name__
+        if isinstance(error, OSError) and not isinstance(error, ValueError):
+            return 0, "connection failed"
+        return 502, "an answer that is not understood"
 
 
 @dataclass

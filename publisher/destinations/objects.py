@@ -313,10 +313,7 @@ class Objects(ABC):
                 file.seek(0)
                 return Source(where, size, sha256, self._digest(file))
         except OSError as error:
-            raise DestinationError(
-                f"{where if isinstance(where, Path) else self._name}: cannot be read"
-                f" ({error.strerror}); build the variant again"
-            ) from error
+            raise self._unreadable(error) from error
 
     def _require_its_archive(
         self, handle: str, files: Mapping[str, Path | bytes], sources: Mapping[str, Source]
@@ -324,7 +321,10 @@ class Objects(ABC):
         """Raise `DestinationError` unless the manifest is that of the archive."""
         manifest, where = files[MANIFEST], files[ARCHIVE]
         content = manifest if isinstance(manifest, bytes) else manifest.read_bytes()
-        stated = read_manifest(content)["archive"]
+        try:
+            stated = read_manifest(content)["archive"]
+        except ManifestError as error:
+            raise DestinationError(f"{handle}: {error}; build the variant again") from error
         archive = sources[f"models/{handle}/{ARCHIVE}"]
         if (archive.size, archive.sha256) != (stated["size"], stated["sha256"]):
             raise DestinationError(
@@ -346,8 +346,14 @@ class Objects(ABC):
                 if there.is_that(source):
                     self._give_up(path)
                     return
-                if replaces is None or datetime.now(UTC) - there.written < replaces:
+                if replaces is None:
                     raise self._taken(path)
+                if datetime.now(UTC) - there.written < replaces:
+                    raise self._taken(
+                        path,
+                        f", or remove it if it is nobody's; {replaces} after it came it is"
+                        " replaced without asking",
+                    )
                 # Asked last: whoever finished meanwhile is not overwritten.
                 if self._stat(manifest) is not None:
                     raise self._taken(path)
@@ -385,23 +391,22 @@ class Objects(ABC):
 
     # Words
 
-    def _taken(self, path: str) -> ConflictError:
-        folder = path.rpartition("/")[0]
-        left = ""
-        if path.startswith("models/"):
-            left = (
-                f", or a run was interrupted less than {self.patience} ago: then wait that long, or"
-                f" remove {self._address}/{folder} if it has no {MANIFEST}"
-            )
+    def _taken(self, path: str, more: str = "") -> ConflictError:
         return ConflictError(
             f"{self._name}: {path}: somebody else wrote there meanwhile and it was left as it is;"
-            f" let them finish and run again{left}"
+            f" let them finish and run again{more}"
         )
 
     def _not_held(self, path: str) -> DestinationError:
         return DestinationError(
             f"{self._name}: the service took {path} without an error and does not hold what was"
             " sent; run again, and if that ends the same way look at it there"
+        )
+
+    def _unreadable(self, error: OSError) -> DestinationError:
+        return DestinationError(
+            f"{error.filename or self._name}: cannot be read ({error.strerror or error}); build the"
+            " variant again"
         )
 
     def _too_large(self, path: str) -> DestinationError:

@@ -28,6 +28,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
+from botocore.parsers import ResponseParserError
 from requests import RequestException
 
 from publisher.destinations import DestinationError
@@ -306,14 +307,13 @@ class S3(Objects):
             ) from error
         except _BodyError as error:
             raise self._failure(what, 0, "the answer broke off each time") from error
+        except (ResponseParserError, KeyError) as error:
+            raise self._failure(what, 502, "an answer that is not understood") from error
         except BotoCoreError as error:
             cause = getattr(error, "kwargs", {}).get("error", error)
             raise self._failure(what, 0, failure(RequestException(repr(cause)))) from error
         except OSError as error:
-            raise DestinationError(
-                f"{error.filename or self._name}: cannot be read ({error.strerror or error}); see"
-                " to it and run again"
-            ) from error
+            raise self._unreadable(error) from error
 
 
 def _code(error: ClientError) -> str:

