@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.ready
+WORKFLOWS := $(wildcard .github/workflows/*.yml)
 # The programs that models are tried with are heavy, and nothing else needs them.
 CLIENTS := .venv-clients
 CLIENTS_READY := $(CLIENTS)/.ready
@@ -20,12 +21,22 @@ RELEASE ?= dist
 TO ?=
 # What to verify: a release, an archive, a handle or its address; empty: the release.
 WHAT ?=
+# A folder of release directories that were built elsewhere, to publish those; empty: build.
+PARTS ?=
+# How `make sign` signs, for example SIGN='--key key.pem'; empty: as the workflow that runs.
+SIGN ?=
+# For `make review`: where `make pages` wrote those that there would be without the change.
+BEFORE ?=
+# For `make reproduce`: a number, which counts up from one call to the next.
+TURN ?= 0
 BUILD ?= build
 SITE ?= $(BUILD)/site
 FLAGS ?=
 
 globs = $(foreach glob,$(ONLY),'$(glob)')
 to = $(foreach name,$(TO),--to '$(name)')
+parts = $(sort $(patsubst %/index.json,%,$(wildcard $(PARTS)/*/index.json)))
+built = $(if $(PARTS),$(foreach part,$(or $(parts),$(error no release directory lies in $(PARTS))),--built '$(part)'))
 work = --build-dir '$(BUILD)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(FLAGS)
 
 .PHONY: help
@@ -52,12 +63,45 @@ $(CLIENTS_READY): requirements-clients.lock pyproject.toml
 install: $(READY) ## Create .venv with everything that is pinned in requirements.lock.
 
 .PHONY: publish-all
-publish-all: $(READY) ## Build and publish all variants (WEIGHTS=, ONLY=, RELEASE=, TO=, BUILD=, FLAGS=).
-	@$(RUN) publisher publish $(work) --release '$(RELEASE)' $(to) $(globs)
+publish-all: $(READY) ## Build and publish all variants (WEIGHTS=, ONLY=, RELEASE=, TO=, BUILD=, PARTS=, FLAGS=).
+	@$(RUN) publisher publish $(work) --release '$(RELEASE)' $(built) $(to) $(globs)
 
 .PHONY: plan
 plan: $(READY) ## Say what publish-all would do; the same variables.
 	@$(RUN) publisher plan $(work) --release '$(RELEASE)' $(to) $(globs)
+
+.PHONY: publish-small
+publish-small: $(READY) ## Build all variants with small stand-ins of their networks, into build/small.
+	@$(RUN) publisher.rehearsal.small --output '$(BUILD)/small'
+	@$(RUN) publisher publish --registry '$(BUILD)/small/models.yaml' --weights synthetic \
+	  --build-dir '$(BUILD)/small/build' --release '$(BUILD)/small/dist' $(FLAGS) $(globs)
+
+.PHONY: pull
+pull: $(READY) ## Bring here what the first of TO= holds, to go on from there (RELEASE=, PARTS=).
+	@$(RUN) publisher pull --build-dir '$(BUILD)' --release '$(RELEASE)' $(built) $(foreach name,$(TO),'$(name)')
+
+.PHONY: sign
+sign: $(READY) ## Sign the release (RELEASE=, SIGN=).
+	@$(RUN) publisher sign $(or $(SIGN),--identity) '$(RELEASE)'
+
+.PHONY: pages
+pages: $(READY) ## Render the release's pages anew with the templates that are here (RELEASE=, BUILD=).
+	@$(RUN) publisher pages --release '$(RELEASE)' --output '$(BUILD)/pages'
+
+.PHONY: review
+review: $(READY) ## Say in Markdown what publishing the release would change (RELEASE=, BEFORE=, TO=, FLAGS=).
+	@$(RUN) publisher review $(FLAGS) --build-dir '$(BUILD)' --release '$(RELEASE)' \
+	  $(if $(BEFORE),--before '$(BEFORE)') $(to) $(globs)
+
+.PHONY: reproduce
+reproduce: $(READY) ## Build one published variant again and compare all bytes (RELEASE=, TURN=).
+	@handle=$$($(RUN) publisher turn --release '$(RELEASE)' '$(TURN)') \
+	  && $(RUN) publisher verify $(FLAGS) --rebuild --release '$(RELEASE)' "$$handle"
+
+.PHONY: rehearse-release
+rehearse-release: $(READY) ## Run the release workflow here, without GitHub (WEIGHTS=, ONLY=, TO=, FLAGS=).
+	@$(RUN) publisher.rehearsal --work '$(BUILD)/rehearsal' $(if $(WEIGHTS),--weights '$(WEIGHTS)') \
+	  $(to) $(FLAGS) $(globs)
 
 .PHONY: list
 list: $(READY) ## List the variants of models.yaml.
@@ -96,10 +140,13 @@ browser: ## Install what test-browser starts: Debian's Chromium (as root).
 	@$(chromium) || { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium chromium-driver fonts-liberation; }
 
 .PHONY: lint
-lint: $(READY) ## Check format, lint and types.
+lint: $(READY) ## Check format, lint, types and workflows.
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
 	@$(RUN) mypy
+	@$(VENV)/bin/actionlint $(WORKFLOWS)
+	@$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
+	@$(VENV)/bin/zizmor --offline --quiet $(WORKFLOWS)
 
 .PHONY: format
 format: $(READY) ## Format the code and mend what can be mended.

@@ -11,7 +11,16 @@ import click
 
 import publisher
 from publisher import console
-from publisher.commands import building, editing, notes, publishing, serving, signing, verifying
+from publisher.commands import (
+    building,
+    editing,
+    notes,
+    publishing,
+    serving,
+    signing,
+    verifying,
+    workflows,
+)
 from publisher.commands.options import DONE, FAILED, INTERRUPTED, USAGE
 from publisher.errors import PublisherError
 from publisher.registry import RegistryError
@@ -41,6 +50,11 @@ for _command in (
     serving.site,
     signing.sign,
     verifying.verify,
+    workflows.matrix,
+    workflows.pull,
+    workflows.pages,
+    workflows.review,
+    workflows.turn,
 ):
     cli.add_command(_command)
 

@@ -8,5 +8,6 @@
 `serving`     serve, site;
 `signing`     sign;
 `verifying`   verify;
+`workflows`   matrix, pull, pages, review, turn: what .github/workflows needs besides;
 `results`     what is printed at the end of a run.
 """

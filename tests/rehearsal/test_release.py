@@ -1,0 +1,281 @@
+"""The release workflow of this repository, with small networks that are really built.
+
+One story: a checkpoint's weights are missing, then they come; a run is killed, and the next
+one finishes. Each chapter is a run of its own, and the tests look at what it left.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from publisher.architectures import ARCHITECTURES
+from publisher.release import INDEX_SIGNATURE, SIGNED, SUMS
+from publisher.weights import write_synthetic
+from tests.builds import CLASSES, HANDLES, REGISTRY, Finished, Project, publisher
+from tests.rehearsal.projects import checkout
+from tests.releases import tree
+
+PATIENCE = 300  # seconds until a test that would hang fails instead
+DESTINATIONS = """\
+destinations:
+  shelf: {kind: directory, to: shelf}
+  bucket: {kind: google-cloud-storage, to: 'gs://nowhere/models'}
+"""
+FIRST, SECOND = "build 1 of 1 / a", "build 1 of 1 / b"
+OF_FIRST = [handle for handle in HANDLES if "_a_" in handle]
+OF_SECOND = [handle for handle in HANDLES if "_b_" in handle]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What a run said, and the files at the destinations afterwards."""
+
+    finished: Finished
+    shelf: dict[str, bytes]
+    bucket: dict[str, bytes]
+
+    @property
+    def results(self) -> dict[str, str]:
+        """What came of each job, by its name."""
+        lines = self.finished.stdout.partition("\n\n")[0].splitlines()[1:]
+        found = {}
+        for line in lines:
+            name, status, *_ = [part for part in line.split("  ") if part.strip()]
+            found[name] = status.strip()
+        return found
+
+
+class Story:
+    """A checkout whose release is rehearsed several times."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = checkout(folder / "project", REGISTRY + DESTINATIONS)
+        self.weights = folder / "weights"
+        self.work = self.folder / "build/rehearsal"
+        self.arrays = ARCHITECTURES["R20x0.5"].arrays(CLASSES)
+        self.bring_weights("a")
+
+    def bring_weights(self, name: str) -> None:
+        target = self.weights / f"distill/{name}.npz"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_synthetic(target, self.arrays)
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin a run in a process group of its own."""
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "publisher.rehearsal"),
+                *("--weights", str(self.weights), "--quiet", *arguments),
+            ],
+            cwd=self.folder,
+            env={**os.environ, "HF_TOKEN": "secret"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str) -> Chapter:
+        process = self.begin(*arguments)
+        try:
+            stdout, stderr = process.communicate(timeout=PATIENCE)
+        finally:
+            self.kill(process)
+        finished = Finished(process.returncode, stdout, stderr)
+        places = self.work / "destinations"
+        return Chapter(finished, tree(places / "shelf"), tree(places / "bucket"))
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """End a run and all that it started, as a machine that is switched off does."""
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def forget(self, job: str) -> None:
+        """Let a run that goes on not know that a job succeeded."""
+        record = self.work / "run.json"
+        found = json.loads(record.read_text())
+        del found[job]
+        record.write_text(json.dumps(found))
+
+    def kill_while_it_builds(self, checkpoint: str) -> None:
+        """Begin a run again, and kill it as soon as a checkpoint is being built."""
+        process = self.begin("--again")
+        begun = f"build-1-of-1-{checkpoint}-*/workspace/build"
+        deadline = time.monotonic() + PATIENCE
+        while not any((self.work / "jobs").glob(begun)):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        self.kill(process)
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    return Story(tmp_path_factory.mktemp("release"))
+
+
+@pytest.fixture(scope="module")
+def nothing(story: Story) -> Chapter:
+    """The weights of b are missing, and all or nothing is wanted."""
+    return story.run("--all-or-nothing")
+
+
+@pytest.fixture(scope="module")
+def partly(story: Story, nothing: Chapter) -> Chapter:
+    """They are still missing, and the others shall go on."""
+    return story.run("--again")
+
+
+@pytest.fixture(scope="module")
+def whole(story: Story, partly: Chapter) -> Chapter:
+    """They are there, a run is killed, and another one follows."""
+    story.bring_weights("b")
+    story.kill_while_it_builds("b")
+    return story.run("--again")
+
+
+@pytest.fixture(scope="module")
+def further(story: Story, whole: Chapter) -> Chapter:
+    """What publishes is run again, now as if a tag had been pushed."""
+    story.forget("release")
+    return story.run("--again", "--tag", "v1")
+
+
+@pytest.fixture(scope="module")
+def dry(story: Story, further: Chapter) -> Chapter:
+    """Only said."""
+    return story.run("--again", "--dry-run")
+
+
+def unsigned(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Return the files of a release as they would be without signatures."""
+    names = (*SIGNED, INDEX_SIGNATURE)
+    kept = {path: content for path, content in files.items() if path.split("/")[-1] not in names}
+    lines = kept.get(SUMS, b"").splitlines(keepends=True)
+    kept[SUMS] = b"".join(line for line in lines if not line.endswith(suffixes(names)))
+    return kept
+
+
+def suffixes(names: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(f"/{name}\n".encode() for name in names)
+
+
+def line_of(chapter: Chapter, job: str) -> str:
+    (line,) = [line for line in chapter.finished.stdout.splitlines() if line.startswith(f"{job} ")]
+    return line
+
+
+def handles(files: dict[str, bytes]) -> set[str]:
+    """Return the versions that a release holds."""
+    return {"/".join(path.split("/")[1:4]) for path in files if path.startswith("models/")}
+
+
+def test_one_failing_checkpoint_keeps_all_back_if_that_is_wanted(nothing: Chapter) -> None:
+    assert nothing.finished.status == 1
+    assert nothing.results == {
+        "matrix": "success",
+        FIRST: "success",
+        SECOND: "failure",
+        "plan": "skipped",
+        "release": "failure",
+        "pages": "skipped",
+    }
+    assert "nothing was published, because not every variant is good" in nothing.finished.stderr
+    for handle in OF_SECOND:
+        assert f"{handle}: is not in " in nothing.finished.stderr
+    assert nothing.shelf == nothing.bucket == {}
+
+
+def test_the_log_of_what_failed_is_at_hand(story: Story, nothing: Chapter) -> None:
+    logs = story.work / "logs"
+    assert f"all it said is in {logs / 'build-1-of-1-b.log'}" in nothing.finished.stderr
+    assert "distill/b.npz" in nothing.finished.stderr
+
+
+def test_otherwise_the_others_are_published_and_the_run_names_what_is_missing(
+    partly: Chapter,
+) -> None:
+    assert partly.finished.status == 1
+    assert partly.results[SECOND] == partly.results["release"] == "failure"
+    assert handles(partly.shelf) == handles(partly.bucket) == set(OF_FIRST)
+    for handle in OF_SECOND:
+        assert f"{handle}: is not in " in partly.finished.stderr
+
+
+def test_a_run_that_was_killed_is_finished_by_the_next(whole: Chapter) -> None:
+    assert whole.finished.status == 0, whole.finished.stderr
+    assert whole.results == {
+        "matrix": "success",
+        FIRST: "success",
+        SECOND: "success",
+        "plan": "skipped",
+        "release": "success",
+        "pages / site": "success",
+        "pages / deploy": "success",
+    }
+
+
+def test_destinations_get_byte_for_byte_what_one_machine_makes(
+    whole: Chapter, published: Project
+) -> None:
+    expected = unsigned(tree(published.release))
+    assert unsigned(whole.shelf) == expected
+    assert whole.bucket == whole.shelf
+
+
+def test_all_of_it_is_signed(story: Story, whole: Chapter, tmp_path: Path) -> None:
+    private = serialization.load_pem_private_key((story.work / "key.pem").read_bytes(), None)
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    public = tmp_path / "public.pem"
+    public.write_bytes(private.public_key().public_bytes(serialization.Encoding.PEM, form))
+    shelf = story.work / "destinations/shelf"
+    finished = publisher(story.folder, "verify", shelf, "--key", public, "--json")
+    assert finished.status == 0, finished.stderr
+    proved = {one["what"]: one["status"] for one in finished.document["findings"]}
+    assert proved["signature"] == proved["SHA256SUMS"] == "proved"
+
+
+def test_what_is_not_rehearsed_is_told(whole: Chapter) -> None:
+    told = whole.finished.stdout.partition("not rehearsed:")[2]
+    for action in (
+        "google-github-actions/auth",
+        "aws-actions/configure-aws-credentials",
+        "actions/attest",
+        "actions/deploy-pages",
+        "environment release",
+    ):
+        assert action in told
+
+
+def test_a_further_run_changes_nothing(whole: Chapter, further: Chapter) -> None:
+    assert further.finished.status == 0, further.finished.stderr
+    assert "as in the last run" not in line_of(further, "release")
+    assert "as in the last run" in line_of(further, FIRST)
+    assert (further.shelf, further.bucket) == (whole.shelf, whole.bucket)
+
+
+def test_a_dry_run_says_what_would_be_published_and_publishes_nothing(
+    story: Story, further: Chapter, dry: Chapter
+) -> None:
+    assert dry.finished.status == 0, dry.finished.stderr
+    assert dry.results["plan"] == "success"
+    assert dry.results["release"] == "skipped"
+    summary = (story.work / "logs/plan.summary.md").read_text()
+    assert "### shelf\n\nNothing to do.\n" in summary
+    assert "### Checks" in summary
+    assert all(f"| `{handle}` |" in summary for handle in HANDLES)
+    assert (dry.shelf, dry.bucket) == (further.shelf, further.bucket)
+
+
+def test_no_job_leaves_a_folder_behind_that_ended_well(story: Story, dry: Chapter) -> None:
+    assert list((story.work / "jobs").glob("*")) == []
