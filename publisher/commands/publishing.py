@@ -79,7 +79,7 @@ def opened(registry: Registry, names: Sequence[str], build: Path, *, to_write: b
 
 def require_consent(to: Sequence[str], yes: bool) -> None:
     """Refuse to write where others look if nobody said so and nobody can be asked."""
-    if to and not yes and not sys.stdin.isatty():
+    if to and not yes and not (sys.stdin and sys.stdin.isatty()):
         raise click.UsageError(
             "nobody can be asked here whether to write to a destination; add --yes if so"
         )

@@ -471,6 +471,19 @@ def test_of_two_publishers_at_once_one_wins(
         assert winners == {"me", "they"}
 
 
+def test_a_large_archive_gives_way_to_one_that_came_meanwhile(
+    bucket: Bucket, made: Callable[..., Files], tmp_path: Path
+) -> None:
+    path = f"{PREFIX}/{FOLDER}/model.tar.gz"
+    last = r"^(POST .*uploadId=|PUT .*upload_id=)"
+    bucket.proxy.add(lambda _: bucket.put(path, b"theirs"), last)
+    with pytest.raises(ConflictError, match="somebody else wrote there meanwhile"):
+        bucket.open(part=PART).add_version(CLASSIFIER, made(LARGE))
+    assert bucket.contents() == {path: b"theirs"}
+    assert bucket.uploads() == []
+    assert tree(tmp_path / "folder") == {}
+
+
 def test_a_leftover_with_other_bytes_is_replaced_when_it_is_old(
     bucket: Bucket, made: Callable[..., Files]
 ) -> None:

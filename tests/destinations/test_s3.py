@@ -172,6 +172,11 @@ def test_no_secret_is_in_a_traceback(s3: Bucket, made: Callable[..., Files]) -> 
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
+def test_a_host_of_ones_own_has_one_name_for_all_buckets(s3: Bucket) -> None:
+    s3.open(address=s3.proxy.address.replace("127.0.0.1", "localhost")).check()
+    assert all(r.target.startswith(f"/{s3.name}") for r in s3.proxy.requests)
+
+
 # Preconditions
 
 

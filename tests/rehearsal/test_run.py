@@ -135,12 +135,13 @@ def test_no_variable_of_this_machine_reaches_a_step(
 
 def test_an_artifact_passes_from_job_to_job(run: Run) -> None:
     results = run(
-        job("one", "mkdir -p a/b && echo kept > a/b/file", upload("part-1", "a"))
+        job("one", "mkdir -p a/b && echo kept > a/b/file && touch a/.x", upload("part-1", "a"))
         + job("two", "echo kept > file", upload("part-2", "file"))
         + job(
             "three",
             download('pattern: "part-*", path: parts'),
             "grep -q kept parts/part-1/b/file parts/part-2/file",
+            "test ! -e parts/part-1/.x",
             download("name: part-2"),
             "grep -q kept file",
             needs="[one, two]",
@@ -321,6 +322,23 @@ def test_again_runs_what_did_not_succeed_and_what_needs_it(
     results = run(jobs, again=True)
     assert set(statuses(results).values()) == {"success"}
     assert {subject for subject, _ in watching.began} == {"bad", "last"}
+
+
+def test_again_runs_what_went_on_without_something_that_it_needs(
+    run: Run, watching: Watching
+) -> None:
+    jobs = (
+        job("bad", "false")
+        + job("after", "true", needs="bad", if_="always()")
+        + (CALL % """list: '[{"name": "a"}]'""").replace(
+            "    uses", "    needs: bad\n    if: always()\n    uses"
+        )
+    )
+    run(jobs, called=CALLED)
+    watching.began.clear()
+    results = run(jobs, again=True, called=CALLED)
+    assert statuses(results) == {"bad": "failure", "after": "success", "outer / a": "success"}
+    assert {subject for subject, _ in watching.began} == {"bad", "after", "outer / a"}
 
 
 def test_actions_that_are_not_rehearsed_are_told(run: Run) -> None:
