@@ -138,11 +138,11 @@ def _destinations(registry: Registry, to: str) -> list[str]:
 def pull(
     common: Common, names: tuple[str, ...], release: Path, build: Path, built: tuple[Path, ...]
 ) -> int:
-    """Bring here what a destination holds, to go on from there.
+    """Bring here what a destination holds.
 
-    Of the destinations NAME the first that holds a release with an index is taken; nothing
-    happens if none does. Archives that a --built release holds as well are taken from there,
-    the others from the destination's public address.
+    A new machine goes on from there. Of the destinations NAME the first that holds a release
+    with an index is taken; nothing happens if none does. Archives that a --built release
+    holds as well are taken from there, the others from the destination's public address.
     """
     from publisher.destinations.directory import Directory
     from publisher.hub.sources import open_source
@@ -182,10 +182,10 @@ def pull(
     help="The folder to write to.",
 )
 def pages(common: Common, release: Path, output: Path) -> int:
-    """Render the pages of a release anew, with the models.yaml and the templates that are here.
+    """Render the pages of a release anew.
 
-    The release may have been built by another state of this project. What models.yaml does
-    not list is left out.
+    It is done with the models.yaml and the templates that are here; the release may have
+    been built by another state of this project. What models.yaml does not list is left out.
     """
     from publisher.destinations.directory import Directory
     from publisher.review import rendered
