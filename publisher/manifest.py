@@ -13,13 +13,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from publisher.architectures import ARCHITECTURES
-from publisher.errors import PublisherError
+from publisher.errors import PublisherError, first_problem
 from publisher.package import Archive
 from publisher.registry import Registry, Variant
 from publisher.registry.fields import COMPUTED, FOLDED, Handle, WeightStandardization
 from publisher.registry.models import Head
 
 SCHEMA_VERSION = 1
+# What a version consists of, wherever it lies.
+ARCHIVE, MANIFEST, PAGE = ("model.tar.gz", "manifest.json", "README.md")
 SYNTHETIC_NOTICE = (
     "SYNTHETIC WEIGHTS: random numbers of the true names and shapes, made to test the"
     " release system. Predictions mean nothing."
@@ -104,7 +106,7 @@ def build_manifest(
         },
         "assets": [names_file] if names_file else [],
         "archive": {
-            "file": "model.tar.gz",
+            "file": ARCHIVE,
             "size": archive.size,
             "sha256": archive.sha256,
             "unpacked_size": archive.unpacked_size,
@@ -170,11 +172,9 @@ def read_manifest(content: bytes) -> dict[str, Any]:
         _Manifest.model_validate_json(content)
         manifest: dict[str, Any] = json.loads(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(["manifest.json", *map(str, first["loc"])])
-        raise ManifestError(f"{where}: {first['msg']}") from error
+        raise ManifestError(first_problem(error, MANIFEST)) from error
     except ValueError as error:
-        raise ManifestError(f"manifest.json: {error}") from error
+        raise ManifestError(f"{MANIFEST}: {error}") from error
     return manifest
 
 

@@ -17,13 +17,17 @@ from markdown_it import MarkdownIt
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from publisher.destinations import Destination, DestinationError
-from publisher.errors import PublisherError
-from publisher.manifest import SYNTHETIC_NOTICE, is_folded
+from publisher.errors import PublisherError, first_problem
+from publisher.manifest import PAGE, SYNTHETIC_NOTICE, is_folded
 from publisher.pages.format import human_size, scientific, thousands
 from publisher.pages.render import PARITY_CHECK, Manifest
 from publisher.plan import difference
 from publisher.registry.fields import Handle
-from publisher.release import INDEX, PAGE, SUMS, folder_of
+from publisher.release import (
+    INDEX,
+    SUMS,
+    folder_of,
+)
 
 NOTHING = "Nothing changed: every archive, page and figure is as it was.\n"
 TITLE = "# Changelog"
@@ -83,11 +87,9 @@ def held_by(destination: Destination) -> Held:
     try:
         entries = [] if index is None else _Index.model_validate_json(index).models
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join([INDEX, *map(str, first["loc"])])
+        problem = first_problem(error, INDEX)
         raise DestinationError(
-            f"{destination.name}: damaged: {where}: {first['msg']}; publish again, which writes it"
-            " anew"
+            f"{destination.name}: damaged: {problem}; publish again, which writes it anew"
         ) from error
     withdrawn = {entry.handle: entry.withdrawn for entry in entries if entry.withdrawn}
     return Held(manifests, pages, withdrawn)

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from publisher.errors import PublisherError
+from publisher.errors import PublisherError, first_problem
 from publisher.manifest import is_folded
+from publisher.pages.format import plain
 from publisher.registry import Variant
 
 Status = Literal["new", "page", "withdraw", "unchanged", "withdrawn", "left over", "changed"]
@@ -105,9 +106,8 @@ def read_plans(path: Path) -> SavedPlans:
             raise ValueError("it is too large")
         return SavedPlans.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise PlanError(f"{path}: is no plan ({where}: {first['msg']}); {again}") from error
+        problem = first_problem(error, whole="the file")
+        raise PlanError(f"{path}: is no plan ({problem}); {again}") from error
     except ValueError as error:
         raise PlanError(f"{path}: is no plan ({error}); {again}") from error
 
@@ -182,28 +182,22 @@ def as_markdown(plans: Sequence[Plan], waiting: Sequence[str] = ()) -> str:
     """
     lines = []
     for plan in plans:
-        lines += [f"### {_cell(plan.destination)}", ""]
+        lines += [f"### {plain(plan.destination)}", ""]
         if plan.empty and not plan.refused and not waiting:
             lines += ["Nothing to do.", ""]
             continue
         lines += ["| handle | plan |", "|---|---|"]
         lines += [
-            f"| `{_cell(change.handle)}` | {_cell(change.message or MEANINGS[change.status])} |"
+            f"| `{plain(change.handle)}` | {plain(change.message or MEANINGS[change.status])} |"
             for change in plan.changes
         ]
-        lines += [f"| `{_cell(handle)}` | decided once it is built |" for handle in waiting]
+        lines += [f"| `{plain(handle)}` | decided once it is built |" for handle in waiting]
         others = [write.path for write in plan.writes]
         if others:
             lines += ["", f"{len(others)} other files are written:", ""]
-            lines += [f"- `{_cell(path)}`" for path in others]
+            lines += [f"- `{plain(path)}`" for path in others]
         lines.append("")
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    """Return a text that cannot end its cell or begin anything of its own in Markdown."""
-    plain = " ".join(text.split())
-    return "".join(f"\\{c}" if c in "|`<>[]*\\" else c for c in plain)
 
 
 def as_json(plans: SavedPlans) -> dict[str, Any]:

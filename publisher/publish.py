@@ -12,17 +12,16 @@ from pathlib import Path
 
 from publisher.destinations import Destination, DestinationError
 from publisher.files import json_bytes, sha256
+from publisher.manifest import ARCHIVE, PAGE
 from publisher.pages import document_path, require_good_pages
 from publisher.pages.styles import style_of
 from publisher.plan import WRITING, Change, Plan, Status, Write
 from publisher.registry import Registry
 from publisher.registry.models import Target
 from publisher.release import (
-    ARCHIVE,
     DOCUMENTS,
     INDEX,
     INDEX_SIGNATURE,
-    PAGE,
     SUMS,
     index_of,
     kept_documents,

@@ -15,14 +15,12 @@ from publisher.destinations import Destination, DestinationError
 from publisher.destinations.directory import Directory
 from publisher.files import sha256_file
 from publisher.hub.sources import Elsewhere, Source
+from publisher.manifest import ARCHIVE, MANIFEST, PAGE
 from publisher.pipeline.reporter import Reporter
 from publisher.release import (
-    ARCHIVE,
     DOCUMENTS,
     INDEX,
     INDEX_SIGNATURE,
-    MANIFEST,
-    PAGE,
     SIGNED,
     SUMS,
     folder_of,

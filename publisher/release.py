@@ -18,6 +18,7 @@ from typing import Any
 
 from publisher.destinations import Destination, DestinationError
 from publisher.files import sha256
+from publisher.manifest import ARCHIVE, MANIFEST, PAGE
 from publisher.pages import document_path, render_collection, render_publisher
 from publisher.pages.render import Manifest
 from publisher.registry import Registry
@@ -25,7 +26,6 @@ from publisher.registry import Registry
 INDEX = "index.json"
 SUMS = "SHA256SUMS"
 DOCUMENTS = "tfhub.dev"
-ARCHIVE, MANIFEST, PAGE = ("model.tar.gz", "manifest.json", "README.md")
 # Of a signed version: how it came to be, what it consists of, and the signature of all but
 # the page, which may change.
 PROVENANCE, BOM, SIGNATURE = SIGNED = ("provenance.json", "bom.json", "model.sig")

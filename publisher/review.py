@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from publisher.pages import render_module
+from publisher.pages.format import plain
 from publisher.pages.render import Manifest
 from publisher.plan import Plan, as_markdown
 from publisher.registry import Registry
@@ -69,7 +70,7 @@ def review(
         if isinstance(plan, Plan):
             sections.append(as_markdown([plan]))
         else:
-            sections.append(f"### {_plain(name)}\n\nNot planned:\n\n{_block(plan)}\n")
+            sections.append(f"### {plain(name)}\n\nNot planned:\n\n{_block(plan)}\n")
     sections.append(f"### Checks\n\n{_checks(manifests)}\n")
     if before is not None:
         changes = list(_changes(before, after))
@@ -89,7 +90,7 @@ def _changes(before: Pages, after: Pages) -> Iterator[str]:
         )
         difference = "\n".join(list(lines)[2:])  # without the names of two files
         yield (
-            f"<details><summary>{_plain(path)}: {what}</summary>\n\n"
+            f"<details><summary>{plain(path)}: {what}</summary>\n\n"
             f"{_block(difference, 'diff')}\n\n</details>\n"
         )
 
@@ -104,7 +105,7 @@ def _checks(manifests: Sequence[Manifest]) -> str:
             sum(check["status"] == status for check in checks) for status in ("passed", "skipped")
         )
         lines.append(
-            f"| `{manifest['handle']}` | {passed} | {skipped} | {_plain(_parity(checks))} |"
+            f"| `{manifest['handle']}` | {passed} | {skipped} | {plain(_parity(checks))} |"
         )
     if any(manifest["synthetic"] for manifest in manifests):
         lines += ["", "The weights are synthetic: random numbers."]
@@ -136,8 +137,3 @@ def _block(text: str, language: str = "") -> str:
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"
-
-
-def _plain(text: str) -> str:
-    """Return a text that begins nothing of its own in Markdown, and ends no cell."""
-    return "".join(f"\\{c}" if c in "|`<>[]*\\" else c for c in " ".join(text.split()))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from publisher.destinations import Destination
 from publisher.files import json_bytes, sha256, sha256_file
+from publisher.manifest import ARCHIVE, MANIFEST, PAGE
 from publisher.pages import document_path, render_module
 from publisher.pages.render import Manifest
 from publisher.pages.styles import style_of
@@ -14,10 +15,7 @@ from publisher.plan import Change, Status, difference, next_version
 from publisher.registry import Registry, Variant
 from publisher.registry.models import Target
 from publisher.release import (
-    ARCHIVE,
     BOM,
-    MANIFEST,
-    PAGE,
     PROVENANCE,
     SIGNATURE,
     SIGNED,

@@ -16,7 +16,7 @@ from publisher.commands.options import (
     release_option,
 )
 from publisher.commands.publishing import (
-    Elsewhere,
+    Publishing,
     opened,
     require_consent,
     to_option,
@@ -67,10 +67,10 @@ def withdraw(
         prepared = prepare(registry, offers, directory, templates)
         carry_out(prepared, directory)
         known = directory.manifests() if places else {}
-    elsewhere = Elsewhere(
+    publishing = Publishing(
         common, registry, templates, release.absolute(), known, allow_synthetic=True, yes=yes
     )
-    outcomes = [elsewhere.publish(place, place.offers(registry, offers), None) for place in places]
+    outcomes = [publishing.publish(place, place.offers(registry, offers), None) for place in places]
     (change, *_) = [one for one in prepared.plan.changes if one.handle == handle]
     problems = Problems()
     for outcome in outcomes:

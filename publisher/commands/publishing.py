@@ -141,7 +141,7 @@ def show_plan(
     own = prepare(registry, offers, directory, run.settings.templates).plan
     problems = Problems()
     rows = _plan_rows(results, own, held, problems)
-    elsewhere = Elsewhere(
+    publishing = Publishing(
         common,
         registry,
         run.settings.templates,
@@ -150,7 +150,7 @@ def show_plan(
         allow_synthetic,
         yes=False,
     )
-    plans = [elsewhere.prepare(place, place.offers(registry, offers)).plan for place in places]
+    plans = [publishing.prepare(place, place.offers(registry, offers)).plan for place in places]
     for change in (change for found in plans for change in found.refused):
         problems.add(change.message, change.handle)
     waiting = [result.variant.handle for result in results if isinstance(result, Stale)]
@@ -318,7 +318,7 @@ def publish(
                 refusal = error
         outcomes = []
         if places and not refusal:
-            elsewhere = Elsewhere(
+            publishing = Publishing(
                 common,
                 registry,
                 templates,
@@ -330,14 +330,14 @@ def publish(
             refused = {change.handle for change in changes if change.refused}
             good = [offer for offer in offers if offer.variant.handle not in refused]
             outcomes = [
-                elsewhere.publish(place, place.offers(registry, good), plans.get(place.name))
+                publishing.publish(place, place.offers(registry, good), plans.get(place.name))
                 for place in places
             ]
     return conclude(common, commentary, results, changes, release, refusal, outcomes)
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class Publishing:
     """Publishing to destinations besides the release directory `release`.
 
     `known` are the manifests of all that the release holds.
@@ -430,7 +430,7 @@ def _noting(place: Place, commentary: console.Commentary) -> Any:
 
 
 def _collected(variants: Sequence[Variant], releases: Sequence[Path]) -> list[Any]:
-    """Return the variants as release directories hold them, made elsewhere.
+    """Return the variants as release directories hold them, made publishing.
 
     The archives are compared with their manifests when they are published.
     """

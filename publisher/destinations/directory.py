@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from publisher.destinations import ConflictError, DestinationError, Style
 from publisher.files import write_whole
-from publisher.manifest import ManifestError, read_manifest
+from publisher.manifest import MANIFEST, ManifestError, read_manifest
 from publisher.registry.models import Target
 
 _TEMPORARY = ".publisher-"
@@ -168,7 +168,7 @@ class Directory:
         return real.parent / f".{real.name}.lock"
 
     def _manifest(self, folder: Path, handle: str) -> dict[str, Any]:
-        content = self.read(f"models/{handle}/manifest.json")
+        content = self.read(f"models/{handle}/{MANIFEST}")
         try:
             if content is None:
                 raise ManifestError("it has no manifest.json")

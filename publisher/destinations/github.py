@@ -36,12 +36,11 @@ from publisher.destinations.github_releases import (
     part_of,
     size_of,
 )
-from publisher.manifest import ManifestError, read_manifest
+from publisher.manifest import MANIFEST, PAGE, ManifestError, read_manifest
 from publisher.pages.github import LONGEST, tag_of
 from publisher.registry.models import Target
-from publisher.weights.download import DEFAULT_RETRY, Retry
+from publisher.transfers import DEFAULT_RETRY, Retry
 
-MANIFEST, PAGE = "manifest.json", "README.md"
 LARGEST_ASSET = 1 << 31  # bytes; GitHub takes files below 2 GiB
 NEXT = ".new"  # ends the name of an asset that will take the place of another
 UNFINISHED = "This release is not finished. Publish again and it will be; or delete this draft."

@@ -21,13 +21,13 @@ import tenacity
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from publisher.destinations import ConflictError, DestinationError
-from publisher.transfers import failure
-from publisher.weights.download import Retry, redirected
+from publisher.errors import first_problem
+from publisher.transfers import LOOPBACK, PLAIN_ADDRESS, Retry, failure, is_service_address
+from publisher.weights.download import redirected
 from publisher.weights.errors import WeightsError
 
 ADDRESS = "https://api.github.com"
 API_VERSION = "2022-11-28"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_PAUSE = 120.0  # seconds that are waited for because GitHub asks for it
 SECONDARY_PAUSE = 60.0  # seconds to wait where it does not say how long
 LARGEST_ANSWER = 1 << 26  # bytes; a list of 100 releases with long pages stays below
@@ -41,8 +41,6 @@ PERMISSION = (
 
 _JSON = "application/vnd.github+json"
 _BYTES = "application/octet-stream"
-# No user name, query or fragment.
-_PLAIN_ADDRESS = re.compile(r"[^?#@\x00-\x20\x7f-\U0010ffff]+")
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -112,7 +110,7 @@ class Api:
         """Do a step, again from its beginning after a failure that may pass."""
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self._retry.attempts),
-            wait=self._pause,
+            wait=self._retry.pause,
             retry=tenacity.retry_if_exception_type(PassingError),
             sleep=self._retry.sleep,
             reraise=True,
@@ -179,10 +177,8 @@ class Api:
         try:
             return kind.model_validate_json(answer.content)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the document"
             raise self.error(
-                f"this is no answer of GitHub ({where}: {first['msg']}); see to GITHUB_API_URL and"
+                f"this is no answer of GitHub ({first_problem(error)}); see to GITHUB_API_URL and"
                 " to what lies between"
             ) from None
 
@@ -204,7 +200,7 @@ class Api:
                 good = parts.scheme == "https" and parts.netloc.lower() in places
         except ValueError:
             good = False
-        if not good or not _PLAIN_ADDRESS.fullmatch(address):
+        if not good or not PLAIN_ADDRESS.fullmatch(address):
             raise self.error(
                 "the place for uploads that is named is not GitHub's own; see to GITHUB_API_URL"
                 " and to what lies between"
@@ -213,28 +209,12 @@ class Api:
 
     def _checked(self, text: str) -> str:
         """Return the API's address without a slash at its end."""
-        try:
-            parts = urlsplit(text)
-            host, _ = parts.hostname, parts.port
-            good = parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK)
-        except ValueError:
-            good, host = False, None
-        if not good or not host or not _PLAIN_ADDRESS.fullmatch(text):
+        if not is_service_address(text):
             raise DestinationError(
                 f"{self._name}: GITHUB_API_URL is no address of an API; leave it out"
                 f" ({ADDRESS}), or set it to https://HOST/api/v3"
             )
         return text.rstrip("/")
-
-    def _pause(self, state: tenacity.RetryCallState) -> float:
-        growing = tenacity.wait_exponential_jitter(
-            initial=self._retry.first_pause,
-            max=self._retry.longest_pause,
-            jitter=self._retry.first_pause,
-        )
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.pause if isinstance(error, PassingError) else 0.0
-        return max(growing(state), asked)
 
     def _request(
         self,

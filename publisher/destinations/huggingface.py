@@ -29,13 +29,12 @@ from publisher.destinations.huggingface_repository import (
     addition,
 )
 from publisher.destinations.huggingface_user import refusal_to_write, user_of
-from publisher.manifest import ManifestError, read_manifest
+from publisher.manifest import ARCHIVE, MANIFEST, PAGE, ManifestError, read_manifest
 from publisher.pages.errors import PageError
 from publisher.pages.huggingface import folder_of, repository_of
 from publisher.registry.models import Target
-from publisher.weights.download import DEFAULT_RETRY, Retry
+from publisher.transfers import DEFAULT_RETRY, Retry
 
-ARCHIVE, MANIFEST, PAGE = "model.tar.gz", "manifest.json", "README.md"
 MOST_MODELS = 10_000  # of an owner
 # The Hub puts a large file together and hashes it before it answers.
 PATIENCE = replace(DEFAULT_RETRY, read_timeout=120.0)

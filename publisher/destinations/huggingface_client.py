@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import httpx2
 from huggingface_hub import (
@@ -37,10 +36,9 @@ from publisher.destinations.huggingface_http import (
     origin_of,
     reason_of,
 )
-from publisher.weights.download import Retry
+from publisher.transfers import Retry, is_service_address
 
 ENDPOINT = "https://huggingface.co"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOGIN = (
     "set HF_TOKEN to a token with write access (https://huggingface.co/settings/tokens), or run"
     " `hf auth login`"
@@ -52,7 +50,6 @@ STALE = (412, 409)
 # Addresses with signatures stand in what these log.
 _LOGGERS = ("huggingface_hub", "httpx2", "httpcore2")
 _SETTINGS = ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY")
-_PLAIN_ADDRESS = re.compile(r"[^?#@\x00-\x20\x7f-\U0010ffff]+")
 _YES = ("1", "ON", "YES", "TRUE")
 
 T = TypeVar("T")
@@ -260,13 +257,7 @@ def _remedy(fault: _Fault) -> str:
 
 def _checked_endpoint(name: str, text: str) -> str:
     """Return the Hub's address without a slash at its end."""
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-        good = parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK)
-    except ValueError:
-        good, host = False, None
-    if not good or not host or not _PLAIN_ADDRESS.fullmatch(text):
+    if not is_service_address(text):
         raise DestinationError(
             f"{name}: HF_ENDPOINT is no address of a Hub; leave it out ({ENDPOINT}), or set it to"
             " https://HOST"

@@ -9,7 +9,7 @@ import httpx2
 import tenacity
 from huggingface_hub.utils._http import parse_ratelimit_headers
 
-from publisher.weights.download import Retry
+from publisher.transfers import Retry
 
 LARGEST_ANSWER = 1 << 26  # bytes
 LONGEST_PAUSE = 330.0  # seconds; a rate limit of the Hub ends after five minutes
@@ -68,7 +68,7 @@ class Client(httpx2.Client):
         try:
             return tenacity.Retrying(
                 stop=tenacity.stop_after_attempt(self._retry.attempts),
-                wait=self._pause,
+                wait=self._retry.pause,
                 retry=tenacity.retry_if_exception_type(_PassingError),
                 sleep=self._retry.sleep,
                 reraise=True,
@@ -120,15 +120,6 @@ class Client(httpx2.Client):
             content=bytes(content),
             request=response.request,
         )
-
-    def _pause(self, state: tenacity.RetryCallState) -> float:
-        growing = tenacity.wait_exponential_jitter(
-            initial=self._retry.first_pause,
-            max=self._retry.longest_pause,
-            jitter=self._retry.first_pause,
-        )
-        error = state.outcome.exception() if state.outcome else None
-        return max(growing(state), error.pause if isinstance(error, _PassingError) else 0.0)
 
 
 def origin_of(address: str) -> str:

@@ -21,11 +21,10 @@ from publisher.destinations.kaggle_service import Service
 from publisher.destinations.kaggle_uploads import Sending, Shelf, parts_of, send, tree, unpack
 from publisher.destinations.kaggle_versions import Version, Versions, notes_of
 from publisher.files import sha256
-from publisher.manifest import read_manifest
+from publisher.manifest import ARCHIVE, MANIFEST, PAGE, read_manifest
 from publisher.pages.kaggle import MODEL_CARD, MODEL_FIELDS, VARIATION_FIELDS, variation_of
 from publisher.registry.models import Target
 
-ARCHIVE, MANIFEST, PAGE = "model.tar.gz", "manifest.json", "README.md"
 _PATH = re.compile(r"models/([^/]+/[^/]+/[0-9]+)/(\w[\w.-]*)", re.ASCII)
 
 

@@ -9,12 +9,11 @@ from publisher.destinations.kaggle_client import LARGEST
 from publisher.destinations.kaggle_service import Service
 from publisher.destinations.kaggle_uploads import Shelf
 from publisher.files import sha256
-from publisher.manifest import ManifestError, read_manifest
+from publisher.manifest import MANIFEST, ManifestError, read_manifest
 from publisher.pages.kaggle import variation_of
 from publisher.registry.models import Target
 from publisher.validation.archive import REQUIRED
 
-MANIFEST = "manifest.json"
 _NOTES = re.compile(r"handle=(\S+) sha256=([0-9a-f]{64})")
 
 

@@ -26,10 +26,9 @@ from typing import Any, BinaryIO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from publisher.destinations import ConflictError, DestinationError, Style
-from publisher.manifest import ManifestError, read_manifest
+from publisher.manifest import ARCHIVE, MANIFEST, PAGE, ManifestError, read_manifest
 from publisher.registry.models import Target
 
-ARCHIVE, MANIFEST, PAGE = "model.tar.gz", "manifest.json", "README.md"
 LARGEST_SMALL = 1 << 24  # bytes of a manifest, page or index
 MOST_OBJECTS = 100_000
 LONGEST_REASON = 300  # characters

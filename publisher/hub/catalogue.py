@@ -15,9 +15,15 @@ from publisher.hub.index import (
     read_manifest,
 )
 from publisher.hub.sources import Source
+from publisher.manifest import ARCHIVE, MANIFEST, PAGE
 from publisher.registry.models import Head
 from publisher.registry.wording import nearest
-from publisher.release import ARCHIVE, INDEX, INDEX_SIGNATURE, MANIFEST, PAGE, SIGNED, SUMS
+from publisher.release import (
+    INDEX,
+    INDEX_SIGNATURE,
+    SIGNED,
+    SUMS,
+)
 
 HEADS = get_args(Head)
 LARGEST_PAGE = 1 << 16  # bytes: Markdown can be written so that it takes long to read

@@ -4,7 +4,7 @@ Only what is served or shown is read. Texts may hold anything, because pages esc
 what becomes a path, an address or a number is checked here.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -15,7 +15,9 @@ from pydantic import (
     ValidationError,
 )
 
+from publisher.errors import first_problem
 from publisher.hub.errors import HubError
+from publisher.manifest import MANIFEST
 from publisher.registry.fields import (
     COMPUTED,
     AssetBase,
@@ -25,7 +27,6 @@ from publisher.registry.fields import (
     WeightStandardization,
 )
 from publisher.registry.models import Head
-from publisher.release import MANIFEST
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -212,7 +213,7 @@ def read_index(content: bytes) -> Index:
     try:
         index = Index.model_validate_json(content)
     except ValidationError as error:
-        raise HubError(_first_problem("index.json", error)) from error
+        raise HubError(_faulty(first_problem(error, "index.json"))) from error
     seen = set()
     for entry in index.models:
         if entry.path != f"models/{entry.handle}":
@@ -232,7 +233,7 @@ def read_manifest(content: bytes, entry: Entry) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
-        raise HubError(_first_problem(where, error)) from error
+        raise HubError(_faulty(first_problem(error, where))) from error
     for what, there, listed in (
         ("handle", manifest.handle, entry.handle),
         ("archive", manifest.archive, entry.archive),
@@ -242,12 +243,6 @@ def read_manifest(content: bytes, entry: Entry) -> Manifest:
         if there != listed:
             raise HubError(_faulty(f"{where}: its {what} is not the one in index.json"))
     return manifest
-
-
-def _first_problem(where: str, error: ValidationError) -> str:
-    first: Any = error.errors(include_url=False)[0]
-    place = ".".join([where, *(str(part)[:100] for part in first["loc"])])
-    return _faulty(f"{place}: {first['msg']}")
 
 
 def _faulty(problem: str) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from publisher.release import ARCHIVE
+from publisher.manifest import ARCHIVE
 
 
 @dataclass(frozen=True)

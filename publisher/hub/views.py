@@ -11,8 +11,12 @@ from publisher.hub.index import Reported
 from publisher.hub.place import Place
 from publisher.hub.plot import Point, plot
 from publisher.hub.search import Filters, choices, searched_text
+from publisher.manifest import MANIFEST, PAGE
 from publisher.registry.fields import FOLDED
-from publisher.release import INDEX, MANIFEST, PAGE, SUMS
+from publisher.release import (
+    INDEX,
+    SUMS,
+)
 
 WIDE, NARROW = (720, 380), (330, 320)  # plots for a desk and for a phone
 

@@ -41,3 +41,8 @@ def shape(dimensions: Sequence[int | None]) -> str:
 def cell(text: object) -> str:
     """Return text that stays in one cell of a Markdown table."""
     return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def plain(text: object) -> str:
+    """Return text that begins nothing of its own in Markdown, and ends no cell."""
+    return "".join(f"\\{c}" if c in "|`<>[]*\\" else c for c in " ".join(str(text).split()))

@@ -24,6 +24,9 @@ from publisher import weights as weights_room
 from publisher.architectures import ARCHITECTURES, Architecture
 from publisher.files import json_bytes, sha256, sha256_file, sha256_tree, write_whole
 from publisher.manifest import (
+    ARCHIVE,
+    MANIFEST,
+    PAGE,
     Weights,
     build_manifest,
     class_names_file,
@@ -393,7 +396,7 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
         report=json.loads(_report_path(run, variant).read_bytes()),
         toolchain=toolchain(),
     )
-    manifest_path, page_path = folder / "manifest.json", _page_path(run, variant)
+    manifest_path, page_path = folder / MANIFEST, _page_path(run, variant)
 
     def action() -> Made:
         page = render_module(run.registry, variant, manifest, run.settings.templates)
@@ -529,11 +532,11 @@ def _expected_path(run: Run, variant: Variant) -> Path:
 
 
 def _archive_path(run: Run, variant: Variant) -> Path:
-    return run.folder(variant) / "model.tar.gz"
+    return run.folder(variant) / ARCHIVE
 
 
 def _page_path(run: Run, variant: Variant) -> Path:
-    return run.folder(variant) / "README.md"
+    return run.folder(variant) / PAGE
 
 
 def _report_path(run: Run, variant: Variant) -> Path:

@@ -10,6 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from publisher.errors import first_problem
 from publisher.files import json_bytes, sha256
 from publisher.manifest import SYNTHETIC_NOTICE, is_folded
 from publisher.pages.values import CLASSIFIER_TASKS, FEATURE_TASKS
@@ -203,8 +204,6 @@ def read_bom(content: bytes) -> tuple[str, int]:
     try:
         found = _Bom.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part)[:100] for part in first["loc"])
-        raise SigningError(f"is no bill of materials ({where}: {first['msg']})") from None
+        raise SigningError(f"is no bill of materials ({first_problem(error)})") from None
     digests = [one.content for one in found.metadata.component.hashes if one.alg == "SHA-256"]
     return (digests[0] if len(digests) == 1 else ""), len(found.components)

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from publisher.errors import first_problem
 from publisher.files import sha256
-from publisher.manifest import SYNTHETIC_NOTICE
-from publisher.release import ARCHIVE, MANIFEST
+from publisher.manifest import ARCHIVE, MANIFEST, SYNTHETIC_NOTICE
 from publisher.signing.errors import SigningError
 from publisher.signing.source import Source
 
@@ -184,9 +184,7 @@ def read_provenance(content: bytes) -> Claims:
     try:
         statement = _Statement.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part)[:100] for part in first["loc"])
-        raise SigningError(f"is no statement of provenance ({where}: {first['msg']})") from None
+        raise SigningError(f"is no statement of provenance ({first_problem(error)})") from None
     source = next(
         (one for one in statement.predicate.definition.dependencies if one.name == SOURCE),
         _Descriptor(),

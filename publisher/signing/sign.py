@@ -13,14 +13,13 @@ from typing import Any, Literal
 
 from publisher.destinations.directory import Directory
 from publisher.files import json_bytes, sha256, sha256_file
+from publisher.manifest import ARCHIVE, MANIFEST
 from publisher.pipeline.reporter import Reporter, Silent
 from publisher.registry import Registry
 from publisher.release import (
-    ARCHIVE,
     BOM,
     INDEX,
     INDEX_SIGNATURE,
-    MANIFEST,
     PROVENANCE,
     SIGNATURE,
     SIGNED,

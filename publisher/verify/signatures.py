@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from publisher.files import sha256
+from publisher.manifest import ARCHIVE, MANIFEST
 from publisher.release import (
-    ARCHIVE,
     BOM,
     INDEX,
     INDEX_SIGNATURE,
-    MANIFEST,
     PROVENANCE,
     SIGNATURE,
     SUMS,

@@ -19,9 +19,13 @@ from publisher.hub.errors import HubError
 from publisher.hub.index import Manifest
 from publisher.hub.sources import Elsewhere, Source, open_source
 from publisher.hub.web import WebSource
+from publisher.manifest import ARCHIVE, MANIFEST
 from publisher.pipeline.reporter import Reporter, Silent
 from publisher.registry.fields import HANDLE_FORM
-from publisher.release import ARCHIVE, INDEX, MANIFEST, SIGNED
+from publisher.release import (
+    INDEX,
+    SIGNED,
+)
 from publisher.verify.downloads import download
 from publisher.verify.errors import VerifyError
 

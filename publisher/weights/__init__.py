@@ -10,9 +10,10 @@
 wrong is a `WeightsError` whose message says what to do.
 """
 
+from publisher.transfers import Retry
 from publisher.weights.check import WeightsFigures, check_weights
 from publisher.weights.digest import Digest, digest_file
-from publisher.weights.download import Retry, download
+from publisher.weights.download import download
 from publisher.weights.errors import UnreachableError, WeightsError
 from publisher.weights.lock import read_lock, record
 from publisher.weights.npz import Arrays, open_npz

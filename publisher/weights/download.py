@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from publisher.files import json_bytes, write_whole
-from publisher.transfers import failure
+from publisher.transfers import DEFAULT_RETRY, Retry, failure
 from publisher.weights.digest import CHUNK, Digest, digest_file
 from publisher.weights.errors import UnreachableError, WeightsError
 
@@ -37,25 +36,6 @@ BODY_CHUNK = 1 << 16  # bytes; a connection that breaks loses at most this much
 REDIRECTS = (301, 302, 303, 307, 308)
 
 Progress = Callable[[int, int | None], None]
-
-
-@dataclass(frozen=True)
-class Retry:
-    """How patient a download is; pauses and timeouts in seconds.
-
-    Pauses double from `first_pause` to `longest_pause`, with some chance in them so
-    that many clients do not come back together.
-    """
-
-    attempts: int = 5
-    first_pause: float = 1.0
-    longest_pause: float = 60.0
-    connect_timeout: float = 10.0
-    read_timeout: float = 60.0
-    sleep: Callable[[float], None] = time.sleep
-
-
-DEFAULT_RETRY = Retry()
 
 
 class _PassingError(Exception):
@@ -157,7 +137,7 @@ def _persistently(job: _Job) -> _Note:
 
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(job.retry.attempts),
-        wait=_pause(job.retry),
+        wait=job.retry.pause,
         retry=tenacity.retry_if_exception_type(_PassingError),
         sleep=job.retry.sleep,
         before_sleep=functools.partial(_tell_of_pause, job),
@@ -177,21 +157,6 @@ def _persistently(job: _Job) -> _Note:
                 f"{job.shown}: {error} ({tried}). Run again later: a download goes on from "
                 "where it stopped."
             ) from None
-
-
-def _pause(retry: Retry) -> Callable[["RetryCallState"], float]:
-    import tenacity
-
-    growing = tenacity.wait_exponential_jitter(
-        initial=retry.first_pause, max=retry.longest_pause, jitter=retry.first_pause
-    )
-
-    def pause(state: "RetryCallState") -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.pause if isinstance(error, _PassingError) else 0.0
-        return max(growing(state), asked)
-
-    return pause
 
 
 def _tell_of_pause(job: _Job, state: "RetryCallState") -> None:
