@@ -15,8 +15,9 @@ from publisher.destinations import ConflictError, DestinationError
 from publisher.destinations.github import LARGEST_ASSET, UNFINISHED, GitHub
 from publisher.destinations.github_api import ADDRESS, Api
 from publisher.destinations.open import open_destination
-from publisher.files import json_bytes, write_whole
-from publisher.pages.github import LONGEST, render_version, tag_of
+from publisher.files import json_bytes
+from publisher.pages.github import LONGEST, tag_of
+from publisher.pages.styles import style_of
 from publisher.publish import carry_out, prepare
 from publisher.registry import Registry
 from publisher.registry.models import Target
@@ -31,6 +32,7 @@ from tests.destinations.servers.github import (
     Handler,
     Kind,
 )
+from tests.destinations.versions import Files, contents, patient, version_files
 from tests.releases import (
     CLASSIFIER,
     EXTRACTOR,
@@ -38,7 +40,6 @@ from tests.releases import (
     TEMPLATES,
     build,
     edited,
-    manifest_of,
     registry_of,
 )
 
@@ -48,7 +49,6 @@ FOLDER = f"models/{CLASSIFIER}"
 ARCHIVE = bytes(range(256)) * 2048  # some pieces of an upload
 ATTEMPTS = 3
 
-Files = dict[str, Path | bytes]
 Open = Callable[..., GitHub]
 
 
@@ -102,14 +102,7 @@ def opened(github: GitHubServer, pauses: list[float], tmp_path: Path) -> Open:
 
     def call(target: Target = TARGET, timeout: float = 20.0, **environment: str) -> GitHub:
         known = {"GITHUB_API_URL": github.api, "GITHUB_TOKEN": TOKEN} | environment
-        retry = Retry(
-            attempts=ATTEMPTS,
-            first_pause=1.0,
-            longest_pause=8.0,
-            connect_timeout=20.0,
-            read_timeout=timeout,
-            sleep=pauses.append,
-        )
+        retry = patient(ATTEMPTS, timeout, pauses.append)
         return GitHub("github", target, known, tmp_path / "folder", retry=retry)
 
     return call
@@ -129,15 +122,8 @@ def files_of(
     registry: Registry, folder: Path, archive: bytes = ARCHIVE, index: int = 0, **facts: Any
 ) -> Files:
     """The files of a version as a build leaves them."""
-    variant = registry.variants[index]
-    manifest = manifest_of(registry, variant, archive, **facts)
-    write_whole(folder / variant.name / "model.tar.gz", archive)
-    page = render_version(registry, TARGET, variant, manifest, TEMPLATES)
-    return {
-        "model.tar.gz": folder / variant.name / "model.tar.gz",
-        "manifest.json": json_bytes(manifest),
-        "README.md": page.encode(),
-    }
+    style = style_of("github")
+    return version_files(style, TARGET, registry, folder, archive, index, **facts)
 
 
 @pytest.fixture
@@ -149,13 +135,6 @@ def files(registry: Registry, tmp_path: Path) -> Files:
 def other_files(registry: Registry, tmp_path: Path) -> Files:
     """Another build of the same version."""
     return files_of(registry, tmp_path / "other", ARCHIVE[::-1])
-
-
-def contents(files: Files) -> dict[str, bytes]:
-    return {
-        name: source if isinstance(source, bytes) else source.read_bytes()
-        for name, source in files.items()
-    }
 
 
 def shown(files: Files) -> dict[str, bytes]:

@@ -21,12 +21,12 @@ from pytest_httpserver import HTTPServer
 from publisher.destinations import ConflictError, DestinationError
 from publisher.destinations.huggingface import HuggingFace
 from publisher.destinations.open import open_destination
-from publisher.files import json_bytes, write_whole
-from publisher.pages.huggingface import archive_address, render_version
+from publisher.files import json_bytes
+from publisher.pages.huggingface import archive_address
+from publisher.pages.styles import style_of
 from publisher.publish import carry_out, prepare
 from publisher.registry import Registry
 from publisher.registry.models import Target
-from publisher.weights import Retry
 from tests.destinations.servers.huggingface import (
     ORGANIZATION,
     OWNER,
@@ -37,6 +37,7 @@ from tests.destinations.servers.huggingface import (
     HubServer,
     Kind,
 )
+from tests.destinations.versions import Files, contents, patient, version_files
 from tests.releases import (
     CLASSIFIER,
     EXTRACTOR,
@@ -44,7 +45,6 @@ from tests.releases import (
     TEMPLATES,
     build,
     edited,
-    manifest_of,
     registry_of,
 )
 
@@ -57,7 +57,6 @@ ATTEMPTS = 3
 LIBRARY_ATTEMPTS = 6  # huggingface_hub's own, for a file
 COMMIT, TAG, PUT = f"{OWNER}/{MODEL}/commit", f"{OWNER}/{MODEL}/tag", "PUT /storage"
 
-Files = dict[str, Path | bytes]
 Open = Callable[..., HuggingFace]
 
 
@@ -124,14 +123,7 @@ def opened(hub: HubServer, pauses: list[float], tmp_path: Path) -> Open:
 
     def call(target: Target = TARGET, timeout: float = 20.0, **environment: str) -> HuggingFace:
         known = {"HF_ENDPOINT": hub.api, "HF_TOKEN": TOKEN} | environment
-        retry = Retry(
-            attempts=ATTEMPTS,
-            first_pause=1.0,
-            longest_pause=8.0,
-            connect_timeout=20.0,
-            read_timeout=timeout,
-            sleep=pauses.append,
-        )
+        retry = patient(ATTEMPTS, timeout, pauses.append)
         return HuggingFace("hf", target, known, tmp_path / "folder", retry=retry)
 
     return call
@@ -146,15 +138,8 @@ def files_of(
     registry: Registry, folder: Path, archive: bytes = ARCHIVE, index: int = 0, **facts: Any
 ) -> Files:
     """The files of a version as a build leaves them."""
-    variant = registry.variants[index]
-    manifest = manifest_of(registry, variant, archive, **facts)
-    write_whole(folder / variant.handle / "model.tar.gz", archive)
-    page = render_version(registry, TARGET, variant, manifest, TEMPLATES)
-    return {
-        "model.tar.gz": folder / variant.handle / "model.tar.gz",
-        "manifest.json": json_bytes(manifest),
-        "README.md": page.encode(),
-    }
+    style = style_of("huggingface")
+    return version_files(style, TARGET, registry, folder, archive, index, **facts)
 
 
 @pytest.fixture
@@ -181,13 +166,6 @@ def second_files(tmp_path: Path) -> Files:
         tmp_path / "second", edited((f"handle: {CLASSIFIER}", f"handle: {SECOND}"))
     )
     return files_of(registry, tmp_path / "build", ARCHIVE[::-1])
-
-
-def contents(files: Files) -> dict[str, bytes]:
-    return {
-        name: source if isinstance(source, bytes) else source.read_bytes()
-        for name, source in files.items()
-    }
 
 
 def shown(files: Files, *, version: str = "v1", card: bool = True) -> dict[str, bytes]:

@@ -2,6 +2,10 @@
 
 Calls, fields and refusals are those of the REST API documentation and of what its users
 report; uploads have an address of their own, and downloads lead elsewhere with a signature.
+
+Words for `Fault.kind`: `drop` (no answer, nothing done; half of an upload is kept), `lose`
+(done, no answer), `cut` (half of an answer), `stall` (no answer until the test ends), `ignore`
+(success, nothing kept), `spoil` (other bytes are kept).
 """
 
 import hashlib
@@ -13,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from tests.destinations.servers.faults import Fault, struck
 
 REPOSITORY, TOKEN = "sayakpaul/models", "github_pat_5ecret_0123456789"
 SIGNATURE = "5ecret-signature"
@@ -27,24 +33,6 @@ Kind = int | str | Callable[[], None]
 def refusal(resource: str, code: str, name: str) -> Fields:
     error = {"resource": resource, "code": code, "field": name}
     return {"message": "Validation Failed", "errors": [error]}
-
-
-@dataclass
-class Fault:
-    """What goes wrong at requests whose method and path have `call` in them.
-
-    It strikes `skip` of them later, `times` in a row. `kind` is a status, or: `drop` (no
-    answer, nothing done; half of an upload is kept), `lose` (done, no answer), `cut` (half of
-    an answer), `stall` (no answer until the test ends), `ignore` (success, nothing kept),
-    `spoil` (other bytes are kept), or a function that is called before it is done.
-    """
-
-    kind: Kind
-    call: str = ""
-    skip: int = 0
-    times: int = 1
-    message: str = "no"
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -193,14 +181,8 @@ class GitHubServer:
         return answer
 
     def _fault(self, call: str) -> tuple[Kind | None, Fault]:
-        for fault in self.faults:
-            if fault.call in call and fault.times > 0:
-                if fault.skip > 0:
-                    fault.skip -= 1
-                    continue
-                fault.times -= 1
-                return fault.kind, fault
-        return None, Fault(0)
+        fault = struck(self.faults, call)
+        return (fault.kind, fault) if fault else (None, Fault(0))
 
     def _answer(self, request: Handler, call: str, content: bytes, kind: Kind | None) -> Answer:
         given = request.headers.get("Authorization")

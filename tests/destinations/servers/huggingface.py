@@ -2,6 +2,10 @@
 
 Calls, fields and refusals are those that huggingface_hub makes and knows, and that its users
 report. Large files go to a storage of another name, with a signature.
+
+Words for `Fault.kind`: `drop` (no answer, nothing done), `lose` (done, no answer), `half` (half
+of a file is read, no answer), `cut` (half of an answer), `stall` (no answer until the test
+ends), `ignore` (success, nothing done), `spoil` (other bytes are kept).
 """
 
 import base64
@@ -19,6 +23,8 @@ import yaml
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from tests.destinations.servers.faults import Fault, struck
+
 OWNER, TOKEN, SIGNATURE = "sayakpaul", "hf_5ecretTokenOfATest0123456789", "5ecret-signature"
 ORGANIZATION = "a-group"
 ATTRIBUTES = b"*.gz filter=lfs diff=lfs merge=lfs -text\n"
@@ -30,25 +36,6 @@ ASKING = ("POST /api/validate-yaml",)
 
 Answer = dict[str, Any]
 Kind = int | str | Callable[[], None]
-
-
-@dataclass
-class Fault:
-    """What goes wrong at requests whose method and path have `call` in them.
-
-    It strikes `skip` of them later, `times` in a row. `kind` is a status, or: `drop` (no
-    answer, nothing done), `lose` (done, no answer), `half` (half of a file is read, no
-    answer), `cut` (half of an answer), `stall` (no answer until the test ends), `ignore`
-    (success, nothing done), `spoil` (other bytes are kept), or a function that is called
-    before it is done.
-    """
-
-    kind: Kind
-    call: str = ""
-    skip: int = 0
-    times: int = 1
-    message: str = "no"
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -148,7 +135,7 @@ class HubServer:
             number = len(self.calls)
             self.calls.append(call)
             self.agents.add(request.headers.get("User-Agent", ""))
-            fault = self._fault(call)
+            fault = struck(self.faults, call)
         kind = fault.kind if fault else None
         if self.dies_at is not None and number > self.dies_at:
             return _dropped(request)
@@ -178,16 +165,6 @@ class HubServer:
             headers = {"Content-Length": str(len(whole))}
             return Response(iter([whole[: len(whole) // 2]]), answer.status_code, headers)
         return answer
-
-    def _fault(self, call: str) -> Fault | None:
-        for fault in self.faults:
-            if fault.call in call and fault.times > 0:
-                if fault.skip > 0:
-                    fault.skip -= 1
-                    continue
-                fault.times -= 1
-                return fault
-        return None
 
     def _answer(self, request: Request, call: str, kind: Kind | None) -> Response:
         given = request.headers.get("Authorization")

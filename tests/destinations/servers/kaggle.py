@@ -2,6 +2,11 @@
 
 Calls and fields are those of kagglesdk; downloads and uploads are those of Cloud Storage,
 which Kaggle sends its clients to. Every call is `POST /api/v1/<service>/<call>`.
+
+Words for `Fault.kind`: `drop` (no answer, nothing done), `lose` (done, no answer), `half` (half
+of a body is kept, no answer), `stall` (no answer until the test ends), `ignore` (success,
+nothing done), `corrupt` (other bytes), `cut` (a byte too few), `error` (status 200, and a
+message).
 """
 
 import base64
@@ -13,12 +18,14 @@ import struct
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import google_crc32c
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
+
+from tests.destinations.servers.faults import Fault, struck
 
 USER, KEY, TOKEN = "sayakpaul", "key-5ecret-0123456789", "KGAT_5ecret_9876543210"
 SIGNATURE = "5ecret-signature"
@@ -34,24 +41,6 @@ Answer = dict[str, Any]
 
 class RefusedError(Exception):
     """A status and a message."""
-
-
-@dataclass
-class Fault:
-    """What goes wrong at requests of that name, `skip` of them later, `times` in a row.
-
-    `kind` is a status, or: `drop` (no answer, nothing done), `lose` (done, no answer),
-    `half` (half of a body is kept, no answer), `stall` (no answer until the test ends),
-    `ignore` (success, nothing done), `corrupt` (other bytes), `cut` (a byte too few),
-    `error` (status 200, and a message), or a function that is called before it is done.
-    """
-
-    kind: Any
-    call: str = ""
-    skip: int = 0
-    times: int = 1
-    message: str = "no"
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -104,7 +93,7 @@ class KaggleServer:
         with self._lock:
             number = len(self.calls)
             self.calls.append(name)
-            fault = self._fault(name)
+            fault = struck(self.faults, name, whole=True)
         kind = fault.kind if fault else None
         if self.dies_at is not None and number >= self.dies_at:
             kind = "lose" if number == self.dies_at else "drop"
@@ -127,16 +116,6 @@ class KaggleServer:
             else:
                 answer = self._answer(request, name, kind)
         return self._dropped(request) if kind in ("lose", "half") else answer
-
-    def _fault(self, name: str) -> Fault | None:
-        for fault in self.faults:
-            if fault.call in ("", name) and fault.times:
-                if fault.skip:
-                    fault.skip -= 1
-                    continue
-                fault.times -= 1
-                return fault
-        return None
 
     def _dropped(self, request: Request) -> Response:
         connection: socket.socket = request.environ["werkzeug.socket"]
