@@ -2,9 +2,8 @@
 
 TensorFlow numbers functions and custom gradients with a counter that never goes back, so
 the second export of a process has other names than the first. Here they are numbered
-anew, in the order in which they were made. It also writes a constant anew at each use, and
-nodes that do nothing around each variable; equal constants are merged and such nodes left out,
-because a client pays for every node when it loads.
+anew, in the order in which they were made. It also writes a constant anew at each use; equal
+constants are merged, because a client pays for every node when it loads.
 """
 
 import re
@@ -35,7 +34,6 @@ def make_canonical(directory: Path) -> None:
         for function in library.function:
             _merge_constants(function, captured.get(function.signature.name, frozenset()))
             _forget_capture_numbers(function)
-            _slim_saver(function)
         _number_anew(meta_graph)
     path.write_bytes(message.SerializeToString(deterministic=True))
 
@@ -90,39 +88,6 @@ def _moved(name: str, merged: Mapping[str, str]) -> str:
     caret = "^" if name.startswith("^") else ""
     node, colon, output = name.removeprefix("^").partition(":")
     return f"{caret}{merged.get(node, node)}{colon}{output}"
-
-
-def _slim_saver(function: function_pb2.FunctionDef) -> None:
-    """Leave out what does nothing in the functions that save and restore the variables.
-
-    These are a third of the graph: each variable has two nodes that pass its value on, and
-    a hint that a copy made at reading is not wanted, which nothing asks for here.
-    """
-    if not {"SaveV2", "RestoreV2"} & {node.op for node in function.node_def}:
-        return
-    results = {name.partition(":")[0] for name in function.ret.values()}
-    passed_on = {
-        node.name: node.input[0]
-        for node in function.node_def
-        if node.op == "Identity" and len(node.input) == 1 and node.name not in results
-    }
-    hints = {node.name for node in function.node_def if node.op == "DisableCopyOnRead"}
-    gone = passed_on.keys() | hints
-
-    def source(name: str) -> str:
-        caret = "^" if name.startswith("^") else ""
-        name = name.removeprefix("^")
-        while (node := name.partition(":")[0]) in passed_on:
-            name = passed_on[node]
-        return f"^{name.partition(':')[0]}" if caret else name
-
-    _replace(function.node_def, [node for node in function.node_def if node.name not in gone])
-    for node in function.node_def:
-        node.input[:] = [source(name) for name in node.input if name.removeprefix("^") not in hints]
-    for result, name in list(function.control_ret.items()):
-        if name in hints:
-            del function.control_ret[result]
-            function.signature.control_output.remove(result)
 
 
 def _forget_capture_numbers(function: function_pb2.FunctionDef) -> None:

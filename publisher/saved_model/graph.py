@@ -1,7 +1,8 @@
 """The graph of a SavedModel, traced and saved without the weights.
 
 The variables are hollow: they have names, types and shapes, and all of them are views of the
-same zeros, which take no memory. What they should hold is written by `bundle`.
+same zeros, which take no memory. What they should hold is written by `bundle`, and what saves
+and restores them by `saver`.
 """
 
 import importlib
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
+from tensorflow.python.saved_model import save_context
 
 from publisher.architectures import Architecture
+from publisher.saved_model import saver
 from publisher.saved_model.bundle import OBJECT_GRAPH
 
 
@@ -36,15 +39,22 @@ def save_hollow(
     """
     network = importlib.import_module(f"{architecture.package}.network")
     hollow = _hollow(shapes)
-    model, signature = network.build(architecture, hollow, input_range, output, folded=folded)
-    model.assets = [tf.saved_model.Asset(str(path)) for path in assets]
-    without = _Without(model.variables)
+    without = _Without()
     options = tf.saved_model.SaveOptions(
         experimental_custom_gradients=True, experimental_sharding_callback=without
     )
-    tf.saved_model.save(model, str(directory), signatures=signature, options=options)
+    # TensorFlow would trace anew, when it saves, what was traced outside of this.
+    with save_context.save_context(options):
+        model, signature = network.build(architecture, hollow, input_range, output, folded=folded)
+    model.assets = [tf.saved_model.Asset(str(path)) for path in assets]
+    without.leave_out(model.variables)
+    with saver.without_saver():
+        tf.saved_model.save(model, str(directory), signatures=signature, options=options)
     keys = _keys(without.others[OBJECT_GRAPH])
-    return {name: keys[name] for name in shapes}, without.others
+    of_arrays = {name: keys[name] for name in shapes}
+    strings = {key: value for key, value in without.others.items() if isinstance(value, bytes)}
+    saver.add_saver(directory, {**of_arrays, **keys}, strings)
+    return of_arrays, without.others
 
 
 def _hollow(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tf.Tensor]:
@@ -61,9 +71,13 @@ def _hollow(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tf.Tensor]:
 class _Without(tf.train.experimental.ShardingCallback):  # type: ignore[misc]
     """Leaves some variables out of the checkpoint, and remembers the values of the others."""
 
-    def __init__(self, variables: Sequence[tf.Variable]) -> None:
-        self._left_out = {id(variable) for variable in variables}
+    def __init__(self) -> None:
+        self._left_out: set[int] = set()
         self.others: dict[str, Any] = {}
+
+    def leave_out(self, variables: Sequence[tf.Variable]) -> None:
+        """Leave these variables out from now on."""
+        self._left_out.update(map(id, variables))
 
     @property
     def description(self) -> str:

@@ -1,9 +1,8 @@
 """Which operations a SavedModel may hold."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tensorflow.core.framework import graph_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 # What `tf.saved_model.save` puts around a network. The main graph holds the variables and
@@ -20,25 +19,9 @@ MAIN_GRAPH_OPERATIONS = frozenset(
         "VarIsInitializedOp",
     }
 )
-# How every SavedModel writes and reads its own variables. They touch files, so they may
-# stand in the two functions that the main graph names for it, and nothing else may call those.
-SAVER_OPERATIONS = frozenset(
-    {
-        "AssignVariableOp",
-        "Const",
-        "Identity",
-        "MergeV2Checkpoints",
-        "NoOp",
-        "Pack",
-        "ReadVariableOp",
-        "RestoreV2",
-        "SaveV2",
-        "Select",
-        "ShardedFilename",
-        "StaticRegexFullMatch",
-        "StringJoin",
-    }
-)
+# How a SavedModel writes and reads its own variables, besides the above. They touch files: they
+# may stand where `saver_def` alone leads to.
+SAVER_OPERATIONS = frozenset({"Identity", "RestoreV2", "SaveV2"})
 
 
 def forbidden_operations(saved_model: Path, allowed: Iterable[str]) -> tuple[int, list[str]]:
@@ -52,43 +35,49 @@ def forbidden_operations(saved_model: Path, allowed: Iterable[str]) -> tuple[int
     count = 0
     found: set[str] = set()
     for meta_graph in message.meta_graphs:
-        saver = _saver_functions(meta_graph)
-        for function, nodes in _places(meta_graph.graph_def):
-            if function is None:
-                permitted = MAIN_GRAPH_OPERATIONS
-            else:
-                permitted = SAVER_OPERATIONS if function in saver else network
-            place = function or "the main graph"
-            for node in nodes:
+        graph = meta_graph.graph_def
+        saver = _saver_nodes(meta_graph)
+        for node in graph.node:
+            count += 1
+            permitted = MAIN_GRAPH_OPERATIONS
+            if node.name in saver:
+                permitted |= SAVER_OPERATIONS
+            if node.op not in permitted:
+                found.add(f"{node.op} in the main graph")
+        for function in graph.library.function:
+            for node in function.node_def:
                 count += 1
-                if node.op not in permitted:
-                    found.add(f"{node.op} in {place}")
-                if function is not None:
-                    found.update(f"call of {name} in {place}" for name in _calls(node) & saver)
+                if node.op not in network:
+                    found.add(f"{node.op} in {function.signature.name}")
     return count, sorted(found)
 
 
-def _places(
-    graph: graph_pb2.GraphDef,
-) -> Iterator[tuple[str | None, Iterable[node_def_pb2.NodeDef]]]:
-    """Yield the nodes of the main graph (no name) and of every function."""
-    yield None, graph.node
-    for function in graph.library.function:
-        yield function.signature.name, function.node_def
-
-
-def _saver_functions(meta_graph: meta_graph_pb2.MetaGraphDef) -> set[str]:
-    """Return the functions that the main graph calls to save and to restore variables."""
+def _saver_nodes(meta_graph: meta_graph_pb2.MetaGraphDef) -> set[str]:
+    """Return the nodes of the main graph that run to save or restore variables, and only then."""
     saver = meta_graph.saver_def
-    names = {saver.save_tensor_name.partition(":")[0], saver.restore_op_name}
-    nodes = [node for node in meta_graph.graph_def.node if node.name in names]
-    return set().union(*(_calls(node) for node in nodes))
+    served = [
+        tensor.name
+        for signature in meta_graph.signature_def.values()
+        for tensor in (*signature.inputs.values(), *signature.outputs.values())
+    ]
+    initializers = [
+        name
+        for collection in meta_graph.collection_def.values()
+        for name in collection.node_list.value
+    ]
+    inputs = {node.name: node.input for node in meta_graph.graph_def.node}
+    return _behind((saver.save_tensor_name, saver.restore_op_name), inputs) - _behind(
+        (*served, *initializers), inputs
+    )
 
 
-def _calls(node: node_def_pb2.NodeDef) -> set[str]:
-    """Return the functions that a node names in its attributes."""
-    names: set[str] = set()
-    for value in node.attr.values():
-        names.update({value.func.name} if value.HasField("func") else ())
-        names.update(function.name for function in value.list.func)
-    return names
+def _behind(names: Iterable[str], inputs: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return the nodes that these tensors or operations come of, their own included."""
+    seen: set[str] = set()
+    ahead = list(names)
+    while ahead:
+        name = ahead.pop().removeprefix("^").partition(":")[0]
+        if name not in seen:
+            seen.add(name)
+            ahead.extend(inputs.get(name, ()))
+    return seen

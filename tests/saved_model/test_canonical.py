@@ -327,51 +327,6 @@ def test_a_gradient_is_still_the_one_that_was_registered(tmp_path: Path) -> None
     np.testing.assert_allclose(tape.gradient(result, x).numpy(), expected, rtol=1e-5)
 
 
-# --- the functions that save and restore the variables ---
-
-
-@pytest.fixture
-def saver(function: Any) -> Any:
-    """A function that saves one variable, as TensorFlow makes it."""
-    function.signature.output_arg.add(name="path", type=tf.string.as_datatype_enum)
-    function.signature.control_output.extend(["hint", "saved"])
-    add = function.node_def.add
-    add(name="hint", op="DisableCopyOnRead", input=["variable"])
-    add(name="read", op="ReadVariableOp", input=["variable", "^hint"])
-    add(name="passed", op="Identity", input=["read:value:0"])
-    add(name="passed_again", op="Identity", input=["passed:output:0"])
-    add(name="saved", op="SaveV2", input=["prefix", "passed_again:output:0", "^hint"])
-    add(name="result", op="Identity", input=["prefix", "^saved"])
-    add(name="path", op="Identity", input=["result:output:0"])
-    function.ret["path"] = "path:output:0"
-    function.control_ret.update({"hint": "hint", "saved": "saved"})
-    return function
-
-
-def test_what_does_nothing_around_a_variable_is_left_out(saver: Any, tmp_path: Path) -> None:
-    found = graph(tmp_path, saver)
-    assert {node.name: list(node.input) for node in found.node_def} == {
-        "read": ["variable"],
-        "saved": ["prefix", "read:value:0"],
-        "result": ["prefix", "^saved"],  # it waits, which is not nothing
-        "path": ["result:output:0"],  # the result's name
-    }
-    assert dict(found.ret) == {"path": "path:output:0"}
-    assert dict(found.control_ret) == {"saved": "saved"}
-    assert list(found.signature.control_output) == ["saved"]
-
-
-def test_a_function_that_saves_nothing_keeps_what_passes_values_on(
-    saver: Any, tmp_path: Path
-) -> None:
-    for node in saver.node_def:
-        if node.op == "SaveV2":
-            node.op = "Pack"
-    found = graph(tmp_path, saver)
-    assert list(found.node_def) == list(saver.node_def)
-    assert dict(found.control_ret) == {"hint": "hint", "saved": "saved"}
-
-
 @MODELS
 def test_another_maker_s_model_is_still_saved_and_restored_whole(
     model: type[Line], tmp_path: Path

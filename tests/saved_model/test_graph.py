@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tensorflow as tf
-from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model import save_context
 
 from publisher.bit import BitArchitecture, network
 from publisher.saved_model import bundle
 from publisher.saved_model.canonical import make_canonical
 from publisher.saved_model.gradients import custom_gradients_forgotten
 from publisher.saved_model.graph import save_hollow
+from publisher.saved_model.saver import add_saver, without_saver
 
 Weights = dict[str, npt.NDArray[np.float32]]
 Shapes = dict[str, tuple[int, ...]]
@@ -144,10 +144,19 @@ def test_it_is_what_tensorflow_saves_of_a_network_with_its_weights(
     """All but the values: the graph, the keys, and what else is in the checkpoint."""
     keys, others = save(architecture, shapes, tmp_path / "ours", folded=folded)
     with custom_gradients_forgotten():
-        model, signature = network.build(architecture, arrays, (-1.0, 1.0), "logits", folded=folded)
-        model.assets = []
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)
-        tf.saved_model.save(model, str(tmp_path / "theirs"), signature, options)
+        with save_context.save_context(options):
+            model, signature = network.build(
+                architecture, arrays, (-1.0, 1.0), "logits", folded=folded
+            )
+        model.assets = []
+        with without_saver():
+            tf.saved_model.save(model, str(tmp_path / "theirs"), signature, options)
+    add_saver(
+        tmp_path / "theirs",
+        {**keys, "save_counter": COUNTER},
+        {bundle.OBJECT_GRAPH: others[bundle.OBJECT_GRAPH]},
+    )
     for name in ("ours", "theirs"):
         make_canonical(tmp_path / name)
     graphs = [(tmp_path / name / "saved_model.pb").read_bytes() for name in ("ours", "theirs")]
@@ -157,51 +166,3 @@ def test_it_is_what_tensorflow_saves_of_a_network_with_its_weights(
     assert {key: theirs.get_tensor(key) for key in others} == others
     for name, key in keys.items():
         np.testing.assert_array_equal(theirs.get_tensor(key), arrays[name], err_msg=name)
-
-
-# Saving and restoring, as programs of TensorFlow 1 do.
-
-
-@pytest.mark.parametrize("directory", ["classifier", "feature_extractor", "folded_classifier"])
-def test_its_own_functions_save_and_restore_every_variable(
-    directory: str, request: pytest.FixtureRequest
-) -> None:
-    meta_graph = read(request.getfixturevalue(directory))
-    functions = {f.signature.name: f.node_def for f in meta_graph.graph_def.library.function}
-    saver = meta_graph.saver_def
-    types: dict[str, Counter[str]] = {}
-    for entrance in (saver.save_tensor_name.partition(":")[0], saver.restore_op_name):
-        (node,) = [node for node in meta_graph.graph_def.node if node.name == entrance]
-        for inner in functions[node.attr["f"].func.name]:
-            if inner.op in ("SaveV2", "RestoreV2"):
-                found = inner.attr["dtypes"].list.type
-                types[inner.op] = Counter(map(types_pb2.DataType.Name, found))
-    arrays = 61 if directory == "feature_extractor" else 63
-    everything = {"DT_FLOAT": arrays, "DT_INT64": 1, "DT_STRING": 1}
-    assert types == {"SaveV2": everything, "RestoreV2": everything}
-
-
-@pytest.mark.parametrize("directory", ["classifier", "folded_classifier"])
-def test_a_program_of_tensorflow_1_loads_it_and_saves_the_same(
-    directory: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    saved_model = str(request.getfixturevalue(directory))
-    batch = np.random.default_rng(0).uniform(-1, 1, (2, 48, 40, 3)).astype(np.float32)
-    v1 = tf.compat.v1
-    with tf.Graph().as_default(), v1.Session() as session:
-        meta_graph = v1.saved_model.loader.load(session, ["serve"], saved_model)
-        signature = meta_graph.signature_def["serving_default"]
-        images, logits = signature.inputs["images"].name, signature.outputs["logits"].name
-        result = session.run(logits, {images: batch})
-        saver = meta_graph.saver_def
-        prefix = str(tmp_path / "again")
-        session.run(saver.save_tensor_name, {saver.filename_tensor_name: prefix})
-    serve = tf.saved_model.load(saved_model).signatures["serving_default"]
-    np.testing.assert_array_equal(result, serve(images=tf.constant(batch))["logits"])
-
-    before = tf.train.load_checkpoint(f"{saved_model}/variables/variables")
-    after = tf.train.load_checkpoint(prefix)
-    keys = set(before.get_variable_to_shape_map())
-    assert set(after.get_variable_to_shape_map()) == keys
-    for key in keys:
-        np.testing.assert_array_equal(after.get_tensor(key), before.get_tensor(key), err_msg=key)

@@ -12,13 +12,12 @@ from tensorflow.python.saved_model import save
 from publisher.bit import ARCHITECTURES, BitArchitecture, network
 from publisher.bit.network import FOLDED_NETWORK_OPERATIONS, NETWORK_OPERATIONS
 from publisher.saved_model.canonical import make_canonical
+from publisher.saved_model.saver import without_saver
 from publisher.validation.operations import (
     MAIN_GRAPH_OPERATIONS,
     SAVER_OPERATIONS,
     forbidden_operations,
 )
-
-SAVE, RESTORE = "__inference__traced_save_", "__inference__traced_restore_"
 
 
 def read(directory: Path) -> Any:
@@ -57,21 +56,16 @@ def full_width(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     )
     path = tmp_path_factory.mktemp("full_width") / "graph.pb"
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)
-    save.export_meta_graph(model, str(path), signature, options)
+    with without_saver():
+        save.export_meta_graph(model, str(path), signature, options)
     return meta_graph_pb2.MetaGraphDef.FromString(path.read_bytes()).graph_def
 
 
-def used(*graphs: Any) -> tuple[set[str], set[str], set[str]]:
-    """Return the operations of the main graphs, of the saver's functions, of all others."""
-    main: set[str] = set()
-    saver: set[str] = set()
-    others: set[str] = set()
-    for graph in graphs:
-        main |= {node.op for node in graph.node}
-        for one in graph.library.function:
-            place = saver if one.signature.name.startswith((SAVE, RESTORE)) else others
-            place |= {node.op for node in one.node_def}
-    return main, saver, others
+def used(*graphs: Any) -> tuple[set[str], set[str]]:
+    """Return the operations of the main graphs, and of all functions."""
+    main = {node.op for graph in graphs for node in graph.node}
+    functions = [function for graph in graphs for function in graph.library.function]
+    return main, {node.op for function in functions for node in function.node_def}
 
 
 @pytest.mark.parametrize("head", ["classifier", "feature_extractor"])
@@ -89,24 +83,22 @@ def test_nothing_is_allowed_that_no_published_graph_holds(
     classifier: Path, feature_extractor: Path
 ) -> None:
     graphs = [read(folder).meta_graphs[0].graph_def for folder in (classifier, feature_extractor)]
-    main, saver, others = used(*graphs)
-    assert main == MAIN_GRAPH_OPERATIONS
-    assert saver == SAVER_OPERATIONS
-    assert others == NETWORK_OPERATIONS
+    main, functions = used(*graphs)
+    assert main == MAIN_GRAPH_OPERATIONS | SAVER_OPERATIONS
+    assert functions == NETWORK_OPERATIONS
 
 
 def test_a_folded_graph_holds_what_is_allowed_and_nothing_less(folded_classifier: Path) -> None:
-    _, saver, others = used(read(folded_classifier).meta_graphs[0].graph_def)
-    assert saver == SAVER_OPERATIONS
-    assert others == FOLDED_NETWORK_OPERATIONS < NETWORK_OPERATIONS
+    _, functions = used(read(folded_classifier).meta_graphs[0].graph_def)
+    assert functions == FOLDED_NETWORK_OPERATIONS < NETWORK_OPERATIONS
 
 
 def test_a_network_of_full_width_needs_the_same_operations(full_width: Any) -> None:
     """TensorFlow makes a large constant of zeros by another operation than a small one."""
-    _, _, others = used(full_width)
+    _, functions = used(full_width)
     of_a_head = {"BiasAdd"}
-    assert others | of_a_head == NETWORK_OPERATIONS
-    assert others & of_a_head in (set(), of_a_head)
+    assert functions | of_a_head == NETWORK_OPERATIONS
+    assert functions & of_a_head in (set(), of_a_head)
 
 
 @pytest.mark.parametrize("folded", [False, True], ids=["standardizing", "folded"])
@@ -145,30 +137,60 @@ def test_the_main_graph_is_looked_at(
     assert judge(graph) == [f"{operation} in the main graph"]
 
 
-@pytest.mark.parametrize("prefix", [SAVE, RESTORE])
+@pytest.mark.parametrize("entrance", ["save_tensor_name", "restore_op_name"])
 def test_the_saver_may_not_do_more_than_save_and_restore(
-    prefix: str, graph: Any, judge: Callable[[Any], list[str]]
+    entrance: str, graph: Any, judge: Callable[[Any], list[str]]
 ) -> None:
-    changed = function(graph, prefix)
-    changed.node_def.add(name="added", op="ReadFile")
-    assert judge(graph) == [f"ReadFile in {changed.signature.name}"]
+    named = getattr(graph.meta_graphs[0].saver_def, entrance).partition(":")[0]
+    nodes = graph.meta_graphs[0].graph_def.node
+    nodes.add(name="added", op="ReadFile")
+    (node,) = [node for node in nodes if node.name == named]
+    node.input.append("^added")
+    assert judge(graph) == ["ReadFile in the main graph"]
 
 
-def test_a_function_is_not_the_saver_for_its_name(
+@pytest.mark.parametrize("operation", ["SaveV2", "RestoreV2"])
+def test_an_operation_is_not_the_savers_for_its_name(
+    operation: str, graph: Any, judge: Callable[[Any], list[str]]
+) -> None:
+    graph.meta_graphs[0].graph_def.node.add(name="save/added", op=operation)
+    assert judge(graph) == [f"{operation} in the main graph"]
+
+
+def test_a_signature_may_not_give_what_the_saver_reads(
     graph: Any, judge: Callable[[Any], list[str]]
 ) -> None:
-    added = graph.meta_graphs[0].graph_def.library.function.add()
-    added.signature.name = f"{RESTORE}999"
-    added.node_def.add(name="added", op="RestoreV2")
-    assert judge(graph) == [f"RestoreV2 in {RESTORE}999"]
+    signature = graph.meta_graphs[0].signature_def["serving_default"]
+    next(iter(signature.outputs.values())).name = "save/restore:3"
+    assert judge(graph) == ["RestoreV2 in the main graph"]
 
 
-def test_the_network_may_not_call_the_saver(graph: Any, judge: Callable[[Any], list[str]]) -> None:
-    restore = function(graph, RESTORE).signature.name
-    forward = function(graph, "__inference_call_")
-    node = forward.node_def.add(name="added", op="StatefulPartitionedCall")
-    node.attr["f"].func.name = restore
-    assert judge(graph) == [f"call of {restore} in {forward.signature.name}"]
+@pytest.mark.parametrize("caret", ["", "^"], ids=["value", "control"])
+def test_a_call_may_not_wait_for_the_saver(
+    caret: str, graph: Any, judge: Callable[[Any], list[str]]
+) -> None:
+    nodes = graph.meta_graphs[0].graph_def.node
+    (call,) = [node for node in nodes if node.op == "StatefulPartitionedCall"]
+    call.input.append(f"{caret}save/saved")
+    assert judge(graph) == ["Identity in the main graph", "SaveV2 in the main graph"]
+
+
+def test_what_runs_when_a_model_is_loaded_may_not_touch_files(
+    graph: Any, judge: Callable[[Any], list[str]]
+) -> None:
+    collections = graph.meta_graphs[0].collection_def
+    collections["saved_model_main_op"].node_list.value[:] = ["save/saved"]
+    assert judge(graph) == ["Identity in the main graph", "SaveV2 in the main graph"]
+
+
+def test_nodes_that_wait_for_each_other_are_looked_at_once(
+    graph: Any, judge: Callable[[Any], list[str]]
+) -> None:
+    nodes = graph.meta_graphs[0].graph_def.node
+    nodes.add(name="one", op="NoOp", input=["^other"])
+    nodes.add(name="other", op="ReadFile", input=["^one"])
+    graph.meta_graphs[0].saver_def.restore_op_name = "one"
+    assert judge(graph) == ["ReadFile in the main graph", "RestoreV2 in the main graph"]
 
 
 def test_a_function_nobody_calls_is_looked_at(
@@ -198,7 +220,8 @@ def test_files_and_python_are_found_in_nested_functions(tmp_path: Path) -> None:
 
     model = tf.train.Checkpoint()
     model.__call__ = outer
-    tf.saved_model.save(model, str(tmp_path), signatures=outer)
+    with without_saver():
+        tf.saved_model.save(model, str(tmp_path), signatures=outer)
     make_canonical(tmp_path)
     _, found = forbidden_operations(tmp_path / "saved_model.pb", NETWORK_OPERATIONS)
     assert {finding.split("_")[0] for finding in found} == {
