@@ -239,13 +239,12 @@ def build(
     forward = _forward(layers, architecture, variables, input_range, inlined=False)
     serving_forward = _forward(layers, architecture, variables, input_range, inlined=True)
 
-    def call(images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        # The network has no layer that behaves differently, so one graph serves both.
-        return traced(images, training=False) if training else forward(images)
+    def call(images: tf.Tensor, training: bool | tf.Tensor = False) -> tf.Tensor:
+        return forward(images)
 
+    # Of `training`, only that it is a boolean is part of the trace: one graph serves both.
     traced = tf.function(call, autograph=False)
-    for training in (False, True):
-        traced.get_concrete_function(_images(), training=training)
+    traced.get_concrete_function(_images(), tf.TensorSpec((), tf.bool, "training"))
 
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {output: serving_forward(images)}
