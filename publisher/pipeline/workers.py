@@ -4,7 +4,6 @@ The command line never pays for the import, a crash or a lack of memory hurts on
 work and not the run, and several pieces can be at work side by side.
 """
 
-import gc
 import multiprocessing
 import os
 import queue
@@ -12,7 +11,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from publisher import memory
 from publisher.architectures import Architecture
+from publisher.collector import uncollected
 from publisher.errors import PublisherError
 from publisher.validation.request import Request
 
@@ -204,23 +204,8 @@ def _end_with_the_parent() -> None:
 
 
 def _import_tensorflow() -> None:
-    with _uncollected():
+    with uncollected():
         import tensorflow_hub  # noqa: F401  it imports TensorFlow
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep Python's garbage collector still, and what was made meanwhile out of its sight.
-
-    An import makes hundreds of thousands of objects that stay; looking through them again and
-    again takes a fifth of its time.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def convert(
@@ -245,11 +230,16 @@ def convert(
     shapes = architecture.arrays(classes)
     kept = list(shapes) if head == "classifier" else architecture.backbone(shapes)
     arrays: Mapping[str, Any]
-    if weights is None:
+    with ThreadPoolExecutor(1) as beside:
+        # Opening a file compares the checksums of all that is in it.
+        opened = beside.submit(open_npz, weights) if weights else None
+        with uncollected():
+            import tensorflow  # noqa: F401  what is exported will need it
+    if opened is None:
         arrays = {name: synthetic_array(name, shapes[name]) for name in kept}
     else:
-        arrays = open_npz(weights).streamed(kept)
-    with _uncollected():
+        arrays = opened.result().streamed(kept)
+    with uncollected():
         export(
             architecture,
             arrays,

@@ -50,9 +50,9 @@ def write_data(path: Path, arrays: Mapping[str, npt.NDArray[np.float32]]) -> dic
     with path.open("wb") as file:
         for name in arrays:
             array = arrays[name]
-            content = array.astype("<f4", copy=False).tobytes()
+            content = _content(array, "<f4")
             spans[name] = Span(file.tell(), len(content), google_crc32c.value(content), array.shape)
-            file.write(content)
+            file.write(content.data)
             del array, content  # else both would wait for the next
     return spans
 
@@ -80,11 +80,20 @@ def write_variables(
     data.replace(folder / DATA)
 
 
+def _content(array: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[np.uint8]:
+    """Return the bytes of an array in C order, not copied if they lie so.
+
+    A copy would hold up whatever else runs in this process: NumPy keeps the interpreter's
+    lock for it, which the checksum and the disk do not.
+    """
+    return np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8)
+
+
 def _append(file: IO[bytes], array: npt.NDArray[Any]) -> Span:
     """Append an array, little-endian in C order."""
-    content = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    content = _content(array, array.dtype.newbyteorder("<"))
     offset = file.tell()
-    return Span(offset, file.write(content), google_crc32c.value(content), array.shape)
+    return Span(offset, file.write(content.data), google_crc32c.value(content), array.shape)
 
 
 def _append_string(file: IO[bytes], content: bytes) -> Span:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from publisher.pipeline.workers import (
     OverdueError,
     WorkerError,
     Workers,
-    _uncollected,
     run_alone,
 )
 
@@ -218,53 +216,6 @@ def test_a_worker_uses_no_gpu_and_an_allocator_that_gives_back(workers: Workers)
 def test_a_worker_keeps_blocks_that_are_made_and_freed_all_the_time() -> None:
     """Without being asked, the C library would give them back and fetch them anew."""
     assert run_alone(kept_of_16_megabytes) > 12 << 20
-
-
-# Python's garbage collector.
-
-
-@pytest.fixture
-def collector() -> Iterator[None]:
-    """Leave it as it was."""
-    yield
-    gc.enable()
-    gc.unfreeze()
-
-
-class Something:
-    """An object that the collector looks at, and can find again."""
-
-
-def collected_objects() -> list[int]:
-    return [id(thing) for thing in gc.get_objects() if type(thing) is Something]
-
-
-def test_what_is_made_uncollected_stays_out_of_the_collectors_sight(collector: None) -> None:
-    with _uncollected():
-        assert not gc.isenabled()
-        inside = Something()
-    outside = Something()
-    assert gc.isenabled()
-    assert collected_objects() == [id(outside)]
-    assert inside is not outside
-
-
-def test_an_error_leaves_the_collector_running(collector: None) -> None:
-    before = gc.get_freeze_count()
-    with pytest.raises(ZeroDivisionError), _uncollected():
-        raise ZeroDivisionError
-    assert gc.isenabled()
-    assert gc.get_freeze_count() > before
-
-
-def test_what_nobody_holds_any_more_goes_although_it_was_made_uncollected(
-    collector: None,
-) -> None:
-    with _uncollected():
-        inside = Something()
-        gone = weakref.ref(inside)
-    del inside
-    assert gone() is None
 
 
 def test_a_warm_worker_has_imported_tensorflow_and_does_not_look_through_it_again() -> None:
