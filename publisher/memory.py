@@ -6,11 +6,11 @@ Source: mallopt(3), malloc_trim(3).
 import ctypes
 
 # A network's standardized kernels are made and freed all the time. Most of them are smaller
-# than the threshold and stay in the process, because pages fresh from the system cost as much
-# as the arithmetic; the largest go back at once. One arena, because what is free in one is of
-# no use to another.
+# than the threshold (of an R152x2, 36 have 9 MiB) and stay in the process, because pages fresh
+# from the system cost as much as the arithmetic; the largest (16 and 36 MiB) go back at once.
+# One arena, because what is free in one is of no use to another.
 _PARAMETERS = {
-    -3: 32 << 20,  # M_MMAP_THRESHOLD, bytes
+    -3: 12 << 20,  # M_MMAP_THRESHOLD, bytes
     -1: 64 << 20,  # M_TRIM_THRESHOLD, bytes
     -8: 1,  # M_ARENA_MAX
 }
