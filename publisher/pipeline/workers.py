@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,10 @@ if TYPE_CHECKING:  # a process that only converts need not wait for what renders
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+# What TensorFlow imports of Keras 2 or 3 in any case, so that all of it is imported.
+_EAGER_KERAS = ("tf_keras.src.optimizers", "keras.src.optimizers")
 
 
 class WorkerError(PublisherError):
@@ -208,6 +213,22 @@ def _import_tensorflow() -> None:
         import tensorflow_hub  # noqa: F401  it imports TensorFlow
 
 
+@contextmanager
+def _without_keras() -> Iterator[None]:
+    """Let an import of TensorFlow go on without Keras, which it imports last of all.
+
+    TensorFlow takes what it can get. Whoever asks for Keras afterwards imports it then.
+    """
+    eager = [name for name in _EAGER_KERAS if name not in sys.modules]
+    for name in eager:
+        sys.modules[name] = None  # type: ignore[assignment]  # so that an import of it fails
+    try:
+        yield
+    finally:
+        for name in eager:
+            del sys.modules[name]
+
+
 def convert(
     weights: Path | None,
     architecture: Architecture,
@@ -233,7 +254,7 @@ def convert(
     with ThreadPoolExecutor(1) as beside:
         # Opening a file compares the checksums of all that is in it.
         opened = beside.submit(open_npz, weights) if weights else None
-        with uncollected():
+        with uncollected(), _without_keras():
             import tensorflow  # noqa: F401  what is exported will need it
     if opened is None:
         arrays = {name: synthetic_array(name, shapes[name]) for name in kept}

@@ -1,5 +1,6 @@
 import errno
 import gc
+import importlib
 import os
 import select
 import signal
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from publisher.architectures import ARCHITECTURES
 from publisher.errors import PublisherError
 from publisher.pipeline.workers import (
     OverdueError,
     WorkerError,
     Workers,
+    convert,
     run_alone,
 )
 
@@ -112,6 +115,24 @@ def kept_of_10_megabytes() -> int:
 def what_the_collector_sees() -> tuple[bool, bool, int, int]:
     imported = "tensorflow" in sys.modules
     return imported, gc.isenabled(), gc.get_freeze_count(), len(gc.get_objects())
+
+
+def keras_after_a_conversion(directory: Path) -> tuple[list[str], str]:
+    """Return what of Keras a conversion imported, and which one TensorFlow finds afterwards."""
+    convert(
+        None,
+        ARCHITECTURES["R20x0.5"],
+        classes=3,
+        head="classifier",
+        output="logits",
+        input_range=(0.0, 1.0),
+        assets=[],
+        directory=directory,
+    )
+    imported = [name for name in sys.modules if name.partition(".")[0] in ("keras", "tf_keras")]
+    tensorflow = importlib.import_module("tensorflow")
+    importlib.import_module("tensorflow.keras.layers")
+    return imported, tensorflow.keras.layers.Dense.__module__
 
 
 def tell_and_wait(pipe: Path) -> None:
@@ -228,6 +249,12 @@ def test_a_warm_worker_has_imported_tensorflow_and_does_not_look_through_it_agai
     assert (imported, enabled) == (True, True)
     assert frozen > 100_000
     assert seen < frozen / 10
+
+
+def test_a_conversion_goes_without_keras_and_leaves_it_to_be_had(tmp_path: Path) -> None:
+    imported, found = run_alone(keras_after_a_conversion, tmp_path / "saved_model")
+    assert imported == []
+    assert found.startswith("tf_keras.")
 
 
 @linux_only
