@@ -56,6 +56,7 @@ from publisher.transfers import failure
 SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 # Unless this is set it asks about the bucket in the background, for traces that nobody makes.
 UNASKED = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"
+KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 SETTINGS = ("GOOGLE_", "CLOUDSDK_", "GCE_", "NO_GCE_CHECK", "STORAGE_EMULATOR_HOST")
 # Replacing an object needs the permission to delete it.
 PERMISSIONS = tuple(f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list"))
@@ -109,6 +110,7 @@ class GoogleCloudStorage(Objects):
     piece = 64 << 20
     timeout = (10.0, 60.0)
     retry = DEFAULT_RETRY.with_delay(initial=1.0, maximum=30.0, multiplier=2.0).with_timeout(300.0)
+    _missing: DefaultCredentialsError | None = None
     permission = "the role Storage Object User (roles/storage.objectUser) on the bucket"
     creation = "gcloud storage buckets create gs://"
     login = (
@@ -120,7 +122,10 @@ class GoogleCloudStorage(Objects):
         """See that the bucket is there and that the credentials suffice to write."""
         with self._during(f"looking whether {self._address} can be written"):
             # Unlike the next call this tells a missing bucket from one that cannot be asked.
-            for _ in self._client.list_blobs(self._bucket_name, max_results=1, **self._calls):
+            client = self._client
+            if self._missing:
+                raise self._missing
+            for _ in client.list_blobs(self._bucket_name, max_results=1, **self._calls):
                 pass
             try:
                 granted = self._bucket.test_iam_permissions(PERMISSIONS, **self._calls)
@@ -145,7 +150,14 @@ class GoogleCloudStorage(Objects):
             if address:
                 credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
             else:
-                credentials, _ = google.auth.default(scopes=SCOPES)
+                try:
+                    credentials, _ = google.auth.default(scopes=SCOPES)
+                except DefaultCredentialsError as error:
+                    if self._environment.get(KEY_FILE):
+                        raise
+                    # Then it can be read if everybody may.
+                    self._missing, self._anonymous = error, True
+                    credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
             return storage.Client(project=None, credentials=credentials, client_options=options)
 
     @property

@@ -174,6 +174,7 @@ class Objects(ABC):
     shares_page = False
     seals_versions = False
     patience = timedelta(hours=1)
+    _anonymous = False  # whether there are no credentials, which may do for reading
     # For messages: where credentials come from, what they need, and what makes a bucket.
     login: str
     permission: str
@@ -423,6 +424,8 @@ class Objects(ABC):
         if status in (0, 408, 429) or status >= 500:
             todo = "wait a while" if status else "see to the network"
             return DestinationError(f"{said}; {todo} and run again")
+        if status in (401, 403) and self._anonymous:
+            return DestinationError(f"{said}; not everybody may do that: {self.login}")
         if status == 401:
             return DestinationError(f"{said}; the credentials are not accepted: {self.login}")
         if status == 403:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import boto3
 import tenacity
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -95,7 +96,10 @@ class S3(Objects):
         """See that the bucket is there and that the credentials suffice to write."""
         with self._during(f"looking whether {self._address} can be written"):
             # Not HeadBucket, which needs the same permission and cannot say why it fails.
-            self._client.list_objects_v2(**self._bucket, Prefix=self._prefix, MaxKeys=1)
+            client = self._client
+            if self._anonymous:
+                raise NoCredentialsError
+            client.list_objects_v2(**self._bucket, Prefix=self._prefix, MaxKeys=1)
             # Needs the permission to write and makes no object.
             self._abort_stale("index.json")
             upload = self._client.create_multipart_upload(**self._at("index.json"))
@@ -117,10 +121,12 @@ class S3(Objects):
         with settings(environment, *SETTINGS):
             session = boto3.session.Session()
             credentials = session.get_credentials()
-            if credentials is None:
-                raise NoCredentialsError
-            known = credentials.get_frozen_credentials()
-            self._secrets = (known.secret_key, known.token)
+            if credentials is None:  # then it can be read if everybody may
+                self._anonymous = True
+                config = config.merge(Config(signature_version=UNSIGNED))
+            else:
+                known = credentials.get_frozen_credentials()
+                self._secrets = (known.secret_key, known.token)
             return session.client("s3", endpoint_url=endpoint or None, config=config)
 
     @property

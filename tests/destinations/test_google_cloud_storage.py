@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from google.auth.credentials import AnonymousCredentials
 
 from publisher.destinations import DestinationError
 from publisher.destinations.google_cloud_storage import PERMISSIONS, GoogleCloudStorage
@@ -55,6 +56,14 @@ def test_missing_credentials_are_named_with_what_provides_them(gcs: Bucket, tmp_
     )
     with pytest.raises(DestinationError, match=words):
         with_credentials(gcs, tmp_path).check()
+
+
+def test_without_credentials_it_is_read_as_everybody_reads_it(gcs: Bucket, tmp_path: Path) -> None:
+    destination = with_credentials(gcs, tmp_path)
+    assert isinstance(destination._client._credentials, AnonymousCredentials)
+    assert destination._client._connection.API_BASE_URL == "https://storage.googleapis.com"
+    refused = destination._failure("reading index.json", 403, "no")
+    assert "not everybody may do that: set GOOGLE_APPLICATION_CREDENTIALS" in str(refused)
 
 
 def test_only_the_environment_that_was_given_counts(

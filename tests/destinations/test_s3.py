@@ -62,6 +62,23 @@ def test_missing_credentials_are_named_with_what_provides_them(s3: Bucket) -> No
         s3.open(**(none | {"AWS_PROFILE": "elsewhere"})).check()
 
 
+def test_what_everybody_may_read_is_read_without_credentials(s3: Bucket, files: Files) -> None:
+    none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SESSION_TOKEN": ""}
+    s3.open().add_version(CLASSIFIER, files)
+    everybody = s3.open(**none)
+    assert everybody.manifests() == s3.open().manifests() != {}
+    assert everybody.read("index.json") is None
+    with pytest.raises(DestinationError, match="no usable credentials"):
+        everybody.check()
+
+
+def test_what_not_everybody_may_read_asks_for_credentials(s3: Bucket) -> None:
+    none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SESSION_TOKEN": ""}
+    s3.proxy.add(refusal(403, "AccessDenied"), "^GET", times=1000)
+    with pytest.raises(DestinationError, match="not everybody may do that: set AWS_ACCESS_KEY_ID"):
+        s3.open(**none).read("index.json")
+
+
 def test_a_profile_of_the_clients_own_store_is_used(
     s3: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
