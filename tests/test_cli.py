@@ -552,10 +552,12 @@ def test_ci_that_is_off_does_not_lock(
     good(command("build"))
     monkeypatch.setenv("CI", "true")
     good(command("build"))
+    good(command("build", "--weights", "https://localhost/mirror/"))
     good(command("build", "--weights", "synthetic"))
+    good(command("build", "--weights", tmp_path))
     monkeypatch.delenv("CI")
     good(command("build", "--locked", "--weights", "synthetic"))
-    assert [settings.locked for settings in seen] == [False, True, False, True]
+    assert [settings.locked for settings in seen] == [False, True, True, False, False, True]
 
 
 def test_locked_refuses_a_directory_that_is_not_recorded(command: Command, tmp_path: Path) -> None:

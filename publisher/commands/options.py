@@ -102,7 +102,7 @@ def work_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--locked",
         is_flag=True,
         help="Refuse weights that models.lock.yaml does not list (always on where CI is set and"
-        " the weights come from upstream).",
+        " the weights are downloaded).",
     )
     @click.option(
         "--thorough", is_flag=True, help="Check parity at every variant's own resolution too."
@@ -169,7 +169,7 @@ def run_of(
     settings = Settings(
         registry_file=common.registry.absolute(),
         build=work.build.resolve(),
-        locked=work.locked or (in_ci and source.kind == "upstream"),
+        locked=work.locked or (in_ci and source.remote),
         thorough=work.thorough,
         jobs=work.jobs,
         memory=int(work.memory * 1e9),
