@@ -27,7 +27,7 @@ from publisher.release import (
     kept_documents,
     new_documents,
     sums_of,
-    withdrawn_versions,
+    withdrawals_at,
 )
 from publisher.signing.bundle import signs
 from publisher.wanted import Held, Offer, Offered, Pages, Wanted, wanted
@@ -65,11 +65,14 @@ def prepare(
     known: Held | None = None,
     release: Path | None = None,
     allow_synthetic: bool = False,
+    reinstate: bool = False,
 ) -> Prepared:
     """Compare what is offered with what the destination holds; write nothing.
 
     A version that is there with the same bytes is left alone, one with other bytes is
-    refused, and the others go on. What is held and not offered keeps its page. `target` is
+    refused, and the others go on. What is held and not offered keeps its page. A version that is
+    withdrawn there and not in the registry, which may be an older one, is refused too, or
+    taken back with `reinstate`. `target` is
     the destination's entry in models.yaml; `known` are the manifests of the release as a
     whole, for a destination that holds pages alone. `release` is the release directory that
     the offers are from, whose signature goes along if the index is the same.
@@ -89,7 +92,10 @@ def prepare(
             if destination.read(document_path(handle)) is not None
         }
     pages = Pages(registry, destination, target, templates)
-    versions_there = [wanted(offer, held, pages) for offer in built]
+    offered = {offer.variant.handle for offer in built} if reinstate else set()
+    withdrawals = withdrawals_at(destination)
+    withdrawals = {handle: why for handle, why in withdrawals.items() if handle not in offered}
+    versions_there = [wanted(offer, held, pages, withdrawals) for offer in built]
     shown = [one for one in versions_there if one.shown]
     after = {**held, **{one.change.handle: one.manifest or {} for one in shown}}
     versions: dict[str, Mapping[str, Path | bytes]] = {}
@@ -99,7 +105,8 @@ def prepare(
             versions[one.change.handle] = {ARCHIVE: one.archive, **one.small}
         elif one.change.status in WRITING and destination.holds_versions:
             writes += one.files().items()
-    writes += _documents(pages, after, shown, release)
+    withdrawals |= {v.handle: v.withdrawn for v in registry.variants if v.withdrawn}
+    writes += _documents(pages, after, shown, withdrawals, release)
     leftovers = _left_over(registry, held) if destination.holds_versions else ()
     changes = [*(one.change for one in versions_there), *leftovers]
     # What is there already is not written, so the plan does not say so.
@@ -172,7 +179,11 @@ def _left_over(registry: Registry, held: Held) -> list[Change]:
 
 
 def _documents(
-    pages: Pages, after: Held, shown: Sequence[Wanted], release: Path | None
+    pages: Pages,
+    after: Held,
+    shown: Sequence[Wanted],
+    withdrawn: Mapping[str, str],
+    release: Path | None,
 ) -> list[tuple[str, bytes]]:
     """Return what is written besides versions, the index and its sums last."""
     registry, destination, templates = pages.registry, pages.destination, pages.templates
@@ -182,7 +193,6 @@ def _documents(
             registry, pages.target, list(after.values()), templates
         )
         return [(path, text.encode()) for path, text in texts.items() if after]
-    withdrawn = withdrawn_versions(registry, destination)
     own = {one.change.handle: one.small[PAGE] for one in shown if PAGE in one.small}
     new = new_documents(registry, after, own, withdrawn, templates)
     if destination.holds_index:

@@ -38,23 +38,17 @@ def folder_of(handle: str) -> str:
     return f"models/{handle}"
 
 
-def withdrawn_versions(registry: Registry, destination: Destination) -> dict[str, str]:
-    """Return why versions are withdrawn, by handle.
-
-    Of what is in the registry it says so itself; of what left it, the index that the
-    destination has.
-    """
-    known = {variant.handle for variant in registry.variants}
-    before: dict[str, str] = {}
+def withdrawals_at(destination: Destination) -> dict[str, str]:
+    """Return why versions are withdrawn, by handle, as the index of a destination has it."""
     try:
         index = json.loads((destination.read(INDEX) if destination.holds_index else None) or b"{}")
-        for entry in index.get("models", ()):
-            if entry.get("withdrawn") and entry["handle"] not in known:
-                before[entry["handle"]] = str(entry["withdrawn"])
+        return {
+            str(entry["handle"]): str(entry["withdrawn"])
+            for entry in index.get("models", ())
+            if entry.get("withdrawn")
+        }
     except (ValueError, TypeError, KeyError, AttributeError):
-        before = {}  # whatever that is, it is replaced
-    now = {v.handle: v.withdrawn for v in registry.variants if v.withdrawn}
-    return {**before, **now}
+        return {}  # whatever that is, it is replaced
 
 
 def kept_documents(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from publisher.destinations import Destination
@@ -83,8 +84,13 @@ class Pages:
         return page.encode()
 
 
-def wanted(offer: Offer, held: Held, pages: Pages) -> Wanted:
-    """Say what offering this does at a destination that holds `held`."""
+def wanted(
+    offer: Offer, held: Held, pages: Pages, withdrawals: Mapping[str, str] = MappingProxyType({})
+) -> Wanted:
+    """Say what offering this does at a destination that holds `held`.
+
+    `withdrawals` are the reasons why versions there are withdrawn, by handle.
+    """
     destination = pages.destination
     handle, withdrawn = offer.variant.handle, offer.variant.withdrawn is not None
     there = held.get(handle)
@@ -108,6 +114,13 @@ def wanted(offer: Offer, held: Held, pages: Pages) -> Wanted:
             return Wanted(Change(**facts, status="changed", message=f"{handle}: {fault}"))
         small = _small(offer, manifest, pages.of(offer, manifest))
         return Wanted(Change(**facts, status="new"), manifest, small, archive)
+    if not withdrawn and handle in withdrawals:
+        message = (
+            f"{handle}: is withdrawn at {destination.name} ({withdrawals[handle]}), and"
+            " models.yaml does not say so; if it is an older one, take the newest, and if it"
+            " shall be good again, add --reinstate"
+        )
+        return Wanted(Change(**facts, status="changed", message=message))
     if not withdrawn and facts["offered"] != facts["there"]:
         message = (
             f"{handle}: {destination.name} holds this version with other bytes (differs"

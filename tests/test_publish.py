@@ -829,7 +829,37 @@ def test_a_withdrawal_can_be_taken_back(published: Built, root: Path, tmp_path: 
     publish(registry, [(registry.variants[0], None, None)], Directory(root), TEMPLATES)
     assert tree(root) != before
     restored = registry_of(tmp_path / "project")
-    publish(restored, published, Directory(root), TEMPLATES)
+    prepared = prepare(restored, published, Directory(root), TEMPLATES, reinstate=True)
+    carry_out(prepared, Directory(root))
+    assert tree(root) == before
+
+
+def test_an_older_registry_does_not_take_a_withdrawal_back(
+    published: Built, root: Path, tmp_path: Path
+) -> None:
+    """As when an old release is run again."""
+    older = registry_of(tmp_path / "older")
+    registry = withdrawn(tmp_path / "withdrawn")
+    publish(registry, [(registry.variants[0], None, None)], Directory(root), TEMPLATES)
+    before = tree(root)
+    changes = {
+        change.handle: change for change in publish(older, published, Directory(root), TEMPLATES)
+    }
+    assert changes[CLASSIFIER].refused
+    assert "is withdrawn at" in changes[CLASSIFIER].message
+    assert "(Wrong class names.), and models.yaml does not say so" in changes[CLASSIFIER].message
+    assert changes[CLASSIFIER].message.endswith("add --reinstate")
+    assert changes[EXTRACTOR].status == "unchanged"
+    assert tree(root) == before
+
+
+def test_only_what_is_offered_is_taken_back(published: Built, root: Path, tmp_path: Path) -> None:
+    older = registry_of(tmp_path / "older")
+    registry = withdrawn(tmp_path / "withdrawn")
+    publish(registry, [(registry.variants[0], None, None)], Directory(root), TEMPLATES)
+    before = tree(root)
+    others = [offer for offer in published if offer[0].handle != CLASSIFIER]
+    carry_out(prepare(older, others, Directory(root), TEMPLATES, reinstate=True), Directory(root))
     assert tree(root) == before
 
 

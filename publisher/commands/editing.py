@@ -1,6 +1,7 @@
 """withdraw, bump: changes of models.yaml that a command makes, its comments kept."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from publisher.commands.options import (
     release_option,
 )
 from publisher.commands.publishing import (
+    Place,
     Publishing,
     opened,
     require_consent,
@@ -23,6 +25,7 @@ from publisher.commands.publishing import (
     yes_option,
 )
 from publisher.commands.results import Problems, shown_status
+from publisher.destinations import DestinationError
 from publisher.registry import edit, load_registry
 
 
@@ -48,7 +51,7 @@ def withdraw(
     HANDLE is publisher/name/version. The reason goes into models.yaml, and from there into
     the index and the pages of the release directory and of each --to. Nothing is deleted:
     programs that load the version go on working. To take it back, remove `withdrawn` from
-    models.yaml and publish.
+    models.yaml and publish with --reinstate.
     """
     from publisher.destinations.directory import Directory
     from publisher.publish import carry_out, prepare
@@ -56,6 +59,7 @@ def withdraw(
 
     require_consent(to, yes)
     places = opened(load_registry(common.registry), to, build, to_write=True)
+    _require_unsigned(places, handle, release)
     made = edit.withdraw(common.registry, handle, reason)
     edit.save(made)
     registry = load_registry(common.registry)
@@ -94,6 +98,19 @@ def withdraw(
             console.print_line(f"{outcome.name}: {outcome.summary or 'failed'}")
     problems.print(debug=common.debug)
     return FAILED if problems or any(outcome.declined for outcome in outcomes) else DONE
+
+
+def _require_unsigned(places: Sequence[Place], handle: str, release: Path) -> None:
+    """Refuse before anything is changed where the index would have to be signed anew."""
+    from publisher.release import INDEX_SIGNATURE
+
+    for place in places:
+        if place.destination.holds_index and place.destination.read(INDEX_SIGNATURE) is not None:
+            raise DestinationError(
+                f"{place.name}: its index is signed, and a withdrawal changes it; nothing was"
+                f" changed: leave out --to, then run `publisher sign {release}` and"
+                f" `publisher publish '{handle}' --release '{release}' --to {place.name}`"
+            )
 
 
 @click.command()

@@ -40,6 +40,11 @@ to_option = click.option(
 yes_option = click.option(
     "-y", "--yes", is_flag=True, help="Do not ask before writing to a destination."
 )
+reinstate_option = click.option(
+    "--reinstate",
+    is_flag=True,
+    help="Take back the withdrawals that models.yaml no longer lists.",
+)
 allow_synthetic_option = click.option(
     "--allow-synthetic",
     is_flag=True,
@@ -77,6 +82,20 @@ def opened(registry: Registry, names: Sequence[str], build: Path, *, to_write: b
     return places
 
 
+def releases_in(folders: Sequence[Path]) -> list[Path]:
+    """Return the release directories among these, and those that the others hold.
+
+    One that is not there holds none: a machine that found nothing good has sent nothing.
+    """
+    from publisher.release import INDEX
+
+    found: list[Path] = []
+    for folder in folders:
+        inside = [path.parent for path in sorted(folder.glob(f"*/{INDEX}"))]
+        found += [folder] if (folder / INDEX).is_file() else inside
+    return found
+
+
 def require_consent(to: Sequence[str], yes: bool) -> None:
     """Refuse to write where others look if nobody said so and nobody can be asked."""
     if to and not yes and not (sys.stdin and sys.stdin.isatty()):
@@ -98,6 +117,7 @@ def require_consent(to: Sequence[str], yes: bool) -> None:
     help="Save the plans for `publish --plan`; everything has to be built.",
 )
 @allow_synthetic_option
+@reinstate_option
 def plan(
     common: Common,
     globs: tuple[str, ...],
@@ -107,9 +127,10 @@ def plan(
     markdown: bool,
     output: Path | None,
     allow_synthetic: bool,
+    reinstate: bool,
 ) -> int:
     """Say what `publish` would do, and do nothing."""
-    return show_plan(common, globs, work, release, to, markdown, output, allow_synthetic)
+    return show_plan(common, globs, work, release, to, markdown, output, allow_synthetic, reinstate)
 
 
 def show_plan(
@@ -121,6 +142,7 @@ def show_plan(
     markdown: bool,
     output: Path | None,
     allow_synthetic: bool,
+    reinstate: bool,
 ) -> int:
     """Print what would be built and published; see `plan`."""
     from publisher.destinations.directory import Directory
@@ -138,17 +160,19 @@ def show_plan(
     results = rehearse(run, [variant for variant in variants if variant.withdrawn is None])
     offers = _offers(results, variants, directory_path)
     held = directory.manifests()
-    own = prepare(registry, offers, directory, run.settings.templates).plan
+    templates = run.settings.templates
+    own = prepare(registry, offers, directory, templates, reinstate=reinstate).plan
     problems = Problems()
     rows = _plan_rows(results, own, held, problems)
     publishing = Publishing(
         common,
         registry,
-        run.settings.templates,
+        templates,
         directory_path,
         {**held, **{offer.variant.handle: offer.manifest for offer in offers if offer.manifest}},
         allow_synthetic,
         yes=False,
+        reinstate=reinstate,
     )
     plans = [publishing.prepare(place, place.offers(registry, offers)).plan for place in places]
     for change in (change for found in plans for change in found.refused):
@@ -242,10 +266,10 @@ def _save(saved: Any, waiting: Sequence[str], output: Path) -> None:
 @click.option(
     "--built",
     multiple=True,
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=click.Path(path_type=Path, file_okay=False),
     metavar="RELEASE",
-    help="Build nothing: take the variants from a release directory that was made elsewhere; may"
-    " be given again.",
+    help="Build nothing: take the variants from a release directory that was made elsewhere, or"
+    " from a folder of some; may be given again.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @click.option(
@@ -255,6 +279,7 @@ def _save(saved: Any, waiting: Sequence[str], output: Path) -> None:
     help="Publish what `plan --output` saved here, or nothing if that would be different now.",
 )
 @allow_synthetic_option
+@reinstate_option
 def publish(
     common: Common,
     globs: tuple[str, ...],
@@ -267,6 +292,7 @@ def publish(
     dry_run: bool,
     saved: Path | None,
     allow_synthetic: bool,
+    reinstate: bool,
 ) -> int:
     """Build what is not up to date, and release it."""
     from publisher.destinations.directory import Directory
@@ -278,7 +304,7 @@ def publish(
         other = "--dry-run" if dry_run else "--weights"
         raise click.UsageError(f"--built takes what was built elsewhere; leave out {other}")
     if dry_run:
-        return show_plan(common, globs, work, release, to, False, None, allow_synthetic)
+        return show_plan(common, globs, work, release, to, False, None, allow_synthetic, reinstate)
     plans = {}
     if saved:
         if globs or to:
@@ -310,7 +336,7 @@ def publish(
                         " (--all-or-nothing)"
                     )
                 if offers:
-                    prepared = prepare(registry, offers, directory, templates)
+                    prepared = prepare(registry, offers, directory, templates, reinstate=reinstate)
                     carry_out(prepared, directory)
                     changes = list(prepared.plan.changes)
                     _tell_of_stale_signature(directory, release, commentary)
@@ -326,6 +352,7 @@ def publish(
                 directory.manifests(),
                 allow_synthetic,
                 yes,
+                reinstate,
             )
             refused = {change.handle for change in changes if change.refused}
             good = [offer for offer in offers if offer.variant.handle not in refused]
@@ -350,6 +377,7 @@ class Publishing:
     known: Any
     allow_synthetic: bool
     yes: bool
+    reinstate: bool = False
 
     def prepare(self, place: Place, offers: Sequence[Any]) -> Any:
         """Return what publishing would do there, and with which content."""
@@ -364,6 +392,7 @@ class Publishing:
             known=self.known,
             release=self.release,
             allow_synthetic=self.allow_synthetic,
+            reinstate=self.reinstate,
         )
 
     def publish(self, place: Place, offers: Sequence[Any], saved: Any) -> Outcome:
@@ -439,7 +468,7 @@ def _collected(variants: Sequence[Variant], releases: Sequence[Path]) -> list[An
     from publisher.release import folder_of
 
     found: dict[str, tuple[Path, Any]] = {}
-    for release in releases:
+    for release in releases_in(releases):
         for handle, manifest in Directory(release.absolute()).manifests().items():
             before = found.setdefault(handle, (release, manifest))
             if before[1] != manifest:

@@ -6,6 +6,7 @@ from pathlib import Path
 from tests.builds import CLASSIFIER_A, REGISTRY, Finished, project
 from tests.commandline import Command, command, folder, good, published
 from tests.releases import tree
+from tests.signing.conftest import new_keys
 
 __all__ = ["command", "folder", "published"]  # fixtures
 
@@ -50,6 +51,27 @@ def test_a_destination_hears_of_it_as_well(
     finished = good(command(*arguments))
     assert "shelf: 0 new versions, " in finished.stdout
     assert tree(folder / "shelf") == tree(folder / "dist")
+
+
+def test_at_a_signed_destination_it_has_to_be_signed_first(
+    published: Finished, command: Command, folder: Path
+) -> None:
+    project(folder, REGISTRY + SHELF)
+    new_keys(folder / "keys")
+    to_shelf = ("--to", "shelf", "--yes")
+    good(command("sign", "dist", "--key", "keys/key.pem"))
+    good(command("publish", "--weights", "synthetic", *to_shelf))
+    before = tree(folder)
+    finished = command("withdraw", CLASSIFIER_A, "--reason", REASON, *to_shelf)
+    assert finished.status == 1
+    assert "shelf: its index is signed, and a withdrawal changes it" in finished.stderr
+    assert tree(folder) == before
+
+    good(command("withdraw", CLASSIFIER_A, "--reason", REASON))
+    good(command("sign", "dist", "--key", "keys/key.pem"))
+    good(command("publish", CLASSIFIER_A, "--release", "dist", *to_shelf))
+    assert tree(folder / "shelf") == tree(folder / "dist")
+    assert NOTICE in (folder / "shelf/models" / CLASSIFIER_A / "README.md").read_text()
 
 
 def test_a_withdrawn_version_is_not_built_and_not_lost_by_the_next_publish(

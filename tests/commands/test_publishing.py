@@ -286,6 +286,55 @@ def test_a_part_that_is_missing_is_named_and_the_rest_goes_on(
     assert sorted(Directory(folder / "dist").manifests()) == sorted([CLASSIFIER_A, EXTRACTOR_A])
 
 
+@pytest.mark.parametrize("parts", [["a"], ["a", "b"]], ids=["one", "two"])
+def test_a_folder_of_parts_stands_for_what_it_holds(
+    command: Command, folder: Path, parts: list[str]
+) -> None:
+    for part in parts:
+        good(command("publish", *SYNTHETIC, "--release", f"parts/{part}", f"*_{part}_*"))
+    (folder / "parts/notes").mkdir()  # no release
+    globs = [f"*_{part}_*" for part in parts]
+    good(command("publish", "--built", "parts", *globs))
+    good(command("publish", *SYNTHETIC, "--release", "whole", *globs))
+    assert tree(folder / "dist") == tree(folder / "whole")
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["empty", "missing"])
+def test_without_any_part_every_variant_is_named(
+    command: Command, folder: Path, there: bool
+) -> None:
+    if there:
+        (folder / "parts").mkdir()
+    finished = command("publish", "--built", "parts")
+    assert finished.status == 1
+    assert finished.stderr.count("is not in parts; build it there first") == 4
+    assert not (folder / "dist/index.json").exists()
+
+
+def test_a_withdrawal_needs_no_part(published: Finished, command: Command, folder: Path) -> None:
+    text = (folder / "models.yaml").read_text()
+    line = f"handle: {CLASSIFIER_A}\n"
+    (folder / "models.yaml").write_text(text.replace(line, f"{line}    withdrawn: Wrong.\n"))
+    good(command("publish", "--built", "parts", CLASSIFIER_A))
+    assert "Wrong." in (folder / "dist/models" / CLASSIFIER_A / "README.md").read_text()
+
+
+def test_a_withdrawal_is_taken_back_only_if_somebody_says_so(
+    published: Finished, command: Command, folder: Path
+) -> None:
+    before, text = tree(folder / "dist"), (folder / "models.yaml").read_text()
+    good(command("withdraw", CLASSIFIER_A, "--reason", "Wrong class names."))
+    (folder / "models.yaml").write_text(text)
+    for words in (["plan"], ["publish"], ["publish", "--dry-run"]):
+        finished = command(*words, *SYNTHETIC)
+        assert finished.status == 1
+        assert f"{CLASSIFIER_A}: is withdrawn at " in finished.stderr
+        assert "(Wrong class names.), and models.yaml does not say so" in finished.stderr
+    good(command("plan", *SYNTHETIC, "--reinstate"))
+    good(command("publish", *SYNTHETIC, "--reinstate"))
+    assert tree(folder / "dist") == before
+
+
 def test_a_damaged_part_is_not_published(command: Command, folder: Path) -> None:
     good(command("publish", *SYNTHETIC, "--release", "part", "*_a_*"))
     archive = folder / "part/models" / CLASSIFIER_A / "model.tar.gz"
