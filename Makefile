@@ -35,8 +35,7 @@ FLAGS ?=
 
 globs = $(foreach glob,$(ONLY),'$(glob)')
 to = $(foreach name,$(TO),--to '$(name)')
-parts = $(sort $(patsubst %/index.json,%,$(wildcard $(PARTS)/*/index.json)))
-built = $(if $(PARTS),$(foreach part,$(or $(parts),$(error no release directory lies in $(PARTS))),--built '$(part)'))
+built = $(if $(PARTS),--built '$(PARTS)')
 work = --build-dir '$(BUILD)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(FLAGS)
 
 .PHONY: help

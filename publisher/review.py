@@ -52,15 +52,15 @@ def pages_of(release: Path) -> dict[str, str]:
 def review(
     plans: Mapping[str, Plan | str],
     missing: Sequence[str],
-    before: Pages | None,
+    before: Pages | str | None,
     after: Pages,
     manifests: Sequence[Manifest],
 ) -> str:
     """Return all of it; what would make it longer than `LARGEST` is left out, and counted.
 
     `plans` are those of destinations by name, or why there is none; `missing` are the
-    handles that were not built. `before` are the pages as they would be without the change,
-    None where there is nothing to compare with.
+    handles that were not built. `before` are the pages as they would be without the change, or
+    why there are none, or None where nobody asked.
     """
     sections = ["## What this would publish\n"]
     if missing:
@@ -72,7 +72,9 @@ def review(
         else:
             sections.append(f"### {plain(name)}\n\nNot planned:\n\n{_block(plan)}\n")
     sections.append(f"### Checks\n\n{_checks(manifests)}\n")
-    if before is not None:
+    if isinstance(before, str):
+        sections.append(f"### Pages\n\nNot compared:\n\n{_block(before)}\n")
+    elif before is not None:
         changes = list(_changes(before, after))
         sections.append("### Pages\n" if changes else "### Pages\n\nNo page reads otherwise.\n")
         sections += changes

@@ -20,7 +20,7 @@ from publisher.commands.options import (
     globs_argument,
     release_option,
 )
-from publisher.commands.publishing import opened
+from publisher.commands.publishing import opened, releases_in
 from publisher.commands.results import Problems
 from publisher.destinations import DestinationError
 from publisher.errors import PublisherError
@@ -34,9 +34,9 @@ _GLOB = re.compile(r"[\w./*?\[\]!-]+", re.ASCII)
 parts_option = click.option(
     "--built",
     multiple=True,
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=click.Path(path_type=Path, file_okay=False),
     metavar="RELEASE",
-    help="A release directory that was made elsewhere; may be given again.",
+    help="A release directory that was made elsewhere, or a folder of some; may be given again.",
 )
 
 
@@ -53,7 +53,8 @@ def matrix(common: Common, globs: tuple[str, ...], to: str | None, outputs: bool
     """Print the jobs of a release, as JSON.
 
     A HANDLE may hold several, separated by spaces. There is one job for each checkpoint, in
-    parts of at most 256, which is what one matrix of a workflow may have.
+    parts of at most 256, which is what one matrix of a workflow may have; no part if all that
+    is chosen is withdrawn.
     """
     words = _words(globs)
     registry, variants = common.load(words)
@@ -92,11 +93,6 @@ def _jobs(common: Common, registry: Registry, variants: Iterable[Variant]) -> li
     for variant in variants:
         if variant.withdrawn is None:
             handles.setdefault(variant.checkpoint, []).append(variant.handle)
-    if not handles:
-        raise PublisherError(
-            f"{common.registry}: nothing is to be built, because all of it is withdrawn; choose"
-            " other handles"
-        )
     jobs = []
     for name, chosen in handles.items():
         known = recorded.get(registry.checkpoints[name].path)
@@ -150,7 +146,7 @@ def pull(
 
     registry = load_registry(common.registry)
     directory = Directory(release.absolute())
-    parts = [Directory(part.absolute()) for part in built]
+    parts = [Directory(part.absolute()) for part in releases_in(built)]
     build.mkdir(parents=True, exist_ok=True)
     handles: list[str] = []
     name = ""
@@ -257,10 +253,13 @@ def review(
             problems.add(change.message, change.handle)
     for handle in missing:
         problems.add(f"{handle}: is not in {release}; see the job that builds it", handle)
+    compared = _pages_before(before)
+    if isinstance(compared, str):
+        problems.add(compared, str(before))
     text = room.review(
         plans,
         missing,
-        room.pages_of(before) if before else None,
+        compared,
         room.pages_of(release),
         [manifests[variant.handle] for variant in chosen if variant.handle in manifests],
     )
@@ -272,6 +271,17 @@ def review(
         write_whole(output, text.encode())
     problems.print(debug=common.debug)
     return FAILED if problems else DONE
+
+
+def _pages_before(before: Path | None) -> Any:
+    """Return the pages in a folder, or why there are none; without a folder, nothing."""
+    from publisher.review import pages_of
+
+    if before is None:
+        return None
+    if not before.is_dir():  # without any page there, all would seem to be new
+        return f"{before}: is not there; see the step that renders the pages without the change"
+    return pages_of(before)
 
 
 def _planned(

@@ -49,7 +49,7 @@ def download(store: Path, workspace: Path, arguments: Mapping[str, Any], where: 
 
     Raises `StepError` where the action would fail.
     """
-    _require_known(arguments, ("name", "pattern", "path"), where)
+    _require_known(arguments, ("name", "pattern", "path", "merge-multiple"), where)
     target = workspace / str(arguments.get("path", "."))
     if "name" in arguments:
         name = str(arguments["name"])
@@ -60,8 +60,10 @@ def download(store: Path, workspace: Path, arguments: Mapping[str, Any], where: 
     pattern = str(arguments.get("pattern", "*"))
     there = sorted(path.name for path in store.iterdir()) if store.is_dir() else []
     names = [name for name in there if fnmatchcase(name, pattern)]
+    # One alone gets no folder of its own.
+    together = arguments.get("merge-multiple") is True or len(names) == 1
     for name in names:
-        _copy(_files(store / name), target / name)
+        _copy(_files(store / name), target if together else target / name)
     return ", ".join(names) or f"no artifact is named like {pattern}"
 
 

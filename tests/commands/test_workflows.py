@@ -110,9 +110,8 @@ def test_what_is_withdrawn_is_not_built(command: Command, folder: Path) -> None:
     project(folder, text)
     [part] = good(command("matrix")).document["parts"]
     assert part["checkpoints"] == [job("b", EXTRACTOR_B)]
-    finished = command("matrix", "*_a_*")
-    assert finished.status == 1
-    assert "nothing is to be built, because all of it is withdrawn" in finished.stderr
+    assert good(command("matrix", "*_a_*")).document["parts"] == []
+    assert "parts=[]\n" in good(command("matrix", "*_a_*", "--outputs")).stdout
 
 
 @pytest.mark.parametrize(
@@ -249,6 +248,17 @@ def test_a_review_has_the_plans_the_checks_and_the_pages_that_changed(
     assert f"<summary>assets/docs/{CLASSIFIER_A}.md: changed</summary>" in pages
     assert "\n-Made up.\n+Made well.\n" in pages
     assert CLASSIFIER_B not in pages
+
+
+def test_pages_that_cannot_be_compared_are_not_called_new(
+    published: Finished, command: Command, folder: Path
+) -> None:
+    finished = command("review", "--before", "nowhere")
+    assert finished.status == 1
+    assert "nowhere: is not there; see the step" in finished.stderr
+    pages = finished.stdout.partition("### Pages")[2]
+    assert pages.startswith("\n\nNot compared:\n")
+    assert CLASSIFIER_A not in pages
 
 
 def test_pages_rendered_anew_are_those_that_were_built(

@@ -24,6 +24,7 @@ from tests.builds import CLASSES, HANDLES, REGISTRY, Finished, Project, publishe
 from tests.rehearsal.projects import checkout
 from tests.releases import tree
 
+REASON = "Wrong class names."
 PATIENCE = 300  # seconds until a test that would hang fails instead
 DESTINATIONS = """\
 destinations:
@@ -157,6 +158,15 @@ def dry(story: Story, further: Chapter) -> Chapter:
     return story.run("--again", "--dry-run")
 
 
+@pytest.fixture(scope="module")
+def withdrawn(story: Story, dry: Chapter) -> Chapter:
+    """A later release, of nothing but a withdrawal."""
+    registry = story.folder / "models.yaml"
+    line = f"handle: {OF_SECOND[0]}\n"
+    registry.write_text(registry.read_text().replace(line, f"{line}    withdrawn: {REASON}\n"))
+    return story.run("--next", OF_SECOND[0])
+
+
 def unsigned(files: dict[str, bytes]) -> dict[str, bytes]:
     """Return the files of a release as they would be without signatures."""
     names = (*SIGNED, INDEX_SIGNATURE)
@@ -210,6 +220,7 @@ def test_otherwise_the_others_are_published_and_the_run_names_what_is_missing(
     assert handles(partly.shelf) == handles(partly.bucket) == set(OF_FIRST)
     for handle in OF_SECOND:
         assert f"{handle}: is not in " in partly.finished.stderr
+    assert partly.results["pages / site"] == "success"  # of what is there
 
 
 def test_a_run_that_was_killed_is_finished_by_the_next(whole: Chapter) -> None:
@@ -277,5 +288,16 @@ def test_a_dry_run_says_what_would_be_published_and_publishes_nothing(
     assert (dry.shelf, dry.bucket) == (further.shelf, further.bucket)
 
 
-def test_no_job_leaves_a_folder_behind_that_ended_well(story: Story, dry: Chapter) -> None:
+def test_a_withdrawal_alone_can_be_released(dry: Chapter, withdrawn: Chapter) -> None:
+    assert withdrawn.finished.status == 0, withdrawn.finished.stderr
+    assert withdrawn.results["build"] == "skipped"
+    assert withdrawn.results["release"] == withdrawn.results["pages / site"] == "success"
+    changed = {path for path, content in withdrawn.shelf.items() if dry.shelf[path] != content}
+    assert f"models/{OF_SECOND[0]}/README.md" in changed
+    assert REASON in withdrawn.shelf[f"models/{OF_SECOND[0]}/README.md"].decode()
+    assert not any(path.endswith(("model.tar.gz", "manifest.json")) for path in changed)
+    assert withdrawn.bucket == withdrawn.shelf
+
+
+def test_no_job_leaves_a_folder_behind_that_ended_well(story: Story, withdrawn: Chapter) -> None:
     assert list((story.work / "jobs").glob("*")) == []

@@ -150,6 +150,38 @@ def test_an_artifact_passes_from_job_to_job(run: Run) -> None:
     assert set(statuses(results).values()) == {"success"}
 
 
+def test_one_artifact_alone_gets_no_folder_of_its_own(run: Run) -> None:
+    """So it is on GitHub, and a workflow that forgets it fails there for the first time."""
+    results = run(
+        job("one", "mkdir a && echo kept > a/file", upload("part-1", "a"))
+        + job(
+            "two",
+            download('pattern: "part-*", path: parts'),
+            "grep -q kept parts/file && test ! -e parts/part-1",
+            needs="one",
+        )
+    )
+    assert set(statuses(results).values()) == {"success"}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_artifacts_can_be_merged(run: Run, count: int) -> None:
+    kept = [
+        job(f"job-{n}", f"mkdir -p a/{n} && echo {n} > a/{n}/file", upload(f"part-{n}", "a"))
+        for n in range(count)
+    ]
+    results = run(
+        "".join(kept)
+        + job(
+            "last",
+            download('pattern: "part-*", path: parts, merge-multiple: true'),
+            *(f"grep -q {n} parts/{n}/file" for n in range(count)),
+            needs=f"[{', '.join(f'job-{n}' for n in range(count))}]",
+        )
+    )
+    assert set(statuses(results).values()) == {"success"}
+
+
 def test_what_is_not_passed_on_is_not_there(run: Run) -> None:
     results = run(
         job("one", "echo x > kept && echo x > lost && echo x > .hidden", upload("part", "kept"))
