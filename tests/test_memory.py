@@ -123,7 +123,8 @@ def test_small_blocks_that_are_free_are_given_back() -> None:
 def test_the_largest_blocks_go_back_when_they_are_free_and_smaller_ones_stay() -> None:
     memory.keep_little()
     assert kept_of(10 * MEGABYTE) > 8 * MEGABYTE
-    assert kept_of(10 * MEGABYTE) < 4 * MEGABYTE  # it was the same memory again
+    # The same memory again, but for what the interpreter may have put into it meanwhile.
+    assert kept_of(8 * MEGABYTE) < 4 * MEGABYTE
     assert kept_of(16 * MEGABYTE) < 4 * MEGABYTE
 
 
