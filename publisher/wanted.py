@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from publisher.destinations import Destination
@@ -84,9 +83,7 @@ class Pages:
         return page.encode()
 
 
-def wanted(
-    offer: Offer, held: Held, pages: Pages, withdrawals: Mapping[str, str] = MappingProxyType({})
-) -> Wanted:
+def wanted(offer: Offer, held: Held, pages: Pages, withdrawals: Mapping[str, str]) -> Wanted:
     """Say what offering this does at a destination that holds `held`.
 
     `withdrawals` are the reasons why versions there are withdrawn, by handle.

@@ -1,9 +1,9 @@
 """The nodes that save and restore a SavedModel's variables, for programs of TensorFlow 1.
 
 Whoever loads with a session (TensorFlow Serving does) restores with them; `saver_def` names
-them. TensorFlow 2 makes two functions for it, which its own loader makes again and never calls:
-a quarter of all that it makes. Here they are a few nodes of the main graph, as those of
-TensorFlow 1's saver are. Source: tensorflow/python/training/saver.py.
+them. TensorFlow 2 makes two functions for it, which its own loader makes again and never calls.
+Here they are a few nodes of the main graph, as those of TensorFlow 1's saver are.
+Source: tensorflow/python/training/saver.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from tensorflow.python.framework import op_def_registry
 from publisher.saved_model.canonical import FILE
 
 SCOPE = "save/"
-OPERATIONS = ("AssignVariableOp", "Const", "Identity", "NoOp", "RestoreV2", "SaveV2")
+OPERATIONS = ("AssignVariableOp", "Const", "Identity", "NoOp", "Placeholder", "RestoreV2", "SaveV2")
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Which operations a SavedModel may hold."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from tensorflow.core.framework import node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 # What `tf.saved_model.save` puts around a network. The main graph holds the variables and
@@ -19,9 +20,11 @@ MAIN_GRAPH_OPERATIONS = frozenset(
         "VarIsInitializedOp",
     }
 )
-# How a SavedModel writes and reads its own variables, besides the above. They touch files: they
-# may stand where `saver_def` alone leads to.
-SAVER_OPERATIONS = frozenset({"Identity", "RestoreV2", "SaveV2"})
+# How a SavedModel writes and reads its own variables, besides the above. They touch files: each
+# may stand where its end of `saver_def` alone leads to, and takes the file's name from outside.
+SAVING_OPERATIONS = frozenset({"Identity", "SaveV2"})
+RESTORING_OPERATIONS = frozenset({"RestoreV2"})
+_TOUCH_FILES = ("RestoreV2", "SaveV2")
 
 
 def forbidden_operations(saved_model: Path, allowed: Iterable[str]) -> tuple[int, list[str]]:
@@ -36,13 +39,16 @@ def forbidden_operations(saved_model: Path, allowed: Iterable[str]) -> tuple[int
     found: set[str] = set()
     for meta_graph in message.meta_graphs:
         graph = meta_graph.graph_def
-        saver = _saver_nodes(meta_graph)
+        saving, restoring = _saver_nodes(meta_graph)
         for node in graph.node:
             count += 1
             permitted = MAIN_GRAPH_OPERATIONS
-            if node.name in saver:
-                permitted |= SAVER_OPERATIONS
-            if node.op not in permitted:
+            if node.name in saving:
+                permitted |= SAVING_OPERATIONS
+            if node.name in restoring:
+                permitted |= RESTORING_OPERATIONS
+            own_name = node.op in _TOUCH_FILES and not _is_named_from_outside(node, meta_graph)
+            if own_name or node.op not in permitted:
                 found.add(f"{node.op} in the main graph")
         for function in graph.library.function:
             for node in function.node_def:
@@ -52,23 +58,35 @@ def forbidden_operations(saved_model: Path, allowed: Iterable[str]) -> tuple[int
     return count, sorted(found)
 
 
-def _saver_nodes(meta_graph: meta_graph_pb2.MetaGraphDef) -> set[str]:
-    """Return the nodes of the main graph that run to save or restore variables, and only then."""
-    saver = meta_graph.saver_def
-    served = [
-        tensor.name
-        for signature in meta_graph.signature_def.values()
-        for tensor in (*signature.inputs.values(), *signature.outputs.values())
-    ]
-    initializers = [
-        name
-        for collection in meta_graph.collection_def.values()
-        for name in collection.node_list.value
-    ]
+def _saver_nodes(meta_graph: meta_graph_pb2.MetaGraphDef) -> tuple[set[str], set[str]]:
+    """Return the nodes that run to save variables and only then, and the same for restoring."""
     inputs = {node.name: node.input for node in meta_graph.graph_def.node}
-    return _behind((saver.save_tensor_name, saver.restore_op_name), inputs) - _behind(
-        (*served, *initializers), inputs
-    )
+    saving = _behind([meta_graph.saver_def.save_tensor_name], inputs)
+    restoring = _behind([meta_graph.saver_def.restore_op_name], inputs)
+    other = _behind(_run_otherwise(meta_graph), inputs)
+    return saving - restoring - other, restoring - saving - other
+
+
+def _run_otherwise(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
+    """Yield what is run when a model is loaded or called: results and initializers."""
+    for signature in meta_graph.signature_def.values():
+        for tensor in (*signature.inputs.values(), *signature.outputs.values()):
+            yield tensor.name
+            sparse = tensor.coo_sparse
+            yield from (sparse.values_tensor_name, sparse.indices_tensor_name)
+            yield sparse.dense_shape_tensor_name
+            yield from (part.name for part in tensor.composite_tensor.components)
+    for collection in meta_graph.collection_def.values():
+        yield from collection.node_list.value
+
+
+def _is_named_from_outside(
+    node: node_def_pb2.NodeDef, meta_graph: meta_graph_pb2.MetaGraphDef
+) -> bool:
+    """Whether whoever runs this operation says which file it touches."""
+    place = meta_graph.saver_def.filename_tensor_name.partition(":")[0]
+    operations = {one.op for one in meta_graph.graph_def.node if one.name == place}
+    return operations == {"Placeholder"} and list(node.input[:1]) == [place]
 
 
 def _behind(names: Iterable[str], inputs: Mapping[str, Iterable[str]]) -> set[str]:

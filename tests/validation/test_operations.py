@@ -15,7 +15,8 @@ from publisher.saved_model.canonical import make_canonical
 from publisher.saved_model.saver import without_saver
 from publisher.validation.operations import (
     MAIN_GRAPH_OPERATIONS,
-    SAVER_OPERATIONS,
+    RESTORING_OPERATIONS,
+    SAVING_OPERATIONS,
     forbidden_operations,
 )
 
@@ -84,7 +85,7 @@ def test_nothing_is_allowed_that_no_published_graph_holds(
 ) -> None:
     graphs = [read(folder).meta_graphs[0].graph_def for folder in (classifier, feature_extractor)]
     main, functions = used(*graphs)
-    assert main == MAIN_GRAPH_OPERATIONS | SAVER_OPERATIONS
+    assert main == MAIN_GRAPH_OPERATIONS | SAVING_OPERATIONS | RESTORING_OPERATIONS
     assert functions == NETWORK_OPERATIONS
 
 
@@ -173,6 +174,39 @@ def test_a_call_may_not_wait_for_the_saver(
     (call,) = [node for node in nodes if node.op == "StatefulPartitionedCall"]
     call.input.append(f"{caret}save/saved")
     assert judge(graph) == ["Identity in the main graph", "SaveV2 in the main graph"]
+
+
+def test_a_signature_may_not_give_it_in_parts(
+    graph: Any, judge: Callable[[Any], list[str]]
+) -> None:
+    signature = graph.meta_graphs[0].signature_def["serving_default"]
+    next(iter(signature.outputs.values())).coo_sparse.values_tensor_name = "save/restore:3"
+    assert judge(graph) == ["RestoreV2 in the main graph"]
+
+
+def test_restoring_may_not_save(graph: Any, judge: Callable[[Any], list[str]]) -> None:
+    """A session restores whatever it loads."""
+    (node,) = [n for n in graph.meta_graphs[0].graph_def.node if n.name == "save/restored"]
+    node.input.append("^save/save")
+    assert judge(graph) == ["SaveV2 in the main graph"]
+
+
+@pytest.mark.parametrize("name", ["save/save", "save/restore"])
+def test_the_saver_may_not_choose_its_file(
+    name: str, graph: Any, judge: Callable[[Any], list[str]]
+) -> None:
+    nodes = graph.meta_graphs[0].graph_def.node
+    nodes.add(name="chosen", op="Const")
+    (node,) = [node for node in nodes if node.name == name]
+    node.input[0] = "chosen"
+    assert judge(graph) == [f"{node.op} in the main graph"]
+
+
+def test_a_file_name_that_two_nodes_may_give_is_not_from_outside(
+    graph: Any, judge: Callable[[Any], list[str]]
+) -> None:
+    graph.meta_graphs[0].graph_def.node.add(name="save/prefix", op="Const")
+    assert judge(graph) == ["RestoreV2 in the main graph", "SaveV2 in the main graph"]
 
 
 def test_what_runs_when_a_model_is_loaded_may_not_touch_files(
