@@ -8,6 +8,7 @@ holds each once, however often the network uses it.
 """
 
 from collections.abc import Callable
+from math import gcd, prod
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -15,23 +16,22 @@ import tensorflow as tf
 GROUPS = 32
 GROUP_NORM_EPSILON = 1e-5
 STANDARDIZATION_EPSILON = 1e-10
-PARTIAL_SUMS = 64  # a channel of a kernel, or fewer where its size asks for it
+MOST_PARTS = 64  # of a channel of a kernel; a power of two
 
 Backward = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
 
 class Averaging(NamedTuple):
-    """How `channel_mean` sums up kernels of some size.
+    """How `channel_mean` goes over kernels of some size.
 
-    `count` is height * width * inputs, float32. It is split: `ones` is (1, rows), all 1,
-    and `split` the shape (rows, -1); `joined` is the shape (parts, -1), with
-    rows * parts = count.
+    It takes their numbers in `parts` rows, of which there are height * width * inputs / parts
+    a channel. `shares` is (1, parts), all 1 / parts; `split` is the shape (parts, -1), and
+    `joined` the shape (-1, outputs).
     """
 
-    ones: tf.Tensor
+    shares: tf.Tensor
     split: tf.Tensor
     joined: tf.Tensor
-    count: tf.Tensor
 
     def not_before(self, x: tf.Tensor) -> "Averaging":
         """Return the same, known only when `x` (batch, ...) is.
@@ -47,38 +47,40 @@ AVERAGING = Averaging(
     tf.TensorSpec((1, None), tf.float32),
     tf.TensorSpec((2,), tf.int32),
     tf.TensorSpec((2,), tf.int32),
-    tf.TensorSpec((), tf.float32),
 )
 
 
-def averaging(kernel: tf.Tensor) -> Averaging:
-    """Return how to sum up a (height, width, inputs, outputs) kernel; its shape is known."""
-    height, width, inputs, _ = kernel.shape
-    count = height * width * inputs
-    parts = max(parts for parts in range(1, PARTIAL_SUMS + 1) if count % parts == 0)
-    rows = count // parts
-    return Averaging(
-        tf.ones((1, rows)),
-        tf.constant((rows, -1)),
-        tf.constant((parts, -1)),
-        tf.constant(float(count)),
-    )
+def averaging(kernel: tf.Tensor, parts: int = MOST_PARTS) -> Averaging:
+    """Return how to go over a (height, width, inputs, outputs) kernel.
+
+    `parts` is a power of two, so that a share is an exact number. It has to divide height *
+    width * inputs; where those are known, what it has in common with them is taken.
+    """
+    if None not in kernel.shape[:3]:
+        parts = gcd(prod(kernel.shape[:3]), parts)
+    outputs = kernel.shape[3]
+    if outputs is None:
+        joined = tf.concat([(-1,), tf.shape(kernel)[3:]], axis=0)
+    else:
+        joined = tf.constant((-1, outputs))
+    shares = tf.constant(1.0 / parts, shape=(1, parts))
+    return Averaging(shares, tf.constant((parts, -1)), joined)
 
 
 def channel_mean(kernel: tf.Tensor, by: Averaging) -> tf.Tensor:
-    """Return the mean of a (height, width, inputs, outputs) kernel a channel, (1, 1, 1, outputs).
+    """Return the mean of a (height, width, inputs, outputs) kernel a channel, (1, outputs).
 
-    Partial sums, by a product with ones, are added up afterwards: a matrix product reads a
+    First over the parts, by a matrix product, then over what is left: a matrix product reads a
     kernel about twice as fast as a reduction, and a sum in two steps is nearer to float64.
     """
-    sums = tf.reshape(tf.matmul(by.ones, tf.reshape(kernel, by.split)), by.joined)
-    return tf.reshape(tf.reduce_sum(sums, axis=0) / by.count, (1, 1, 1, -1))
+    means = tf.reshape(tf.matmul(by.shares, tf.reshape(kernel, by.split)), by.joined)
+    return tf.reduce_mean(means, axis=0, keepdims=True)
 
 
 def standardize(kernel: tf.Tensor, by: Averaging) -> tuple[tf.Tensor, tf.Tensor]:
     """Standardize a (height, width, inputs, outputs) kernel per output channel.
 
-    Returns it and the reciprocal of its deviation, (1, 1, 1, outputs).
+    Returns it and the reciprocal of its deviation, (1, outputs).
     Source: Qiao et al., "Weight Standardization", arXiv:1903.10520.
     """
     centred = kernel - channel_mean(kernel, by)
@@ -117,9 +119,7 @@ def group_norm_relu(
     to float64 than a reshape to five dimensions.
     Source: Wu and He, "Group Normalization", arXiv:1803.08494.
     """
-    channels = x.shape[-1]
-    grouped = (-1, GROUPS, channels // GROUPS)
-    per_channel = (-1, 1, 1, channels)
+    grouped, per_channel = _grouped_shapes(gamma)
     mean = image_mean(x)
     variance = image_mean(tf.math.squared_difference(x, mean))
     channel_mean = tf.reshape(mean, grouped)
@@ -127,8 +127,8 @@ def group_norm_relu(
     between = tf.math.squared_difference(channel_mean, group_mean)
     group_variance = tf.reduce_mean(tf.reshape(variance, grouped) + between, axis=2, keepdims=True)
     deviation = tf.math.rsqrt(group_variance + GROUP_NORM_EPSILON)
-    scale = deviation * tf.reshape(gamma, grouped[1:])
-    shift = tf.reshape(beta, grouped[1:]) - group_mean * scale
+    scale = deviation * tf.reshape(gamma, (GROUPS, -1))
+    shift = tf.reshape(beta, (GROUPS, -1)) - group_mean * scale
     result = tf.nn.relu(x * tf.reshape(scale, per_channel) + tf.reshape(shift, per_channel))
     return result, group_mean, deviation
 
@@ -147,10 +147,8 @@ def group_norm_relu_gradient(
     deviation * (gamma * dz - mean(gamma * dz) - n * mean(gamma * dz * n)), where the means
     are over a group; it is computed as dz * scale + x * slope + offset.
     """
-    channels = x.shape[-1]
-    grouped = (-1, GROUPS, channels // GROUPS)
-    per_channel = (-1, 1, 1, channels)
-    weight = tf.reshape(gamma, grouped[1:])
+    grouped, per_channel = _grouped_shapes(gamma)
+    weight = tf.reshape(gamma, (GROUPS, -1))
     of_z = tf.raw_ops.ReluGrad(gradients=upstream, features=result)
     shape = tf.shape(x)
     positions = tf.cast(shape[1] * shape[2], tf.float32)
@@ -159,18 +157,27 @@ def group_norm_relu_gradient(
     of_gamma = (total_x - group_mean * total) * deviation
     mean_z = tf.reduce_mean(weight * total, axis=2, keepdims=True) / positions
     mean_n = tf.reduce_mean(weight * of_gamma, axis=2, keepdims=True) / positions
-    every = (1, 1, channels // GROUPS)
+    every = tf.shape(total)
     slope = -tf.square(deviation) * mean_n
     offset = -deviation * mean_z - group_mean * slope
     of_x = of_z * tf.reshape(deviation * weight, per_channel)
-    of_x += x * tf.reshape(tf.tile(slope, every), per_channel)
-    of_x += tf.reshape(tf.tile(offset, every), per_channel)
-    flat = (channels,)
+    of_x += x * tf.reshape(tf.broadcast_to(slope, every), per_channel)
+    of_x += tf.reshape(tf.broadcast_to(offset, every), per_channel)
     return (
         of_x,
-        tf.reshape(tf.reduce_sum(of_gamma, axis=0), flat),
-        tf.reshape(tf.reduce_sum(total, axis=0), flat),
+        tf.reshape(tf.reduce_sum(of_gamma, axis=0), (-1,)),
+        tf.reshape(tf.reduce_sum(total, axis=0), (-1,)),
     )
+
+
+def _grouped_shapes(gamma: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return (-1, groups, channels / groups) and (-1, 1, 1, channels) for (channels,).
+
+    From the shape of a weight, which is a constant wherever this is inlined.
+    """
+    channels = tf.shape(gamma)
+    grouped = tf.concat([(-1, GROUPS), channels // GROUPS], axis=0)
+    return grouped, tf.concat([(-1, 1, 1), channels], axis=0)
 
 
 def pad(x: tf.Tensor, padding: int) -> tf.Tensor:
@@ -186,17 +193,23 @@ def max_pool(x: tf.Tensor) -> tf.Tensor:
 
 
 class Layers:
-    """The layers of one network, each a function that is traced once a channel count.
+    """The layers of one network, each a function that is traced once, for any number of channels.
+
+    Of a kernel whose shape is not known, height * width * inputs has to be a multiple of `parts`
+    (see `averaging`).
 
     One object serves one export: the order in which functions are traced follows from the
     network alone. With `folded`, kernels are used as they are: they were standardized before
     the export.
     """
 
-    def __init__(self, *, folded: bool = False) -> None:
+    def __init__(self, *, folded: bool = False, parts: int = MOST_PARTS) -> None:
         self.folded = folded
-        kernel = tf.TensorSpec((None, None, None, None), tf.float32)
-        scale = tf.TensorSpec((1, 1, 1, None), tf.float32)
+        self._parts = parts
+        kernel = image = tf.TensorSpec((None, None, None, None), tf.float32)
+        scale = tf.TensorSpec((1, None), tf.float32)
+        channels = tf.TensorSpec((None,), tf.float32)
+        moment = tf.TensorSpec((None, GROUPS, 1), tf.float32)
         self._standardize = tf.function(
             standardize, input_signature=[kernel, AVERAGING], autograph=False
         )
@@ -205,8 +218,14 @@ class Layers:
             input_signature=[kernel, kernel, scale, AVERAGING],
             autograph=False,
         )
-        self._group_norm_relu = tf.function(group_norm_relu, autograph=False)
-        self._group_norm_relu_gradient = tf.function(group_norm_relu_gradient, autograph=False)
+        self._group_norm_relu = tf.function(
+            group_norm_relu, input_signature=[image, channels, channels], autograph=False
+        )
+        self._group_norm_relu_gradient = tf.function(
+            group_norm_relu_gradient,
+            input_signature=[image, image, channels, image, moment, moment],
+            autograph=False,
+        )
 
     def convolve(
         self,
@@ -241,13 +260,13 @@ class Layers:
             )
             of_standardized = tf.raw_ops.Conv2DBackpropFilter(
                 input=padded,
-                filter_sizes=kernel.shape,
+                filter_sizes=tf.shape(kernel),
                 out_backprop=upstream,
                 strides=strides,
                 padding="VALID",
             )
             of_kernel = self._standardize_gradient(
-                of_standardized, standardized, scale, averaging(kernel)
+                of_standardized, standardized, scale, averaging(kernel, self._parts)
             )
             of_kernel.set_shape(kernel.shape)
             of_x = of_padded[:, padding:-padding, padding:-padding, :] if padding else of_padded
@@ -259,6 +278,7 @@ class Layers:
     def group_norm_relu(self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
         """Apply group normalization and ReLU."""
         result, _, _ = self._group_norm_relu(x, gamma, beta)
+        result.set_shape(x.shape)
         return result
 
     def group_norm_relu_with_gradient(
@@ -266,12 +286,15 @@ class Layers:
     ) -> tuple[tf.Tensor, Backward]:
         """Return `group_norm_relu` and a function to the gradients of (x, gamma, beta)."""
         result, group_mean, deviation = self._group_norm_relu(x, gamma, beta)
+        result.set_shape(x.shape)
 
         def backward(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
             of_x, of_gamma, of_beta = self._group_norm_relu_gradient(
                 upstream, x, gamma, result, group_mean, deviation
             )
             of_x.set_shape(x.shape)
+            of_gamma.set_shape(gamma.shape)
+            of_beta.set_shape(beta.shape)
             return of_x, of_gamma, of_beta
 
         return result, backward
@@ -279,10 +302,10 @@ class Layers:
     def _standardize_like(
         self, kernel: tf.Tensor, after: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        by = averaging(kernel)
+        by = averaging(kernel, self._parts)
         if after is not None:
             by = by.not_before(after)
         standardized, scale = self._standardize(kernel, by)
         standardized.set_shape(kernel.shape)
-        scale.set_shape((1, 1, 1, kernel.shape[-1]))
+        scale.set_shape((1, kernel.shape[3]))
         return standardized, scale

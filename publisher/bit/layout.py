@@ -35,6 +35,11 @@ class Unit:
         """All but the name: units of one kind differ in their weights only."""
         return self.inputs, self.middle, self.outputs, self.stride, self.projected
 
+    @property
+    def form(self) -> tuple[int, bool]:
+        """What is left of its kind without the numbers of channels."""
+        return self.stride, self.projected
+
 
 @dataclass(frozen=True)
 class BitArchitecture:

@@ -1,14 +1,16 @@
 """The BiT network in plain TensorFlow, in a form that TensorFlow Hub can reuse.
 
-No Keras. Each distinct residual unit is traced once, as a function that takes its
-weights as arguments, so that the graph of a 152-layer network holds eight units and
-not fifty: it is written, read and optimized in a fraction of the time.
+No Keras. Units that are alike are traced once, as a function that takes its weights as
+arguments, so that the graph of a 152-layer network does not hold fifty of them: it is
+written, read and optimized in a fraction of the time.
 
 There are two forms of each unit. The one behind `__call__` stays a function of its own
-when the graph runs: it is optimized once a kind, its standardized kernels live only while
-it runs, and it brings its own gradient. The one behind the signature is made to be
-inlined, because converters (TensorFlow Lite and others) read signatures and cannot keep
-functions.
+when the graph runs: it is optimized once, its standardized kernels live only while it runs,
+and it brings its own gradient. It takes any number of channels, so that three functions
+(one that projects, one that does so with a stride, one that does neither) serve all units.
+The one behind the signature is made to be inlined, because converters (TensorFlow Lite and
+others) read signatures and cannot keep functions; its shapes are known, because converters
+want them, and there are eight.
 
 A model for prediction only can have its kernels standardized once, before they are saved
 (`folded`). Nothing in it is trainable then, and no unit needs a gradient of its own:
@@ -16,13 +18,14 @@ TensorFlow's gradients with respect to images still work.
 """
 
 from collections.abc import Callable, Mapping
+from math import gcd
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from publisher.bit.layers import Layers, max_pool
+from publisher.bit.layers import MOST_PARTS, Layers, max_pool
 from publisher.bit.layout import HEAD_BIAS, HEAD_KERNEL, BitArchitecture, Unit
 
 # The operations that a published graph may hold. Nothing here reads a file, opens a
@@ -31,8 +34,10 @@ FOLDED_NETWORK_OPERATIONS = frozenset(
     {
         "AddV2",
         "BiasAdd",
+        "ConcatV2",
         "Const",
         "Conv2D",
+        "FloorDiv",
         "Identity",
         "MatMul",
         "MaxPool",
@@ -45,6 +50,7 @@ FOLDED_NETWORK_OPERATIONS = frozenset(
         "Relu",
         "Reshape",
         "Rsqrt",
+        "Shape",
         "SquaredDifference",
         "StatefulPartitionedCall",
         "Sub",
@@ -52,6 +58,7 @@ FOLDED_NETWORK_OPERATIONS = frozenset(
 )
 # The others standardize kernels, or belong to gradients.
 NETWORK_OPERATIONS = FOLDED_NETWORK_OPERATIONS | {
+    "BroadcastTo",
     "Cast",
     "Conv2DBackpropFilter",
     "Conv2DBackpropInput",
@@ -60,11 +67,9 @@ NETWORK_OPERATIONS = FOLDED_NETWORK_OPERATIONS | {
     "Neg",
     "RealDiv",
     "ReluGrad",
-    "Shape",
     "Square",
     "StridedSlice",
     "Sum",
-    "Tile",
 }
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
@@ -144,19 +149,23 @@ def _unit_with_gradient(layers: Layers, unit: Unit, x: tf.Tensor, *weights: tf.T
 def _unit_function(
     layers: Layers, unit: Unit, shapes: Mapping[str, tuple[int, ...]], *, inlined: bool
 ) -> Callable[..., tf.Tensor]:
-    """Return a function that is traced once for one kind of unit."""
+    """Return a function that is traced once for one kind of unit.
+
+    One that is inlined is made for the shapes of its kind; one that is not takes any, so that
+    all kinds with the same operations share it.
+    """
 
     def residual_unit(x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
         compute = _plain_unit if inlined or layers.folded else _unit_with_gradient
         return compute(layers, unit, x, *weights)
 
-    signature = [tf.TensorSpec((None, None, None, unit.inputs), tf.float32)]
-    signature += [
-        tf.TensorSpec(shapes[f"{unit.name}/{name}"], tf.float32) for name in _unit_arguments(unit)
-    ]
+    def spec(*shape: int | None) -> tf.TensorSpec:
+        return tf.TensorSpec(shape if inlined else (None,) * len(shape), tf.float32)
+
+    weights = [spec(*shapes[f"{unit.name}/{name}"]) for name in _unit_arguments(unit)]
     function: Callable[..., tf.Tensor] = tf.function(
         residual_unit,
-        input_signature=signature,
+        input_signature=[spec(None, None, None, unit.inputs), *weights],
         autograph=False,
         experimental_attributes=None if inlined else {"_noinline": True},
     )
@@ -173,10 +182,10 @@ def _forward(
 ) -> Forward:
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
     units = list(architecture.residual_units())
-    kinds: dict[tuple[object, ...], Callable[..., tf.Tensor]] = {}
+    functions: dict[tuple[object, ...], Callable[..., tf.Tensor]] = {}
     for unit in units:
-        if unit.kind not in kinds:
-            kinds[unit.kind] = _unit_function(layers, unit, shapes, inlined=inlined)
+        if (kind := unit.kind if inlined else unit.form) not in functions:
+            functions[kind] = _unit_function(layers, unit, shapes, inlined=inlined)
     low, high = input_range
 
     def forward(images: tf.Tensor) -> tf.Tensor:
@@ -187,12 +196,15 @@ def _forward(
         x = max_pool(layers.convolve(x, root, stride=2, padding=3))
         for unit in units:
             arguments = [variables[f"{unit.name}/{name}"] for name in _unit_arguments(unit)]
-            x = kinds[unit.kind](x, *arguments)
+            x = functions[unit.kind if inlined else unit.form](x, *arguments)
+            x.set_shape((None, None, None, unit.outputs))
         x = layers.group_norm_relu(
             x, variables["resnet/group_norm/gamma"], variables["resnet/group_norm/beta"]
         )
         # In two steps, as in `image_mean`.
         pooled = tf.reduce_mean(tf.reduce_mean(x, axis=2), axis=1)
+        if not inlined:  # whoever loads it learns the number of features from here alone
+            pooled = tf.reshape(pooled, (-1, architecture.features))
         if HEAD_KERNEL not in variables:
             return pooled
         kernel = variables[HEAD_KERNEL]
@@ -235,7 +247,8 @@ def build(
     variables = {
         name: tf.Variable(arrays[name], trainable=not folded, name=name) for name in arrays
     }
-    layers = Layers(folded=folded)
+    # Every kernel of a unit has a multiple of the stem's channels for inputs.
+    layers = Layers(folded=folded, parts=gcd(MOST_PARTS, architecture.stem_channels))
     forward = _forward(layers, architecture, variables, input_range, inlined=False)
     serving_forward = _forward(layers, architecture, variables, input_range, inlined=True)
 

@@ -31,8 +31,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-# What TensorFlow imports of Keras 2 or 3 in any case, so that all of it is imported.
-_EAGER_KERAS = ("tf_keras.src.optimizers", "keras.src.optimizers")
+# What TensorFlow imports of Keras 2 or 3 in any case, so that all of it is imported; and what
+# the older Keras inside TensorFlow, which nothing here uses, takes if it is there.
+_FOR_KERAS = (
+    "tf_keras.src.optimizers",
+    "keras.src.optimizers",
+    "h5py",
+    "scipy",
+)
 
 
 class WorkerError(PublisherError):
@@ -215,17 +221,17 @@ def _import_tensorflow() -> None:
 
 @contextmanager
 def _without_keras() -> Iterator[None]:
-    """Let an import of TensorFlow go on without Keras, which it imports last of all.
+    """Let an import of TensorFlow go on without Keras and what only Keras needs.
 
     TensorFlow takes what it can get. Whoever asks for Keras afterwards imports it then.
     """
-    eager = [name for name in _EAGER_KERAS if name not in sys.modules]
-    for name in eager:
+    absent = [name for name in _FOR_KERAS if name not in sys.modules]
+    for name in absent:
         sys.modules[name] = None  # type: ignore[assignment]  # so that an import of it fails
     try:
         yield
     finally:
-        for name in eager:
+        for name in absent:
             del sys.modules[name]
 
 

@@ -222,7 +222,7 @@ def test_a_folded_graph_standardizes_nothing(classifier: Path, folded_classifier
     assert not filters_of(classifier) <= {"argument", "ReadVariableOp"}
     assert operations_of(folded_classifier, outside="group_norm")["Rsqrt"] == 0
     assert operations_of(classifier, outside="group_norm")["Rsqrt"] > 0
-    assert operations_of(folded_classifier)["Rsqrt"] == 6  # one for each channel count
+    assert operations_of(folded_classifier)["Rsqrt"] == 1  # for any number of channels
 
 
 def test_a_folded_graph_has_no_gradient_written_by_hand(
@@ -234,10 +234,10 @@ def test_a_folded_graph_has_no_gradient_written_by_hand(
 
 
 def test_a_folded_graph_keeps_both_forms_of_its_units(folded_classifier: Path) -> None:
-    """Of six units two are of a kind. One form stays a function, converters inline the other."""
+    """Of six units two are of a kind, and what stays a function is for any number of channels."""
     units = [f for f in functions_of(folded_classifier) if "residual_unit" in f.signature.name]
     staying = [f for f in units if "_noinline" in f.attr and f.attr["_noinline"].b]
-    assert (len(units), len(staying)) == (10, 5)
+    assert (len(units), len(staying)) == (5 + 3, 3)
 
 
 def test_a_folded_model_lists_its_variables_and_trains_none(
