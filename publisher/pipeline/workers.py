@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from publisher import memory
 from publisher.architectures import Architecture
 from publisher.collector import uncollected
@@ -53,6 +55,7 @@ class Workers:
     """`count` processes that wait for work; each does one piece at a time."""
 
     def __init__(self, count: int) -> None:
+        self._threads = max(1, (os.cpu_count() or 1) // count)
         self._free: queue.SimpleQueue[ProcessPoolExecutor | None] = queue.SimpleQueue()
         self._started: list[ProcessPoolExecutor] = []
         self._starting = threading.Lock()
@@ -136,7 +139,10 @@ class Workers:
                 )
             context = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(
-                1, mp_context=context, initializer=_prepare, initargs=(self._scratch.name,)
+                1,
+                mp_context=context,
+                initializer=_prepare,
+                initargs=(self._scratch.name, self._threads),
             )
             self._started.append(pool)
             return pool
@@ -190,7 +196,7 @@ def _unforeseen(task: Callable[..., Any], error: BaseException) -> WorkerError:
     )
 
 
-def _prepare(scratch: str) -> None:
+def _prepare(scratch: str, threads: int) -> None:
     # TensorFlow leaves files behind when its process is ended; what is left here is removed.
     tempfile.tempdir = scratch
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
@@ -204,6 +210,9 @@ def _prepare(scratch: str) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)
     memory.keep_little()
+    # Threads of NumPy's matrix products that wait for the next one keep a core busy, which
+    # another process could use.
+    threadpool_limits(threads, user_api="blas")
 
 
 def _end_with_the_parent() -> None:

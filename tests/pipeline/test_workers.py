@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info
 
 from publisher.architectures import ARCHITECTURES
 from publisher.errors import PublisherError
@@ -135,6 +136,10 @@ def keras_after_a_conversion(directory: Path) -> tuple[list[str], str]:
     return imported, tensorflow.keras.layers.Dense.__module__
 
 
+def threads_of_matrix_products() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
 def tell_and_wait(pipe: Path) -> None:
     pipe.write_text(str(os.getpid()))
     threading.Event().wait()
@@ -249,6 +254,18 @@ def test_a_warm_worker_has_imported_tensorflow_and_does_not_look_through_it_agai
     assert (imported, enabled) == (True, True)
     assert frozen > 100_000
     assert seen < frozen / 10
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 2), (2, 1), (3, 1)])
+def test_workers_share_the_cores_for_matrix_products(
+    count: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    workers = Workers(count)
+    try:
+        assert workers.run(threads_of_matrix_products) == {expected}
+    finally:
+        workers.close()
 
 
 def test_a_conversion_goes_without_keras_and_leaves_it_to_be_had(tmp_path: Path) -> None:
