@@ -8,6 +8,7 @@ the number of features: a block that relies on that fails here.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,10 +104,18 @@ def snippets_of(page: str) -> list[Snippet]:
     return snippets(code_blocks(page))
 
 
-def digest(blocks: Sequence[Snippet], addresses: Sequence[str]) -> str:
-    """Return one text for blocks that are the same but for the addresses that they name."""
+def digest(
+    blocks: Sequence[Snippet], addresses: Sequence[str], resolution: int | None = None
+) -> str:
+    """Return one text for blocks that are the same but for the addresses that they name.
+
+    And, with a resolution, but for that number: the networks take images of any size.
+    """
     places = {address: f"<{number}>" for number, address in enumerate(addresses)}
-    return sha256(json.dumps([replaced(block.code, places) for block in blocks]).encode())
+    codes = [replaced(block.code, places) for block in blocks]
+    if resolution is not None:
+        codes = [re.sub(rf"(?<![\w.]){resolution}(?![\w.])", "<pixels>", code) for code in codes]
+    return sha256(json.dumps(codes).encode())
 
 
 def try_page(
@@ -115,19 +124,21 @@ def try_page(
     folder: Path,
     pool: Workers,
     inputs: Inputs,
+    *,
+    resolution: int | None = None,
     patience: float = PATIENCE,
 ) -> Tried:
     """Run the blocks of a page that have not run before, on this page or another.
 
-    `archives` are what lies at the addresses that the page may name. A block that ran is
-    recorded in `folder` by its text, whatever the addresses are; `inputs` are what that follows
-    from besides. One that is not done after `patience` seconds has failed. One caller at a
-    time may use the same folder.
+    `archives` are what lies at the addresses that the page may name, and `resolution` is that
+    of its model's images. A block that ran is recorded in `folder` by its text, whatever those
+    are; `inputs` are what that follows from besides. One that is not done after `patience`
+    seconds has failed. One caller at a time may use the same folder.
     """
     blocks = snippets_of(page)
     ran, faults = 0, []
     for block in blocks:
-        record = folder / "records" / f"{digest([block], list(archives))}.json"
+        record = folder / "records" / f"{digest([block], list(archives), resolution)}.json"
         if not why_stale(read_record(record), inputs):
             continue
         ran += 1

@@ -139,6 +139,25 @@ def test_a_block_runs_once_and_again_when_it_or_what_it_follows_from_is_another(
     assert counter.read_text() == "121"
 
 
+def test_a_block_that_is_another_only_in_the_size_of_its_images_runs_once(
+    archive: Path, pool: Workers, tmp_path: Path
+) -> None:
+    counter = tmp_path / "counter"
+
+    def tried(resolution: int, shape: str, other: str = "0") -> int:
+        block = f"{appending(counter)}\nshape, other = {shape}, {other}"
+        return try_page(
+            page(block), {ADDRESS: archive}, tmp_path, pool, INPUTS, resolution=resolution
+        ).ran
+
+    assert tried(224, "(1, 224, 224, 3)") == 1
+    assert tried(160, "(1, 160, 160, 3)") == 0
+    assert tried(160, "(1, 224, 224, 3)") == 1  # not the size of this one's images
+    assert tried(224, "(1, 224, 224, 3)", "2.224") == 1  # the digits of another number
+    assert tried(160, "(1, 160, 160, 3)", "2.160") == 1
+    assert counter.read_text() == "xxxx"
+
+
 def test_a_block_that_failed_is_run_again_and_the_others_are_run_all_the_same(
     archive: Path, pool: Workers, tmp_path: Path
 ) -> None:
