@@ -45,6 +45,7 @@ from publisher.validation.report import Check, Tolerance, ValidationError
 from publisher.validation.request import Request
 from publisher.weights.download import without_secrets
 
+STAGES = ("fetch", "convert", "expect", "package", "validate", "render", "try")
 SOURCE = Path(publisher.__file__).parent
 IN_WORKERS = ("pipeline/workers.py", "weights/npz.py")  # code of all stages that run there
 TENSORFLOW_MEMORY = 800_000_000  # bytes that a process takes with TensorFlow and no model
@@ -80,7 +81,8 @@ class Run:
 def tasks_of(run: Run, variants: Iterable[Variant]) -> dict[Key, Task]:
     """Return all tasks that the variants need, each after those that it needs.
 
-    Larger networks come first, since whoever starts last should finish soon.
+    Stage by stage, because the stages of one variant wait for each other: whichever comes
+    last should be short, and not all of a variant. Larger networks come first in each.
     """
     chosen = list(dict.fromkeys(variants))
     wanted = dict.fromkeys([*filter(None, map(run.sibling, chosen)), *chosen])
@@ -89,7 +91,7 @@ def tasks_of(run: Run, variants: Iterable[Variant]) -> dict[Key, Task]:
     for variant in ordered:
         for task in _tasks(run, variant, chosen=variant in chosen):
             tasks.setdefault(task.key, task)
-    return tasks
+    return {key: tasks[key] for key in sorted(tasks, key=lambda key: STAGES.index(key.stage))}
 
 
 def _tasks(run: Run, variant: Variant, *, chosen: bool) -> list[Task]:
@@ -463,7 +465,14 @@ def _try(run: Run, variant: Variant, done: Records) -> Step:
 
     def action() -> Made:
         archive = snippets.make_stand_in(stand_in, folder, run.workers, made_from)
-        tried = snippets.try_page(page, {address: archive}, folder, run.workers, inputs)
+        tried = snippets.try_page(
+            page,
+            {address: archive},
+            folder,
+            run.workers,
+            inputs,
+            resolution=run.registry.checkpoint_of(variant).resolution,
+        )
         if tried.faults:
             first, *others = tried.faults
             lines = ", ".join(f"line {fault.line}" for fault in others)

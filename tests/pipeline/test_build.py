@@ -748,6 +748,19 @@ def test_a_snippet_runs_again_with_another_kind_of_model(place: Place) -> None:
     assert handles_in(counter) == {CLASSIFIER_A, CLASSIFIER_B}
 
 
+def test_stages_come_one_after_the_other_and_larger_networks_first_in_each(place: Place) -> None:
+    """Else whichever variant is last would go through all of its stages alone."""
+    place.edit((B, checkpoint("b", architecture="R50x1")))
+    run = place.run()
+    found = list(steps.tasks_of(run, run.registry.variants))
+    assert [key.stage for key in found] == [
+        stage for stage in steps.STAGES for _ in range(2 if stage in ("fetch", "expect") else 4)
+    ]
+    assert [key.subject for key in found if key.stage == "fetch"] == ["b", "a"]
+    validated = [key.subject for key in found if key.stage == "validate"]
+    assert validated == [EXTRACTOR_B, CLASSIFIER_B, EXTRACTOR_A, CLASSIFIER_A]
+
+
 def test_checkpoints_with_equal_class_names_in_two_files_share_their_snippets(
     place: Place,
 ) -> None:
