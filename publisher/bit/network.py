@@ -9,8 +9,8 @@ when the graph runs: it is optimized once, its standardized kernels live only wh
 and it brings its own gradient. It takes any number of channels, so that three functions
 (one that projects, one that does so with a stride, one that does neither) serve all units.
 The one behind the signature is made to be inlined, because converters (TensorFlow Lite and
-others) read signatures and cannot keep functions; its shapes are known, because converters
-want them, and there are eight.
+others) read signatures and cannot keep functions; it has the shapes of its kind, because
+converters want them.
 
 A model for prediction only can have its kernels standardized once, before they are saved
 (`folded`). Nothing in it is trainable then, and no unit needs a gradient of its own:

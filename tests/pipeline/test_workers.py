@@ -119,7 +119,8 @@ def what_the_collector_sees() -> tuple[bool, bool, int, int]:
 
 
 def keras_after_a_conversion(directory: Path) -> tuple[list[str], str]:
-    """Return what of Keras a conversion imported, and which one TensorFlow finds afterwards."""
+    """Return what of Keras, and of what only Keras needs, a conversion imported, and which Keras
+    TensorFlow finds afterwards."""
     convert(
         None,
         ARCHITECTURES["R20x0.5"],
@@ -130,7 +131,8 @@ def keras_after_a_conversion(directory: Path) -> tuple[list[str], str]:
         assets=[],
         directory=directory,
     )
-    imported = [name for name in sys.modules if name.partition(".")[0] in ("keras", "tf_keras")]
+    unneeded = ("keras", "tf_keras", "h5py", "scipy")
+    imported = [name for name in sys.modules if name.partition(".")[0] in unneeded]
     tensorflow = importlib.import_module("tensorflow")
     importlib.import_module("tensorflow.keras.layers")
     return imported, tensorflow.keras.layers.Dense.__module__
