@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from publisher.files import json_bytes, sha256, sha256_file, sha256_tree, write_whole
+from publisher.files import (
+    json_bytes,
+    sha256,
+    sha256_file,
+    sha256_tree,
+    sha256_value,
+    write_whole,
+)
 
 
 def test_makes_the_file_and_its_folders(tmp_path: Path) -> None:
@@ -104,6 +111,14 @@ def test_json_is_readable_and_ends_its_last_line() -> None:
 def test_json_knows_no_such_number(value: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
         json_bytes({"figure": value})
+
+
+def test_the_digest_of_a_value_is_that_of_its_json_without_white_space() -> None:
+    value = {"b": [1, 2.5, None], "a": "größe"}
+    assert sha256_value(value) == sha256('{"b":[1,2.5,null],"a":"größe"}'.encode())
+    assert sha256_value(dict(reversed(value.items()))) != sha256_value(value)
+    with pytest.raises(ValueError, match="JSON"):
+        sha256_value({"figure": math.nan})
 
 
 @pytest.mark.parametrize("size", [0, 3, 1_000_003])

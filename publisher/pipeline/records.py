@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from publisher.files import json_bytes, sha256, sha256_file, write_whole
+from publisher.files import json_bytes, sha256_file, sha256_value, write_whole
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def read_record(path: Path) -> Record | None:
     try:
         document = json.loads(path.read_bytes())
         content = document["record"]
-        if document["sha256"] != sha256(json_bytes(content)):
+        if document["sha256"] != sha256_value(content):
             return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -56,7 +56,7 @@ def write_record(
     # Relative to the record, so that a build folder may be moved.
     relative = {os.path.relpath(name, path.parent): value for name, value in described.items()}
     content = {"inputs": dict(inputs), "outputs": relative, "result": dict(result)}
-    write_whole(path, json_bytes({"sha256": sha256(json_bytes(content)), "record": content}))
+    write_whole(path, json_bytes({"sha256": sha256_value(content), "record": content}))
     return Record(dict(inputs), described, dict(result))
 
 

@@ -7,6 +7,7 @@ range of inputs and weight standardization. So what a block can rely on is the s
 the number of features: a block that relies on that fails here.
 """
 
+import functools
 import json
 import re
 import shutil
@@ -65,7 +66,12 @@ class Tried:
 
 def smallest(architecture: Architecture) -> Architecture:
     """Return the network with the fewest parameters of the same family."""
-    family = [one for one in ARCHITECTURES.values() if one.package == architecture.package]
+    return _smallest(architecture.package)
+
+
+@functools.cache
+def _smallest(package: str) -> Architecture:
+    family = [one for one in ARCHITECTURES.values() if one.package == package]
     return min(family, key=lambda one: sum(prod(shape) for shape in one.arrays(1).values()))
 
 

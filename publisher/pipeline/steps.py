@@ -22,7 +22,14 @@ from typing import Any
 import publisher
 from publisher import weights as weights_room
 from publisher.architectures import ARCHITECTURES, Architecture
-from publisher.files import json_bytes, sha256, sha256_file, sha256_tree, write_whole
+from publisher.files import (
+    json_bytes,
+    sha256,
+    sha256_file,
+    sha256_tree,
+    sha256_value,
+    write_whole,
+)
 from publisher.manifest import (
     ARCHIVE,
     MANIFEST,
@@ -179,7 +186,7 @@ def _fetch(run: Run, variant: Variant, done: Records) -> Step:
         {
             "source": f"{source.kind} {base}".strip(),
             "file": checkpoint.path,
-            "expected arrays": sha256(json_bytes(expected)),
+            "expected arrays": sha256_value(expected),
             "code": _code("weights", *_network_code(architecture, "layout")),
             **_versions("numpy"),
         },
@@ -417,8 +424,8 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
     return Step(
         _record(run, variant, "render"),
         {
-            "manifest": sha256(json_bytes(manifest)),
-            "registry": sha256(json_bytes(facts)),
+            "manifest": sha256_value(manifest),
+            "registry": sha256_value(facts),
             "templates": sha256_tree(templates.rglob("*.j2"), templates),
             "code": _code("pages", "manifest.py"),
             **_versions("jinja2"),
@@ -450,7 +457,7 @@ def _try(run: Run, variant: Variant, done: Records) -> Step:
         **_versions("tensorflow", "numpy", "protobuf", "isal"),
     }
     inputs = {
-        "stand-in": sha256(json_bytes(made_from)),
+        "stand-in": sha256_value(made_from),
         "code": _code(
             "pages/snippets.py",
             "pages/document.py",
@@ -461,7 +468,7 @@ def _try(run: Run, variant: Variant, done: Records) -> Step:
         ),
         **_versions("tensorflow", "tensorflow-hub", "tf-keras", "keras", "numpy"),
     }
-    folder = run.settings.build / "snippets" / sha256(json_bytes(settings))[:16]
+    folder = run.settings.build / "snippets" / sha256_value(settings)[:16]
 
     def action() -> Made:
         archive = snippets.make_stand_in(stand_in, folder, run.workers, made_from)

@@ -35,7 +35,10 @@ class Signature:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", alias_generator=to_camel)
+    # Built when first used: every command imports this, and few read a signature.
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", alias_generator=to_camel, defer_build=True
+    )
 
 
 class _PublicKey(_Strict):
