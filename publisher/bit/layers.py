@@ -9,7 +9,7 @@ holds each once, however often the network uses it.
 
 from collections.abc import Callable
 from math import gcd, prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -77,16 +77,33 @@ def channel_mean(kernel: tf.Tensor, by: Averaging) -> tf.Tensor:
     return tf.reduce_mean(means, axis=0, keepdims=True)
 
 
-def standardize(kernel: tf.Tensor, by: Averaging) -> tuple[tf.Tensor, tf.Tensor]:
-    """Standardize a (height, width, inputs, outputs) kernel per output channel.
+def mean_square(kernel: tf.Tensor, by: Averaging) -> tf.Tensor:
+    """Return the mean square of a (height, width, inputs, outputs) kernel a channel, (1, outputs).
 
-    Returns it and the reciprocal of its deviation, (1, outputs).
+    In the same two steps as `channel_mean`. The first is a Euclidean norm, because that squares
+    while it sums, and writes no second kernel to memory.
+    """
+    norms = tf.math.reduce_euclidean_norm(tf.reshape(kernel, by.split), axis=0)
+    squares = tf.reshape(tf.square(norms), by.joined)
+    return tf.reduce_mean(squares, axis=0, keepdims=True) * by.shares[:, :1]
+
+
+def centre(kernel: tf.Tensor, by: Averaging) -> tuple[tf.Tensor, tf.Tensor]:
+    """Take the mean of each output channel from a (height, width, inputs, outputs) kernel.
+
+    Returns it and the reciprocal of its deviation, (1, outputs); their product is the
+    standardized kernel.
     Source: Qiao et al., "Weight Standardization", arXiv:1903.10520.
     """
     centred = kernel - channel_mean(kernel, by)
+    return centred, tf.math.rsqrt(mean_square(centred, by) + STANDARDIZATION_EPSILON)
+
+
+def centre_plainly(kernel: tf.Tensor, by: Averaging) -> tuple[tf.Tensor, tf.Tensor]:
+    """Do what `centre` does, by operations that TensorFlow Lite has too."""
+    centred = kernel - channel_mean(kernel, by)
     variance = channel_mean(tf.square(centred), by)
-    scale = tf.math.rsqrt(variance + STANDARDIZATION_EPSILON)
-    return centred * scale, scale
+    return centred, tf.math.rsqrt(variance + STANDARDIZATION_EPSILON)
 
 
 def standardize_gradient(
@@ -107,12 +124,13 @@ def image_mean(x: tf.Tensor) -> tf.Tensor:
 
 
 def group_norm_relu(
-    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, factor: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Apply group normalization and ReLU to (batch, height, width, channels).
 
-    Returns the result, and for the gradient the mean and the reciprocal of the deviation
-    of each group, (batch, groups, 1).
+    With a `factor` (1, channels), to the product of `x` and that, which is not made. Returns
+    the result, and for the gradient the mean and the reciprocal of the deviation of each
+    group, (batch, groups, 1).
 
     The moments are taken per channel, in one pass over contiguous memory, and joined
     per group on tiny tensors (law of total variance). That is both faster and nearer
@@ -122,6 +140,9 @@ def group_norm_relu(
     grouped, per_channel = _grouped_shapes(gamma)
     mean = image_mean(x)
     variance = image_mean(tf.math.squared_difference(x, mean))
+    if factor is not None:
+        mean *= factor
+        variance *= tf.square(factor)
     channel_mean = tf.reshape(mean, grouped)
     group_mean = tf.reduce_mean(channel_mean, axis=2, keepdims=True)
     between = tf.math.squared_difference(channel_mean, group_mean)
@@ -129,7 +150,10 @@ def group_norm_relu(
     deviation = tf.math.rsqrt(group_variance + GROUP_NORM_EPSILON)
     scale = deviation * tf.reshape(gamma, (GROUPS, -1))
     shift = tf.reshape(beta, (GROUPS, -1)) - group_mean * scale
-    result = tf.nn.relu(x * tf.reshape(scale, per_channel) + tf.reshape(shift, per_channel))
+    slope = tf.reshape(scale, per_channel)
+    if factor is not None:
+        slope *= factor
+    result = tf.nn.relu(x * slope + tf.reshape(shift, per_channel))
     return result, group_mean, deviation
 
 
@@ -140,12 +164,14 @@ def group_norm_relu_gradient(
     result: tf.Tensor,
     group_mean: tf.Tensor,
     deviation: tf.Tensor,
+    factor: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return the gradients of (x, gamma, beta) from that of the result.
 
-    With n = (x - group_mean) * deviation and z = n * gamma + beta, the gradient of x is
-    deviation * (gamma * dz - mean(gamma * dz) - n * mean(gamma * dz * n)), where the means
-    are over a group; it is computed as dz * scale + x * slope + offset.
+    With a `factor`, that of its product with `x` and not that of `x`. With n = (x - group_mean)
+    * deviation and z = n * gamma + beta, the gradient of x is deviation * (gamma * dz -
+    mean(gamma * dz) - n * mean(gamma * dz * n)), where the means are over a group; it is
+    computed as dz * scale + x * slope + offset.
     """
     grouped, per_channel = _grouped_shapes(gamma)
     weight = tf.reshape(gamma, (GROUPS, -1))
@@ -153,7 +179,10 @@ def group_norm_relu_gradient(
     shape = tf.shape(x)
     positions = tf.cast(shape[1] * shape[2], tf.float32)
     total = tf.reshape(tf.reduce_sum(of_z, axis=(1, 2)), grouped)
-    total_x = tf.reshape(tf.reduce_sum(of_z * x, axis=(1, 2)), grouped)
+    total_x = tf.reduce_sum(of_z * x, axis=(1, 2))
+    if factor is not None:
+        total_x *= factor
+    total_x = tf.reshape(total_x, grouped)
     of_gamma = (total_x - group_mean * total) * deviation
     mean_z = tf.reduce_mean(weight * total, axis=2, keepdims=True) / positions
     mean_n = tf.reduce_mean(weight * of_gamma, axis=2, keepdims=True) / positions
@@ -161,7 +190,10 @@ def group_norm_relu_gradient(
     slope = -tf.square(deviation) * mean_n
     offset = -deviation * mean_z - group_mean * slope
     of_x = of_z * tf.reshape(deviation * weight, per_channel)
-    of_x += x * tf.reshape(tf.broadcast_to(slope, every), per_channel)
+    slope = tf.reshape(tf.broadcast_to(slope, every), per_channel)
+    if factor is not None:
+        slope *= factor
+    of_x += x * slope
     of_x += tf.reshape(tf.broadcast_to(offset, every), per_channel)
     return (
         of_x,
@@ -210,22 +242,22 @@ class Layers:
         scale = tf.TensorSpec((1, None), tf.float32)
         channels = tf.TensorSpec((None,), tf.float32)
         moment = tf.TensorSpec((None, GROUPS, 1), tf.float32)
-        self._standardize = tf.function(
-            standardize, input_signature=[kernel, AVERAGING], autograph=False
-        )
-        self._standardize_gradient = tf.function(
-            standardize_gradient,
-            input_signature=[kernel, kernel, scale, AVERAGING],
-            autograph=False,
-        )
-        self._group_norm_relu = tf.function(
-            group_norm_relu, input_signature=[image, channels, channels], autograph=False
-        )
-        self._group_norm_relu_gradient = tf.function(
-            group_norm_relu_gradient,
-            input_signature=[image, image, channels, image, moment, moment],
-            autograph=False,
-        )
+
+        def layer(function: Callable[..., Any], *signature: Any) -> Callable[..., Any]:
+            traced: Callable[..., Any] = tf.function(
+                function, input_signature=signature, autograph=False
+            )
+            return traced
+
+        norm = (image, channels, channels)
+        self._centre = layer(centre, kernel, AVERAGING)
+        self._centre_plainly = layer(centre_plainly, kernel, AVERAGING)
+        self._standardize_gradient = layer(standardize_gradient, kernel, kernel, scale, AVERAGING)
+        self._group_norm_relu = layer(group_norm_relu, *norm)
+        self._group_norm_relu_of_product = layer(group_norm_relu, *norm, scale)
+        known = (image, image, channels, image, moment, moment)
+        self._group_norm_relu_gradient = layer(group_norm_relu_gradient, *known)
+        self._group_norm_relu_gradient_of_product = layer(group_norm_relu_gradient, *known, scale)
 
     def convolve(
         self,
@@ -237,75 +269,123 @@ class Layers:
     ) -> tf.Tensor:
         """Convolve with the standardized kernel and `padding` zeros on all four sides.
 
-        With `after` (batch, ...), the kernel is standardized when that is there, not before.
+        With `after` (batch, ...), the kernel is standardized when that is there, not before,
+        and by operations that TensorFlow Lite has too.
         """
-        standardized = kernel if self.folded else self._standardize_like(kernel, after)[0]
+        standardized = kernel if self.folded else self._standardized(kernel, after)[0]
         return tf.nn.conv2d(pad(x, padding), standardized, stride, "VALID")
 
-    def convolve_with_gradient(
-        self, x: tf.Tensor, kernel: tf.Tensor, stride: int = 1, padding: int = 0
-    ) -> tuple[tf.Tensor, Backward]:
-        """Return `convolve` and a function from its gradient to those of (x, kernel)."""
+    def convolve_unscaled(
+        self,
+        x: tf.Tensor,
+        kernel: tf.Tensor,
+        stride: int = 1,
+        padding: int = 0,
+        after: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Return what times a factor (1, outputs) is what `convolve` returns, and the factor.
 
-        def backward(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            standardized, scale = self._standardize_like(kernel)
-            padded = pad(x, padding)
-            strides = [1, stride, stride, 1]
-            of_padded = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(padded),
-                filter=standardized,
-                out_backprop=upstream,
-                strides=strides,
-                padding="VALID",
-            )
-            of_standardized = tf.raw_ops.Conv2DBackpropFilter(
-                input=padded,
-                filter_sizes=tf.shape(kernel),
-                out_backprop=upstream,
-                strides=strides,
-                padding="VALID",
-            )
-            of_kernel = self._standardize_gradient(
-                of_standardized, standardized, scale, averaging(kernel, self._parts)
-            )
-            of_kernel.set_shape(kernel.shape)
-            of_x = of_padded[:, padding:-padding, padding:-padding, :] if padding else of_padded
-            of_x.set_shape(x.shape)
-            return of_x, of_kernel
+        Where group normalization comes next, it costs less to scale there than to scale the
+        kernel. There is no factor if kernels are folded.
+        """
+        if self.folded:
+            return self.convolve(x, kernel, stride, padding), None
+        centred, scale = self._centred(kernel, after)
+        return tf.nn.conv2d(pad(x, padding), centred, stride, "VALID"), scale
 
-        return self.convolve(x, kernel, stride, padding), backward
+    def convolve_gradient(
+        self,
+        upstream: tf.Tensor,
+        x: tf.Tensor,
+        kernel: tf.Tensor,
+        stride: int = 1,
+        padding: int = 0,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the gradients of (x, kernel) from that of what `convolve` returns."""
+        standardized, scale = self._standardized(kernel)
+        padded = pad(x, padding)
+        strides = [1, stride, stride, 1]
+        of_padded = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=tf.shape(padded),
+            filter=standardized,
+            out_backprop=upstream,
+            strides=strides,
+            padding="VALID",
+        )
+        of_standardized = tf.raw_ops.Conv2DBackpropFilter(
+            input=padded,
+            filter_sizes=tf.shape(kernel),
+            out_backprop=upstream,
+            strides=strides,
+            padding="VALID",
+        )
+        of_kernel = self._standardize_gradient(
+            of_standardized, standardized, scale, averaging(kernel, self._parts)
+        )
+        of_kernel.set_shape(kernel.shape)
+        of_x = of_padded[:, padding:-padding, padding:-padding, :] if padding else of_padded
+        of_x.set_shape(x.shape)
+        return of_x, of_kernel
 
-    def group_norm_relu(self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
-        """Apply group normalization and ReLU."""
-        result, _, _ = self._group_norm_relu(x, gamma, beta)
-        result.set_shape(x.shape)
-        return result
+    def group_norm_relu(
+        self,
+        x: tf.Tensor,
+        gamma: tf.Tensor,
+        beta: tf.Tensor,
+        factor: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Apply group normalization and ReLU, with a factor to `x` times that."""
+        return self._normalized(x, gamma, beta, factor)[0]
 
     def group_norm_relu_with_gradient(
-        self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
+        self,
+        x: tf.Tensor,
+        gamma: tf.Tensor,
+        beta: tf.Tensor,
+        factor: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, Backward]:
-        """Return `group_norm_relu` and a function to the gradients of (x, gamma, beta)."""
-        result, group_mean, deviation = self._group_norm_relu(x, gamma, beta)
-        result.set_shape(x.shape)
+        """Return `group_norm_relu` and a function to the gradients of (x, gamma, beta).
+
+        With a factor, to that of `x` times the factor and not that of `x`.
+        """
+        result, group_mean, deviation = self._normalized(x, gamma, beta, factor)
 
         def backward(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            of_x, of_gamma, of_beta = self._group_norm_relu_gradient(
-                upstream, x, gamma, result, group_mean, deviation
-            )
-            of_x.set_shape(x.shape)
-            of_gamma.set_shape(gamma.shape)
-            of_beta.set_shape(beta.shape)
-            return of_x, of_gamma, of_beta
+            known = (upstream, x, gamma, result, group_mean, deviation)
+            if factor is None:
+                gradients = self._group_norm_relu_gradient(*known)
+            else:
+                gradients = self._group_norm_relu_gradient_of_product(*known, factor)
+            for gradient, of in zip(gradients, (x, gamma, beta), strict=True):
+                gradient.set_shape(of.shape)
+            return tuple(gradients)
 
         return result, backward
 
-    def _standardize_like(
+    def _normalized(
+        self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, factor: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        if factor is None:
+            result, group_mean, deviation = self._group_norm_relu(x, gamma, beta)
+        else:
+            result, group_mean, deviation = self._group_norm_relu_of_product(x, gamma, beta, factor)
+        result.set_shape(x.shape)
+        return result, group_mean, deviation
+
+    def _centred(
         self, kernel: tf.Tensor, after: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         by = averaging(kernel, self._parts)
-        if after is not None:
-            by = by.not_before(after)
-        standardized, scale = self._standardize(kernel, by)
-        standardized.set_shape(kernel.shape)
+        if after is None:
+            centred, scale = self._centre(kernel, by)
+        else:
+            centred, scale = self._centre_plainly(kernel, by.not_before(after))
+        centred.set_shape(kernel.shape)
         scale.set_shape((1, kernel.shape[3]))
-        return standardized, scale
+        return centred, scale
+
+    def _standardized(
+        self, kernel: tf.Tensor, after: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        centred, scale = self._centred(kernel, after)
+        return centred * scale, scale

@@ -62,6 +62,7 @@ NETWORK_OPERATIONS = FOLDED_NETWORK_OPERATIONS | {
     "Cast",
     "Conv2DBackpropFilter",
     "Conv2DBackpropInput",
+    "EuclideanNorm",
     "IdentityN",
     "Maximum",
     "Neg",
@@ -97,10 +98,10 @@ def _plain_unit(layers: Layers, unit: Unit, x: tf.Tensor, *weights: tf.Tensor) -
     a_gamma, a_beta, a_kernel, b_gamma, b_beta, b_kernel, c_gamma, c_beta, c_kernel = weights[:9]
     hidden = layers.group_norm_relu(x, a_gamma, a_beta)
     shortcut = layers.convolve(hidden, weights[9], unit.stride, after=x) if unit.projected else x
-    hidden = layers.convolve(hidden, a_kernel, after=x)
-    hidden = layers.group_norm_relu(hidden, b_gamma, b_beta)
-    hidden = layers.convolve(hidden, b_kernel, unit.stride, padding=1, after=x)
-    hidden = layers.group_norm_relu(hidden, c_gamma, c_beta)
+    hidden, factor = layers.convolve_unscaled(hidden, a_kernel, after=x)
+    hidden = layers.group_norm_relu(hidden, b_gamma, b_beta, factor)
+    hidden, factor = layers.convolve_unscaled(hidden, b_kernel, unit.stride, padding=1, after=x)
+    hidden = layers.group_norm_relu(hidden, c_gamma, c_beta, factor)
     return shortcut + layers.convolve(hidden, c_kernel, after=x)
 
 
@@ -111,37 +112,36 @@ def _unit_with_gradient(layers: Layers, unit: Unit, x: tf.Tensor, *weights: tf.T
     def compute(
         x: tf.Tensor, *weights: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
-        norm, convolve = layers.group_norm_relu_with_gradient, layers.convolve_with_gradient
-        activated, norm_a = norm(x, *weights[0:2])
-        hidden, convolution_a = convolve(activated, weights[2])
-        hidden, norm_b = norm(hidden, *weights[3:5])
-        hidden, convolution_b = convolve(hidden, weights[5], unit.stride, padding=1)
-        hidden, norm_c = norm(hidden, *weights[6:8])
-        hidden, convolution_c = convolve(hidden, weights[8])
-        if unit.projected:
-            shortcut, projection = convolve(activated, weights[9], unit.stride)
-        else:
-            shortcut = x
+        a_gamma, a_beta, a_kernel, b_gamma, b_beta, b_kernel, c_gamma, c_beta, c_kernel = weights[
+            :9
+        ]
+        norm, gradient = layers.group_norm_relu_with_gradient, layers.convolve_gradient
+        for_a, norm_a = norm(x, a_gamma, a_beta)
+        hidden, factor = layers.convolve_unscaled(for_a, a_kernel)
+        for_b, norm_b = norm(hidden, b_gamma, b_beta, factor)
+        hidden, factor = layers.convolve_unscaled(for_b, b_kernel, unit.stride, padding=1)
+        for_c, norm_c = norm(hidden, c_gamma, c_beta, factor)
+        shortcut = layers.convolve(for_a, weights[9], unit.stride) if unit.projected else x
 
         def backward(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            of_hidden, of_c_kernel = convolution_c(upstream)
+            of_hidden, of_c_kernel = gradient(upstream, for_c, c_kernel)
             of_hidden, *of_c_norm = norm_c(of_hidden)
-            of_hidden, of_b_kernel = convolution_b(of_hidden)
+            of_hidden, of_b_kernel = gradient(of_hidden, for_b, b_kernel, unit.stride, 1)
             of_hidden, *of_b_norm = norm_b(of_hidden)
-            of_activated, of_a_kernel = convolution_a(of_hidden)
+            of_hidden, of_a_kernel = gradient(of_hidden, for_a, a_kernel)
             of_projection = []
             if unit.projected:
-                of_shortcut, of_kernel = projection(upstream)
-                of_activated += of_shortcut
+                of_shortcut, of_kernel = gradient(upstream, for_a, weights[9], unit.stride)
+                of_hidden += of_shortcut
                 of_projection = [of_kernel]
-            of_x, *of_a_norm = norm_a(of_activated)
+            of_x, *of_a_norm = norm_a(of_hidden)
             if not unit.projected:
                 of_x += upstream
             of_a = (*of_a_norm, of_a_kernel)
             of_b = (*of_b_norm, of_b_kernel)
             return of_x, *of_a, *of_b, *of_c_norm, of_c_kernel, *of_projection
 
-        return shortcut + hidden, backward
+        return shortcut + layers.convolve(for_c, c_kernel), backward
 
     return compute(x, *weights)
 
@@ -193,7 +193,8 @@ def _forward(
         if (low, high) != (-1.0, 1.0):
             x = (x - low) * (2.0 / (high - low)) - 1.0
         root = variables["resnet/root_block/standardized_conv2d/kernel"]
-        x = max_pool(layers.convolve(x, root, stride=2, padding=3))
+        after = x if inlined else None
+        x = max_pool(layers.convolve(x, root, stride=2, padding=3, after=after))
         for unit in units:
             arguments = [variables[f"{unit.name}/{name}"] for name in _unit_arguments(unit)]
             x = functions[unit.kind if inlined else unit.form](x, *arguments)

@@ -15,6 +15,7 @@ from publisher.bit import layers
 from publisher.bit.layers import Layers, averaging
 
 Array = npt.NDArray[Any]
+Centre = Callable[[tf.Tensor, layers.Averaging], tuple[tf.Tensor, tf.Tensor]]
 
 
 def normal(*shape: int, seed: int, scale: float = 1.0, mean: float = 0.0) -> tf.Tensor:
@@ -70,6 +71,24 @@ KERNELS = {
 }
 
 
+def standardize(
+    kernel: tf.Tensor, by: layers.Averaging, centre: Centre = layers.centre
+) -> tuple[tf.Tensor, tf.Tensor]:
+    centred, scale = centre(kernel, by)
+    return centred * scale, scale
+
+
+@pytest.mark.parametrize("centre", [layers.centre, layers.centre_plainly])
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS.keys())
+def test_a_centred_kernel_times_its_scale_is_standardized(
+    kernel: tf.Tensor, centre: Centre
+) -> None:
+    expected = wide_standardize(kernel.numpy().astype(np.float64))
+    standardized, scale = standardize(kernel, averaging(kernel), centre)
+    close(standardized, expected, 1e-6)
+    assert scale.shape == (1, kernel.shape[3])
+
+
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS.keys())
 def test_standardize_gradient_is_tensorflows_own(kernel: tf.Tensor) -> None:
     upstream = normal(*kernel.shape, seed=5, mean=0.5)
@@ -78,7 +97,7 @@ def test_standardize_gradient_is_tensorflows_own(kernel: tf.Tensor) -> None:
         result = plain_standardize(kernel)
     expected = tape.gradient(result, kernel, upstream)
     by = averaging(kernel)
-    standardized, scale = layers.standardize(kernel, by)
+    standardized, scale = standardize(kernel, by)
     close(standardized, result)
     close(layers.standardize_gradient(upstream, standardized, scale, by), expected, 1e-4)
 
@@ -88,7 +107,7 @@ def test_standardize_gradient_agrees_with_differences(kernel: tf.Tensor) -> None
     upstream = normal(*kernel.shape, seed=6, mean=0.5)
     expected = differences(wide_standardize, [kernel.numpy()], upstream.numpy(), 0)
     by = averaging(kernel)
-    standardized, scale = layers.standardize(kernel, by)
+    standardized, scale = standardize(kernel, by)
     close(layers.standardize_gradient(upstream, standardized, scale, by), expected, 1e-4)
 
 
@@ -102,7 +121,7 @@ def test_standardize_gradient_with_the_epsilon_agrees_with_differences() -> None
 
     expected = differences(scaled, [kernel.numpy() * 1e5], upstream.numpy(), 0) * 1e5
     by = averaging(kernel)
-    standardized, scale = layers.standardize(kernel, by)
+    standardized, scale = standardize(kernel, by)
     close(layers.standardize_gradient(upstream, standardized, scale, by), expected, 1e-4)
 
 
@@ -130,13 +149,16 @@ def test_a_kernel_is_split_into_up_to_64_parts_with_exact_shares(
     assert by.shares.numpy().sum() == 1.0
 
 
+@pytest.mark.parametrize("centre", [layers.centre, layers.centre_plainly])
 @pytest.mark.parametrize("shape", KERNEL_SHAPES, ids=str)
 def test_a_channel_of_equal_numbers_standardizes_to_zeros(
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, int, int, int], centre: Centre
 ) -> None:
     """The root of the epsilon is so small that a mean with a rounding error would show."""
     kernel = tf.fill(shape, 0.75)
-    np.testing.assert_array_equal(layers.standardize(kernel, averaging(kernel))[0], 0.0 * kernel)
+    standardized, scale = standardize(kernel, averaging(kernel), centre)
+    np.testing.assert_array_equal(standardized, 0.0 * kernel)
+    np.testing.assert_allclose(scale, 1e5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", KERNEL_SHAPES, ids=str)
@@ -173,6 +195,18 @@ def test_two_steps_sum_a_large_image_nearer_to_float64_than_one() -> None:
     assert in_two < in_one
 
 
+@pytest.mark.parametrize("mean", [0.0, 1.0])
+def test_a_large_kernels_mean_square_is_as_near_to_float64_as_the_plain_one(mean: float) -> None:
+    """Though its first step adds up one by one, as a matrix product does not: only 64 at most."""
+    kernel = normal(3, 3, 512, 64, seed=124, mean=mean)
+    expected = np.square(kernel.numpy().astype(np.float64)).mean((0, 1, 2))[None]
+    by = averaging(kernel)
+    in_norms = rms(layers.mean_square(kernel, by), expected)
+    in_one = rms(tf.reduce_mean(tf.square(kernel), (0, 1, 2))[None], expected)
+    assert in_norms < in_one
+    assert in_norms < 2 * rms(layers.channel_mean(tf.square(kernel), by), expected)
+
+
 @pytest.mark.parametrize("batch", [0, 1, 5])
 @pytest.mark.parametrize("kernel", [KERNELS["3x3"], KERNELS["7x7"]], ids=["3x3", "7x7"])
 def test_waiting_for_an_image_changes_no_bit(kernel: tf.Tensor, batch: int) -> None:
@@ -182,16 +216,16 @@ def test_waiting_for_an_image_changes_no_bit(kernel: tf.Tensor, batch: int) -> N
         assert now.dtype == then.dtype
         np.testing.assert_array_equal(now, then)
     for now, then in zip(
-        layers.standardize(kernel, by), layers.standardize(kernel, later), strict=True
+        layers.centre_plainly(kernel, by), layers.centre_plainly(kernel, later), strict=True
     ):
         np.testing.assert_array_equal(now, then)
 
 
-def test_a_convolution_that_waits_gives_the_same_bits() -> None:
+def test_a_convolution_that_waits_gives_the_same() -> None:
     x, kernel = normal(2, 6, 6, 8, seed=110), normal(3, 3, 8, 2, seed=111)
     network = Layers()
     waiting = network.convolve(x, kernel, 2, padding=1, after=x)
-    np.testing.assert_array_equal(waiting, network.convolve(x, kernel, 2, padding=1))
+    close(waiting, network.convolve(x, kernel, 2, padding=1), 1e-6)
 
 
 # --- group normalization and ReLU ---
@@ -261,6 +295,23 @@ def test_group_norm_gradients_agree_with_differences(index: int) -> None:
     close(by_hand(*given, upstream)[index], expected, 1e-4)
 
 
+@pytest.mark.parametrize("given", ACTIVATIONS.values(), ids=ACTIVATIONS.keys())
+def test_a_factor_normalizes_the_product_that_is_not_made(given: Triple) -> None:
+    """Of a negative factor too, and of one that is not like the next."""
+    x, gamma, beta = given
+    factor = normal(1, x.shape[3], seed=61, scale=2.0)
+    upstream = normal(*x.shape, seed=62, mean=0.5)
+    result, *moments = layers.group_norm_relu(x, gamma, beta, factor)
+    plain, *plain_moments = layers.group_norm_relu(x * factor, gamma, beta)
+    close(result, plain)
+    for measured, expected in zip(moments, plain_moments, strict=True):
+        close(measured, expected)
+    gradients = layers.group_norm_relu_gradient(upstream, x, gamma, result, *moments, factor)
+    of_product = by_hand(x * factor, gamma, beta, upstream)
+    for measured, expected in zip(gradients, of_product, strict=True):
+        close(measured, expected, 1e-4)
+
+
 # --- as functions of the graph ---
 
 
@@ -279,27 +330,33 @@ def test_convolution_gradients_are_tensorflows_own(
         plain = tf.nn.conv2d(padded, plain_standardize(kernel), stride, "VALID")
     upstream = normal(*plain.shape, seed=92)
     expected = tape.gradient(plain, (x, kernel), upstream)
-    result, backward = Layers().convolve_with_gradient(x, kernel, stride, padding)
-    close(result, plain)
-    for measured, own in zip(backward(upstream), expected, strict=True):
+    network = Layers()
+    close(network.convolve(x, kernel, stride, padding), plain)
+    unscaled, factor = network.convolve_unscaled(x, kernel, stride, padding)
+    close(unscaled * factor, plain)
+    found = network.convolve_gradient(upstream, x, kernel, stride, padding)
+    for measured, own in zip(found, expected, strict=True):
         close(measured, own, 1e-4)
 
 
-def test_group_norm_with_gradient_is_the_layer_and_its_gradient() -> None:
+@pytest.mark.parametrize("factor", [None, normal(1, 64, seed=105)], ids=["plain", "factor"])
+def test_group_norm_with_gradient_is_the_layer_and_its_gradient(factor: tf.Tensor | None) -> None:
     given = activations(2, 4, 4, 64, seed=100)
     upstream = normal(2, 4, 4, 64, seed=104)
     network = Layers()
-    result, backward = network.group_norm_relu_with_gradient(*given)
-    np.testing.assert_array_equal(result, network.group_norm_relu(*given))
-    for measured, own in zip(backward(upstream), by_hand(*given, upstream), strict=True):
-        close(measured, own)
+    result, backward = network.group_norm_relu_with_gradient(*given, factor)
+    np.testing.assert_array_equal(result, network.group_norm_relu(*given, factor))
+    product = given[0] if factor is None else given[0] * factor
+    expected = by_hand(product, *given[1:], upstream)
+    for measured, own in zip(backward(upstream), expected, strict=True):
+        close(measured, own, 1e-4)
 
 
 def test_a_convolution_standardizes_its_kernel_first() -> None:
     x, kernel = normal(1, 4, 4, 8, seed=110), normal(3, 3, 8, 2, seed=111)
     plain = tf.nn.conv2d(x, kernel, 1, "SAME")
     standardized = Layers().convolve(x, kernel, padding=1)
-    kernel_alone, _ = layers.standardize(kernel, averaging(kernel))
+    kernel_alone, _ = standardize(kernel, averaging(kernel))
     close(standardized, tf.nn.conv2d(x, kernel_alone, 1, "SAME"))
     assert np.abs(standardized - plain).max() > 0.1
 
@@ -308,6 +365,9 @@ def test_a_kernel_that_was_standardized_before_is_taken_as_it_is() -> None:
     x, kernel = normal(1, 4, 4, 8, seed=110), normal(3, 3, 8, 2, seed=111)
     plain = Layers(folded=True).convolve(x, kernel, padding=1)
     np.testing.assert_array_equal(plain, tf.nn.conv2d(layers.pad(x, 1), kernel, 1, "VALID"))
+    unscaled, factor = Layers(folded=True).convolve_unscaled(x, kernel, padding=1)
+    assert factor is None
+    np.testing.assert_array_equal(unscaled, plain)
     again = Layers(folded=True).convolve(x, plain_standardize(kernel), padding=1)
     close(again, Layers().convolve(x, kernel, padding=1))
 
@@ -331,27 +391,34 @@ def functions_of(network: Layers, channels: tuple[int, ...], times: int) -> list
         for x, kernel, scale in zip(images, kernels, scales, strict=True):
             for _ in range(times):
                 hidden, norm = network.group_norm_relu_with_gradient(x, scale, scale)
-                hidden, convolution = network.convolve_with_gradient(hidden, kernel, padding=1)
-                of_hidden, of_kernel = convolution(hidden)
-                results += [hidden, of_kernel, *norm(of_hidden)]
+                hidden, factor = network.convolve_unscaled(hidden, kernel, padding=1)
+                result, next_norm = network.group_norm_relu_with_gradient(
+                    hidden, scale, scale, factor
+                )
+                of_hidden, *of_next = next_norm(result)
+                of_hidden, of_kernel = network.convolve_gradient(of_hidden, x, kernel, padding=1)
+                results += [result, *of_next, of_kernel, *norm(of_hidden)]
         return results
 
     library = forward.get_concrete_function().graph.as_graph_def().library
     return sorted(function.signature.name.rpartition("_")[0] for function in library.function)
 
 
-LAYER_NAMES = {
+# The normalization and its gradient once without a factor and once with it.
+LAYER_NAMES = [
+    "__inference_centre",
+    "__inference_group_norm_relu",
     "__inference_group_norm_relu",
     "__inference_group_norm_relu_gradient",
-    "__inference_standardize",
+    "__inference_group_norm_relu_gradient",
     "__inference_standardize_gradient",
-}
+]
 
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_graph_holds_each_layer_once(times: int) -> None:
     """Their formulas do not depend on the number of channels."""
-    assert functions_of(Layers(), (32, 64, 96), times) == sorted(LAYER_NAMES)
+    assert functions_of(Layers(), (32, 64, 96), times) == LAYER_NAMES
 
 
 def test_what_one_network_traced_is_not_in_the_graph_of_another() -> None:
@@ -370,8 +437,8 @@ def test_shapes_that_are_known_stay_known() -> None:
     )
     def forward(x: tf.Tensor, kernel: tf.Tensor, scale: tf.Tensor) -> list[tf.Tensor]:
         hidden, norm = network.group_norm_relu_with_gradient(x, scale, scale)
-        result, convolution = network.convolve_with_gradient(hidden, kernel, 2, padding=1)
-        of_hidden, of_kernel = convolution(result)
+        result = network.convolve(hidden, kernel, 2, padding=1)
+        of_hidden, of_kernel = network.convolve_gradient(result, hidden, kernel, 2, padding=1)
         return [result, of_hidden, of_kernel, *norm(of_hidden)]
 
     shapes = [spec.shape.as_list() for spec in forward.get_concrete_function().structured_outputs]
