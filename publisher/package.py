@@ -144,7 +144,11 @@ def _write(directory: Path, names: list[str], target: Path) -> Archive:
                 hashed, "wb", compresslevel=COMPRESSION_LEVEL, threads=THREADS, block_size=BLOCK
             ) as compressed,
             tarfile.open(
-                fileobj=compressed, mode="w|", format=tarfile.USTAR_FORMAT, bufsize=BLOCK
+                fileobj=compressed,
+                mode="w|",
+                format=tarfile.USTAR_FORMAT,
+                bufsize=BLOCK,
+                copybufsize=BLOCK,
             ) as tar,
         ):
             for folder in _folders(names):

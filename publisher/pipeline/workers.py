@@ -40,6 +40,7 @@ _FOR_KERAS = (
     "keras.src.optimizers",
     "h5py",
     "scipy",
+    "requests",
 )
 
 
