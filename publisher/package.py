@@ -143,12 +143,12 @@ def _write(directory: Path, names: list[str], target: Path) -> Archive:
             igzip_threaded.open(  # type: ignore[no-untyped-call]
                 hashed, "wb", compresslevel=COMPRESSION_LEVEL, threads=THREADS, block_size=BLOCK
             ) as compressed,
-            tarfile.open(
+            tarfile.open(  # type: ignore[call-overload]  # typeshed has no copybufsize here
                 fileobj=compressed,
                 mode="w|",
                 format=tarfile.USTAR_FORMAT,
                 bufsize=BLOCK,
-                copybufsize=BLOCK,
+                copybufsize=BLOCK,  # of smaller pieces, the stream would move its buffer for each
             ) as tar,
         ):
             for folder in _folders(names):

@@ -137,6 +137,22 @@ def test_the_bytes_do_not_follow_from_the_number_of_threads(
     assert found[0] == found[1] == found[2]
 
 
+def test_files_are_read_in_whole_blocks(
+    saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream moves its buffer, of the size of a block, for each piece that it gets."""
+    pieces: list[int] = []
+    write = tarfile._Stream.write  # type: ignore[attr-defined]
+
+    def watch(stream: object, data: bytes) -> None:
+        pieces.append(len(data))
+        write(stream, data)
+
+    monkeypatch.setattr(tarfile._Stream, "write", watch)  # type: ignore[attr-defined]
+    pack(saved_model, tmp_path / "model.tar.gz")
+    assert pieces.count(package.BLOCK) == LARGE // package.BLOCK
+
+
 def test_another_content_or_name_gives_another_archive(saved_model: Path, tmp_path: Path) -> None:
     digests = {pack(saved_model, tmp_path / "1").sha256}
     renamed = saved_model / "assets" / "names.txt"

@@ -77,12 +77,15 @@ def build_lock(build: Path) -> Iterator[None]:
 def build(run: Run, variants: Sequence[Variant]) -> list[Built | Failed]:
     """Bring every variant up to date, in as many processes as the settings allow."""
     todo = tasks_of(run, variants)
-    stale = [found for found in tasks.rehearse(todo).values() if isinstance(found, tasks.Stale)]
+    looked_at = tasks.rehearse(todo)
+    stale = [found for found in looked_at.values() if isinstance(found, tasks.Stale)]
+    done = {key: found for key, found in looked_at.items() if isinstance(found, Record)}
     run.workers = Workers(run.settings.jobs)
     try:
         if any(found.stage in ("fetch", *IN_WORKERS) for found in stale):
             run.workers.warm_up(min(run.settings.jobs, len(stale)))
-        found = tasks.run(todo, run.reporter, jobs=run.settings.jobs, memory=run.settings.memory)
+        jobs, memory = run.settings.jobs, run.settings.memory
+        found = tasks.run(todo, run.reporter, jobs=jobs, memory=memory, done=done)
     finally:
         run.workers.close()
     _tell_of_unchosen(run, variants, found)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from publisher.errors import PublisherError
@@ -143,9 +144,16 @@ class _State:
 
 
 def run(
-    tasks: Mapping[Key, Task], reporter: Reporter, *, jobs: int, memory: int
+    tasks: Mapping[Key, Task],
+    reporter: Reporter,
+    *,
+    jobs: int,
+    memory: int,
+    done: Records = MappingProxyType({}),
 ) -> dict[Key, Record | PublisherError]:
     """Bring every task up to date; what needs a failed one fails with the same error.
+
+    Those in `done` are known to be up to date and are not looked at again.
 
     At most `jobs` tasks run at a time, and no further one is started that might take the
     memory beyond `memory` bytes, unless it is the only one. `tasks` are in an order in
@@ -155,7 +163,8 @@ def run(
     and what still runs is left to itself: its threads say no more, and do not keep the
     program from ending.
     """
-    state = _State(reporter, dict(tasks))
+    waiting = {key: task for key, task in tasks.items() if key not in done}
+    state = _State(reporter, waiting, dict(done))
     try:
         while state.waiting or state.running:
             _start_what_can_start(state, jobs, memory)

@@ -40,7 +40,6 @@ _FOR_KERAS = (
     "keras.src.optimizers",
     "h5py",
     "scipy",
-    "requests",
 )
 
 

@@ -74,11 +74,11 @@ class _Bundle(_Strict):
 
 
 class _Read(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True, strict=True, defer_build=True)
 
 
 class _Resource(_Read):
-    name: Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")]
+    name: Annotated[str, Field(max_length=100, pattern=r"^[\w.-]+$")]
     algorithm: Literal["sha256"]
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

@@ -375,6 +375,19 @@ def test_a_task_is_looked_at_once_however_long_it_waits(bench: Bench) -> None:
     assert looks == ["a", "b", "c", "d"]
 
 
+def test_what_is_known_to_be_done_is_not_looked_at_again(bench: Bench) -> None:
+    looks: list[str] = []
+    bench.add("a", looked_at=lambda: looks.append("a"))
+    bench.add("b", needs="a", looked_at=lambda: looks.append("b"))
+    first = run({bench.key("a"): bench.tasks[bench.key("a")]}, Watcher(), jobs=1, memory=1)
+    done = {key: found for key, found in first.items() if isinstance(found, Record)}
+    looks.clear()
+    found = run(bench.tasks, Watcher(), jobs=1, memory=1, done=done)
+    assert looks == ["b"]
+    assert list(found) == [bench.key("a"), bench.key("b")]
+    assert found[bench.key("a")] is done[bench.key("a")]
+
+
 def test_a_rehearsal_says_where_the_work_would_begin_and_does_nothing(bench: Bench) -> None:
     bench.add("a")
     bench.add("b", needs="a")
