@@ -1,7 +1,7 @@
 """One measurement in a process of its own: `python -m benchmarks.probe TASK ARGUMENTS`.
 
 ARGUMENTS is a JSON object; the last line of standard output is the answer, another one.
-`load`, `predict` and `first_gradient_step` treat the baseline's SavedModels and ours
+`predict`, `latency` and `first_gradient_step` treat the baseline's SavedModels and ours
 alike: they are a user's program.
 """
 
@@ -79,35 +79,59 @@ def reference(weights: str, resolution: int, seeds: list[int], target: str) -> A
     return {}
 
 
-def predict(directory: str, resolution: int, seed: int, calls: int, expected: str) -> Answer:
+def predict(directory: str, resolution: int, seed: int, expected: str) -> Answer:
     """Load a SavedModel and call it on one image.
 
-    Returns the seconds of `hub.load`, of the first call and of each counted call, and the
-    largest difference from row `seed` of the reference.
+    Returns the seconds of `hub.load` and of the first call, and the largest difference from
+    row `seed` of the reference.
     """
     import tensorflow as tf
 
     model, load = _loaded(directory)
     images = tf.constant(seeded_images(resolution, seed))
-
-    def call() -> tuple[npt.NDArray[np.float32], float]:
-        begin = time.perf_counter()
-        result = model(images, training=False).numpy()
-        return result, time.perf_counter() - begin
-
-    result, first = call()
-    for _ in range(WARM_UP):
-        call()
-    latencies = [call()[1] for _ in range(calls)]
+    begin = time.perf_counter()
+    result = model(images, training=False).numpy()
+    first = time.perf_counter() - begin
     truth = np.load(expected)[seed]
     return {
         "load": load,
         "first_call": first,
-        "calls": latencies,
-        "latency": float(np.median(latencies)),
         "error": float(np.abs(result[0] - truth).max()),
         "largest_expected": float(np.abs(truth).max()),
     }
+
+
+def latency(
+    directories: dict[str, str], architecture: str, resolution: int, seed: int, calls: int
+) -> Answer:
+    """Call several SavedModels on one image in turn, call by call.
+
+    So a machine that is slower for a while is so for all of them. Returns the seconds of
+    each counted call by the names in `directories`, and those of the convolutions alone.
+    """
+    import tensorflow as tf
+
+    from benchmarks import limits
+    from publisher.bit import ARCHITECTURES
+
+    images = tf.constant(seeded_images(resolution, seed))
+
+    def calling(directory: str) -> Callable[[], object]:
+        model, _ = _loaded(directory)
+        return lambda: model(images, training=False).numpy()
+
+    work: dict[str, Callable[[], object]] = {
+        name: calling(directory) for name, directory in directories.items()
+    }
+    work["convolutions"] = limits.convolutions(ARCHITECTURES[architecture], resolution)
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for index in range(-1 - WARM_UP, calls):
+        for name in work if index % 2 == 0 else reversed(work):
+            begin = time.perf_counter()
+            work[name]()
+            if index >= 0:
+                seconds[name].append(time.perf_counter() - begin)
+    return {"calls": seconds}
 
 
 def first_gradient_step(directory: str, resolution: int, batch: int) -> Answer:
@@ -138,14 +162,6 @@ def byte_limits(directory: str) -> Answer:
     return limits.of_bytes(Path(directory, "variables", DATA))
 
 
-def convolution_limit(architecture: str, resolution: int, calls: int) -> Answer:
-    """Return the seconds of the convolutions alone."""
-    from benchmarks import limits
-    from publisher.bit import ARCHITECTURES
-
-    return {"seconds": limits.of_convolutions(ARCHITECTURES[architecture], resolution, calls)}
-
-
 def _loaded(directory: str) -> tuple[Any, float]:
     """Return the model at `directory` and the seconds of `hub.load`, imports not counted."""
     import tensorflow_hub
@@ -162,9 +178,9 @@ TASKS: dict[str, Callable[..., Answer]] = {
         archive,
         reference,
         predict,
+        latency,
         first_gradient_step,
         byte_limits,
-        convolution_limit,
     )
 }
 

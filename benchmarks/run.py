@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
@@ -189,26 +190,13 @@ def measure_limits(bench: Bench) -> None:
     directory = model(bench, "ours", LARGE)
     answer = bench.probe("byte_limits", {}, directory=str(directory))
     bench.limits.update({key: answer[key] for key in answer if key != "process"})
-    for case in (SMALL, LARGE):
-        answer = bench.probe(
-            "convolution_limit",
-            {"case": case.architecture},
-            architecture=case.architecture,
-            resolution=case.resolution,
-            calls=case.calls,
-        )
-        bench.limits[f"convolutions-{case.architecture}"] = answer["seconds"]
 
 
 def measure_predict(bench: Bench, case: Case) -> None:
-    """Load a SavedModel and call it; every repetition sees another image.
-
-    A folded model is held to the baseline too: that has no form for prediction only.
-    """
+    """Load a SavedModel and call it; every repetition sees another image."""
     name = case.architecture
     count = bench.repetitions(case.predicts)
-    sides = (*SIDES, "folded")
-    directories = {side: model(bench, side, case) for side in sides}
+    directories = {side: model(bench, side, case) for side in SIDES}
     expected = WORK / f"reference-{name}.npy"
     bench.probe(
         "reference",
@@ -218,26 +206,47 @@ def measure_predict(bench: Bench, case: Case) -> None:
         seeds=list(range(count)),
         target=str(expected),
     )
-    for repetition, side in turns(count, sides):
+    for repetition, side in turns(count):
         answer = bench.probe(
             "predict",
             {"side": side, "case": name},
             directory=str(directories[side]),
             resolution=case.resolution,
             seed=repetition,
-            calls=case.calls,
             expected=str(expected),
         )
-        if side == "folded":
-            bench.sample(f"folded-{name}", "ours", answer["latency"])
-            continue
-        if side == "baseline":
-            bench.sample(f"folded-{name}", "baseline", answer["latency"])
         bench.sample(f"load-{name}", side, answer["load"])
-        bench.sample(f"latency-{name}", side, answer["latency"])
         bench.sample(f"error-{name}", side, answer["error"])
         if case is LARGE:
             bench.sample("memory-predict", side, answer["process"]["one_process"])
+
+
+def measure_latency(bench: Bench, case: Case) -> None:
+    """Call loaded models in turn; every repetition is a process of its own, with another image.
+
+    A folded model is held to the baseline too: that has no form for prediction only.
+    """
+    name = case.architecture
+    sides = (*SIDES, "folded")
+    directories = {side: str(model(bench, side, case)) for side in sides}
+    alone = []
+    for repetition in range(bench.repetitions(case.predicts)):
+        answer = bench.probe(
+            "latency",
+            {"case": name},
+            directories=directories,
+            architecture=name,
+            resolution=case.resolution,
+            seed=repetition,
+            calls=case.calls,
+        )
+        medians = {of: median(seconds) for of, seconds in answer["calls"].items()}
+        bench.sample(f"latency-{name}", "baseline", medians["baseline"])
+        bench.sample(f"latency-{name}", "ours", medians["ours"])
+        bench.sample(f"folded-{name}", "baseline", medians["baseline"])
+        bench.sample(f"folded-{name}", "ours", medians["folded"])
+        alone.append(medians["convolutions"])
+    bench.limits[f"convolutions-{name}"] = median(alone)
 
 
 def measure_gradient(bench: Bench, case: Case) -> None:
@@ -327,14 +336,15 @@ def _of_case(action: Callable[[Bench, Case], None], case: Case, *figures: str) -
     return Step(lambda bench: action(bench, case), keys)
 
 
-_PREDICTED = ("load-{}", "latency-{}", "folded-{}", "error-{}")
 STEPS = (
     _of_case(measure_convert, SMALL, "convert-{}"),
     _of_case(measure_convert, LARGE, "convert-{}"),
     Step(measure_archive, ("archive", "archive-size")),
     Step(measure_limits, ("limits",)),
-    _of_case(measure_predict, SMALL, *_PREDICTED),
-    _of_case(measure_predict, LARGE, *_PREDICTED, "memory-predict"),
+    _of_case(measure_predict, SMALL, "load-{}", "error-{}"),
+    _of_case(measure_predict, LARGE, "load-{}", "error-{}", "memory-predict"),
+    _of_case(measure_latency, SMALL, "latency-{}", "folded-{}"),
+    _of_case(measure_latency, LARGE, "latency-{}", "folded-{}"),
     _of_case(measure_gradient, SMALL, "gradient-{}", "memory-gradient"),
     _of_case(measure_gradient, LARGE, "gradient-{}"),
     Step(measure_all, ("all", "memory-one", "memory-at-once", "nothing")),

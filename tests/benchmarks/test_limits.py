@@ -16,4 +16,5 @@ def test_bytes_are_handled_in_each_way_and_nothing_is_left_behind(tmp_path: Path
 
 
 def test_convolutions_alone_run_through_the_whole_network() -> None:
-    assert limits.of_convolutions(ARCHITECTURES["R20x0.5"], 64, calls=3) > 0
+    convolve = limits.convolutions(ARCHITECTURES["R20x0.5"], 64)
+    assert [convolve(), convolve()] == [0.0, 0.0]  # of an image of zeros

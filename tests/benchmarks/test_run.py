@@ -39,21 +39,22 @@ def test_a_folded_model_is_held_to_the_baseline(
     def answer(bench: run.Bench, task: str, about: Any, **arguments: Any) -> dict[str, Any]:
         if task == "convert":
             converted.append(arguments["side"])
-        if task != "predict":
             return {}
-        side = Path(arguments["directory"]).parent.name
-        assert side == about["side"]
-        process = {"one_process": 1.0}
-        return {"load": 1.0, "latency": latencies[side], "error": 0.0, "process": process}
+        assert task == "latency"
+        directories = arguments["directories"]
+        assert {Path(path).parent.name for path in directories.values()} == set(directories)
+        calls = {side: [9.0, latencies[side], 1.0] for side in directories}
+        return {"calls": {**calls, "convolutions": [1.5]}}
 
     monkeypatch.setattr(run.Bench, "probe", answer)
     registry = run.load_registry(Path(__file__).parents[2] / run.REGISTRY)
     bench = run.Bench(registry, quick=False)
-    run.measure_predict(bench, run.SMALL)
+    run.measure_latency(bench, run.SMALL)
     count = run.SMALL.predicts
     assert converted == ["baseline", "ours", "folded"]
     assert bench.figures["folded-R50x1"] == {"baseline": [4.0] * count, "ours": [2.0] * count}
     assert bench.figures["latency-R50x1"] == {"baseline": [4.0] * count, "ours": [3.0] * count}
+    assert bench.limits == {"convolutions-R50x1": 1.5}
 
 
 @pytest.mark.parametrize(("side", "folded"), [("ours", False), ("folded", True)])
@@ -66,6 +67,14 @@ def test_the_probe_converts_a_folded_model_as_one(
     )
     probe.convert(side, "weights.npz", "R50x1", "classifier", "saved_model")
     assert given["folded"] is folded
+
+
+def test_models_are_called_in_turn(classifier: Path) -> None:
+    directories = {"one": str(classifier), "other": str(classifier)}
+    found = probe.latency(directories, "R20x0.5", resolution=32, seed=0, calls=3)["calls"]
+    assert list(found) == ["one", "other", "convolutions"]
+    assert [len(seconds) for seconds in found.values()] == [3, 3, 3]
+    assert all(second > 0 for seconds in found.values() for second in seconds)
 
 
 def test_globs_choose_steps() -> None:
