@@ -89,9 +89,7 @@ def tasks_of(run: Run, variants: Iterable[Variant]) -> dict[Key, Task]:
     """Return all tasks that the variants need, each after those that it needs.
 
     Stage by stage, because the stages of one variant wait for each other: whichever comes
-    last should be short, and not all of a variant. Larger networks come first in each; but
-    pages are tried from the smallest images up, because of blocks that are the same but for
-    that size the first one runs.
+    last should be short, and not all of a variant. Larger networks come first in each.
     """
     chosen = list(dict.fromkeys(variants))
     wanted = dict.fromkeys([*filter(None, map(run.sibling, chosen)), *chosen])
@@ -100,12 +98,7 @@ def tasks_of(run: Run, variants: Iterable[Variant]) -> dict[Key, Task]:
     for variant in ordered:
         for task in _tasks(run, variant, chosen=variant in chosen):
             tasks.setdefault(task.key, task)
-    pixels = {
-        Key("try", variant.handle): run.registry.checkpoint_of(variant).resolution
-        for variant in chosen
-    }
-    order = sorted(tasks, key=lambda key: (STAGES.index(key.stage), pixels.get(key, 0)))
-    return {key: tasks[key] for key in order}
+    return {key: tasks[key] for key in sorted(tasks, key=lambda key: STAGES.index(key.stage))}
 
 
 def _tasks(run: Run, variant: Variant, *, chosen: bool) -> list[Task]:

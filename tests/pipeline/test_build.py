@@ -761,15 +761,6 @@ def test_stages_come_one_after_the_other_and_larger_networks_first_in_each(place
     assert validated == [EXTRACTOR_B, CLASSIFIER_B, EXTRACTOR_A, CLASSIFIER_A]
 
 
-def test_pages_are_tried_from_the_smallest_images_up(place: Place) -> None:
-    """Of blocks that are the same but for the size of images, the quickest runs."""
-    place.edit((B, checkpoint("b", architecture="R50x1", resolution=224)))
-    run = place.run()
-    assert run.registry.checkpoints["a"].resolution < 224
-    tried = [key.subject for key in steps.tasks_of(run, run.registry.variants) if key[0] == "try"]
-    assert tried == [EXTRACTOR_A, CLASSIFIER_A, EXTRACTOR_B, CLASSIFIER_B]
-
-
 def test_checkpoints_with_equal_class_names_in_two_files_share_their_snippets(
     place: Place,
 ) -> None:
