@@ -137,7 +137,7 @@ def test_the_bytes_do_not_follow_from_the_number_of_threads(
     assert found[0] == found[1] == found[2]
 
 
-def test_files_are_read_in_whole_blocks(
+def test_files_are_copied_in_whole_blocks(
     saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stream moves its buffer, of the size of a block, for each piece that it gets."""

@@ -1,10 +1,10 @@
 """Runs the Python of a page before the page can be published, each block once.
 
-Not with the model that the page is about: to load an R152x2 and to train it takes 15 to 25
-seconds. At its address lies a stand-in, which the same code makes from synthetic weights of
-the smallest network of the same family, with the same head, classes, class names, output,
-range of inputs and weight standardization. So what a block can rely on is the same, but for
-the number of features: a block that relies on that fails here.
+Not with the model that the page is about: to load and train an R152x2 takes longer, and
+gigabytes of memory. At its address lies a stand-in, which the same code makes from synthetic
+weights of the smallest network of the same family, with the same head, classes, class names,
+output, range of inputs and weight standardization. So what a block can rely on is the same,
+but for the number of features: a block that relies on that fails here.
 """
 
 import functools

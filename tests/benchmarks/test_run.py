@@ -69,12 +69,27 @@ def test_the_probe_converts_a_folded_model_as_one(
     assert given["folded"] is folded
 
 
-def test_models_are_called_in_turn(classifier: Path) -> None:
-    directories = {"one": str(classifier), "other": str(classifier)}
+def test_models_are_called_in_turn(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time the other way round, so that none always comes after the same other."""
+    loaded = probe._loaded
+    called: list[str] = []
+
+    def watched(directory: str) -> tuple[Any, float]:
+        model, seconds = loaded(str(classifier))
+
+        def call(images: Any, training: bool) -> Any:
+            called.append(directory)
+            return model(images, training=training)
+
+        return call, seconds
+
+    monkeypatch.setattr(probe, "_loaded", watched)
+    directories = {"one": "1", "other": "2"}
     found = probe.latency(directories, "R20x0.5", resolution=32, seed=0, calls=3)["calls"]
     assert list(found) == ["one", "other", "convolutions"]
     assert [len(seconds) for seconds in found.values()] == [3, 3, 3]
     assert all(second > 0 for seconds in found.values() for second in seconds)
+    assert "".join(called) == "211221122112"  # half of it before any is counted
 
 
 def test_globs_choose_steps() -> None:
