@@ -61,7 +61,7 @@ class Case:
     gradients: int
 
 
-SMALL = Case("R50x1", "R50x1_224", 224, 3, 5, 20, (4, 224), 3)
+SMALL = Case("R50x1", "R50x1_224", 224, 5, 5, 20, (4, 224), 3)
 LARGE = Case("R152x2", "R152x2_T_384", 384, 2, 3, 5, (1, 128), 1)
 ARCHIVES = 2
 NOTHINGS = 3
