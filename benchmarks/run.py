@@ -33,8 +33,8 @@ README = Path("README.md")
 PERFORMANCE = Path("docs/performance.md")
 SIDES = ("baseline", "ours")
 DISTRIBUTIONS = ("tensorflow", "tf-keras", "tensorflow-hub", "numpy", "isal")
-# Both routes the same: no GPU, Keras 2, nothing on standard error but errors, and Python
-# compiles a module once, as it does where nobody forbids it.
+# Of all that runs Python, on both routes: no GPU, Keras 2, nothing on standard error but errors,
+# and a module is compiled once, as it is where nobody forbids it.
 ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "-1",
     "PYTHONDONTWRITEBYTECODE": "",
@@ -314,7 +314,7 @@ def all_of_baseline(bench: Bench) -> Iterator[dict[str, Any]]:
 def publish(bench: Bench, task: str, *options: str) -> Measured:
     """Run `publisher publish` on the weights on disk."""
     command = [sys.executable, "-m", "publisher", "publish", "--json", "--quiet"]
-    measured = measure.run([*command, "--weights", str(WEIGHTS), *options], {})
+    measured = measure.run([*command, "--weights", str(WEIGHTS), *options], ENVIRONMENT)
     events = json.loads(measured.output)["events"]
     # The rest of an event may name places of this machine.
     kept = ("event", "subject", "stage", "at", "seconds")

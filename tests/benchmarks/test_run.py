@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import probe, run
 from benchmarks.figures import FIGURES, LIMITS
-from benchmarks.measure import BenchmarkError
+from benchmarks.measure import BenchmarkError, Measured
 
 
 def test_every_figure_comes_of_a_step() -> None:
@@ -90,6 +90,21 @@ def test_models_are_called_in_turn(classifier: Path, monkeypatch: pytest.MonkeyP
     assert [len(seconds) for seconds in found.values()] == [3, 3, 3]
     assert all(second > 0 for seconds in found.values() for second in seconds)
     assert "".join(called) == "211221122112"  # half of it before any is counted
+
+
+def test_a_module_is_compiled_once_whatever_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where whoever measures forbids it, as many containers do."""
+    given: list[Any] = []
+
+    def measured(command: list[str], environment: Any) -> Measured:
+        given.append(environment["PYTHONDONTWRITEBYTECODE"])
+        return Measured(1.0, 1, 1, 0.0, '{"events": []}')
+
+    monkeypatch.setattr(run.measure, "run", measured)
+    bench = run.Bench(run.load_registry(Path(__file__).parents[2] / run.REGISTRY), quick=True)
+    bench.probe("convert", {})
+    run.publish(bench, "nothing")
+    assert given == ["", ""]
 
 
 def test_globs_choose_steps() -> None:
