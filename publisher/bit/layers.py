@@ -219,6 +219,43 @@ def pad(x: tf.Tensor, padding: int) -> tf.Tensor:
     return tf.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
 
+def convolve(
+    x: tf.Tensor, kernel: tf.Tensor, stride: int, padding: int, products: bool
+) -> tf.Tensor:
+    """Convolve (batch, height, width, inputs) with `padding` zeros on all four sides."""
+    if products:
+        return convolve_by_products(x, kernel, padding)
+    return tf.nn.conv2d(pad(x, padding), kernel, stride, "VALID")
+
+
+def multiply_pixels(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """Multiply each pixel of (.., .., .., inputs) by (inputs, outputs): (.., .., .., outputs)."""
+    shape = tf.shape(matrix)
+    product = tf.matmul(tf.reshape(x, tf.concat([(-1,), shape[:1]], axis=0)), matrix)
+    return tf.reshape(product, tf.concat([tf.shape(x)[:3], shape[1:]], axis=0))
+
+
+def convolve_by_products(x: tf.Tensor, kernel: tf.Tensor, padding: int) -> tf.Tensor:
+    """Convolve (batch, height, width, inputs) by matrix products, with zeros on all four sides.
+
+    The kernel is (size, size, inputs, outputs) with a size of 2 * `padding` + 1, so that the
+    result is as large as the image: (batch, height, width, outputs). It is a product for each
+    row of the kernel; what they multiply is the image beside itself, shifted by each column.
+    """
+    size = 2 * padding + 1
+    matrices = tf.reshape(kernel, tf.concat([(size, -1), tf.shape(kernel)[3:]], axis=0))
+    if size == 1:
+        return multiply_pixels(x, matrices[0])
+    # The rows of an image come first, so that those which one row of the kernel meets lie in one
+    # piece. Where the batch is one image, TensorFlow copies nothing for that.
+    rows = tf.transpose(x, (1, 0, 2, 3))
+    height, width = tf.shape(rows)[0], tf.shape(rows)[2]
+    rows = tf.pad(rows, ((padding, padding), (0, 0), (padding, padding), (0, 0)))
+    rows = tf.concat([rows[:, :, column : column + width] for column in range(size)], axis=3)
+    products = [multiply_pixels(rows[row : row + height], matrices[row]) for row in range(size)]
+    return tf.transpose(tf.add_n(products), (1, 0, 2, 3))
+
+
 def max_pool(x: tf.Tensor) -> tf.Tensor:
     """Take 3x3 maxima at stride 2, after padding with zeros (not minus infinity)."""
     return tf.nn.max_pool2d(pad(x, 1), 3, 2, "VALID")
@@ -266,14 +303,16 @@ class Layers:
         stride: int = 1,
         padding: int = 0,
         after: tf.Tensor | None = None,
+        products: bool = False,
     ) -> tf.Tensor:
         """Convolve with the standardized kernel and `padding` zeros on all four sides.
 
         With `after` (batch, ...), the kernel is standardized when that is there, not before,
-        and by operations that TensorFlow Lite has too.
+        and by operations that TensorFlow Lite has too. With `products`, by matrix products
+        (see `convolve_by_products`); there is no stride then.
         """
         standardized = kernel if self.folded else self._standardized(kernel, after)[0]
-        return tf.nn.conv2d(pad(x, padding), standardized, stride, "VALID")
+        return convolve(x, standardized, stride, padding, products)
 
     def convolve_unscaled(
         self,
@@ -282,6 +321,7 @@ class Layers:
         stride: int = 1,
         padding: int = 0,
         after: tf.Tensor | None = None,
+        products: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Return what times a factor (1, outputs) is what `convolve` returns, and the factor.
 
@@ -289,9 +329,9 @@ class Layers:
         kernel. There is no factor if kernels are folded.
         """
         if self.folded:
-            return self.convolve(x, kernel, stride, padding), None
+            return convolve(x, kernel, stride, padding, products), None
         centred, scale = self._centred(kernel, after)
-        return tf.nn.conv2d(pad(x, padding), centred, stride, "VALID"), scale
+        return convolve(x, centred, stride, padding, products), scale
 
     def convolve_gradient(
         self,

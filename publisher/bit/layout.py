@@ -13,6 +13,9 @@ STANDARDIZED_KERNEL = "/standardized_conv2d/kernel"  # what the names of such ke
 # Pixels a side. The network halves an image five times; a smaller one would reach the last
 # block as a single position that has seen mostly padding.
 SMALLEST_IMAGE = 32
+# Channels in the middle of a unit. With fewer, TensorFlow's convolutions are no slower than
+# matrix products of the same numbers.
+FEWEST_FOR_PRODUCTS = 512
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Unit:
     def kind(self) -> tuple[int, int, int, int, bool]:
         """All but the name: units of one kind differ in their weights only."""
         return self.inputs, self.middle, self.outputs, self.stride, self.projected
+
+    @property
+    def by_products(self) -> bool:
+        """Whether matrix products compute it faster than convolutions, one image at a time."""
+        return not self.projected and self.middle >= FEWEST_FOR_PRODUCTS
 
     @property
     def form(self) -> tuple[int, bool]:

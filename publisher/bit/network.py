@@ -14,7 +14,10 @@ converters want them.
 
 A model for prediction only can have its kernels standardized once, before they are saved
 (`folded`). Nothing in it is trainable then, and no unit needs a gradient of its own:
-TensorFlow's gradients with respect to images still work.
+TensorFlow's gradients with respect to images still work. Where a unit has many channels, its
+convolutions are matrix products then, behind `__call__`: they are faster for one image at a time.
+The form that can be trained keeps its convolutions, because a first call and a first gradient
+step would take longer by more than a call gains.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,8 +32,8 @@ from publisher.bit.layers import MOST_PARTS, Layers, max_pool
 from publisher.bit.layout import HEAD_BIAS, HEAD_KERNEL, BitArchitecture, Unit
 
 # The operations that a published graph may hold. Nothing here reads a file, opens a
-# connection or calls back into Python. Where standardization is folded, there are these only:
-FOLDED_NETWORK_OPERATIONS = frozenset(
+# connection or calls back into Python. These are in every graph:
+_OPERATIONS = frozenset(
     {
         "AddV2",
         "BiasAdd",
@@ -56,8 +59,10 @@ FOLDED_NETWORK_OPERATIONS = frozenset(
         "Sub",
     }
 )
-# The others standardize kernels, or belong to gradients.
-NETWORK_OPERATIONS = FOLDED_NETWORK_OPERATIONS | {
+# Where standardization is folded, the others belong to convolutions by matrix products.
+FOLDED_NETWORK_OPERATIONS = _OPERATIONS | {"AddN", "Pack", "StridedSlice", "Transpose"}
+# Elsewhere they standardize kernels, or belong to gradients.
+NETWORK_OPERATIONS = _OPERATIONS | {
     "BroadcastTo",
     "Cast",
     "Conv2DBackpropFilter",
@@ -93,16 +98,19 @@ def _unit_arguments(unit: Unit) -> list[str]:
     return names
 
 
-def _plain_unit(layers: Layers, unit: Unit, x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
+def _plain_unit(
+    layers: Layers, unit: Unit, x: tf.Tensor, *weights: tf.Tensor, inlined: bool
+) -> tf.Tensor:
     """Compute a unit: (x, *weights in the order of `_unit_arguments`) -> x."""
     a_gamma, a_beta, a_kernel, b_gamma, b_beta, b_kernel, c_gamma, c_beta, c_kernel = weights[:9]
+    how: dict[str, Any] = {"after": x} if inlined else {"products": unit.by_products}
     hidden = layers.group_norm_relu(x, a_gamma, a_beta)
-    shortcut = layers.convolve(hidden, weights[9], unit.stride, after=x) if unit.projected else x
-    hidden, factor = layers.convolve_unscaled(hidden, a_kernel, after=x)
+    shortcut = layers.convolve(hidden, weights[9], unit.stride, **how) if unit.projected else x
+    hidden, factor = layers.convolve_unscaled(hidden, a_kernel, **how)
     hidden = layers.group_norm_relu(hidden, b_gamma, b_beta, factor)
-    hidden, factor = layers.convolve_unscaled(hidden, b_kernel, unit.stride, padding=1, after=x)
+    hidden, factor = layers.convolve_unscaled(hidden, b_kernel, unit.stride, padding=1, **how)
     hidden = layers.group_norm_relu(hidden, c_gamma, c_beta, factor)
-    return shortcut + layers.convolve(hidden, c_kernel, after=x)
+    return shortcut + layers.convolve(hidden, c_kernel, **how)
 
 
 def _unit_with_gradient(layers: Layers, unit: Unit, x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
@@ -156,8 +164,9 @@ def _unit_function(
     """
 
     def residual_unit(x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
-        compute = _plain_unit if inlined or layers.folded else _unit_with_gradient
-        return compute(layers, unit, x, *weights)
+        if inlined or layers.folded:
+            return _plain_unit(layers, unit, x, *weights, inlined=inlined)
+        return _unit_with_gradient(layers, unit, x, *weights)
 
     def spec(*shape: int | None) -> tf.TensorSpec:
         return tf.TensorSpec(shape if inlined else (None,) * len(shape), tf.float32)
@@ -183,8 +192,14 @@ def _forward(
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
     units = list(architecture.residual_units())
     functions: dict[tuple[object, ...], Callable[..., tf.Tensor]] = {}
+
+    def kind_of(unit: Unit) -> tuple[object, ...]:
+        if inlined:
+            return unit.kind
+        return (*unit.form, layers.folded and unit.by_products)
+
     for unit in units:
-        if (kind := unit.kind if inlined else unit.form) not in functions:
+        if (kind := kind_of(unit)) not in functions:
             functions[kind] = _unit_function(layers, unit, shapes, inlined=inlined)
     low, high = input_range
 
@@ -197,7 +212,7 @@ def _forward(
         x = max_pool(layers.convolve(x, root, stride=2, padding=3, after=after))
         for unit in units:
             arguments = [variables[f"{unit.name}/{name}"] for name in _unit_arguments(unit)]
-            x = functions[unit.kind if inlined else unit.form](x, *arguments)
+            x = functions[kind_of(unit)](x, *arguments)
             x.set_shape((None, None, None, unit.outputs))
         x = layers.group_norm_relu(
             x, variables["resnet/group_norm/gamma"], variables["resnet/group_norm/beta"]

@@ -73,8 +73,10 @@ def look_at_graphs(archives: Mapping[str, Path]) -> dict[str, tuple[int, list[st
     from publisher.validation.operations import forbidden_operations
 
     packages = {architecture.package for architecture in ARCHITECTURES.values()}
-    networks = [importlib.import_module(f"{package}.network") for package in packages]
-    allowed = frozenset().union(*(network.NETWORK_OPERATIONS for network in networks))
+    allowed: set[str] = set()
+    for package in packages:
+        network = importlib.import_module(f"{package}.network")
+        allowed |= network.NETWORK_OPERATIONS | network.FOLDED_NETWORK_OPERATIONS
     found = {}
     for handle, path in archives.items():
         with tempfile.TemporaryDirectory() as folder:

@@ -372,6 +372,31 @@ def test_a_kernel_that_was_standardized_before_is_taken_as_it_is() -> None:
     close(again, Layers().convolve(x, kernel, padding=1))
 
 
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("shape", [(1, 6, 6), (2, 5, 7), (3, 1, 4), (1, 3, 1)])
+def test_matrix_products_convolve_and_have_the_gradient_of_a_convolution(
+    shape: tuple[int, int, int], padding: int
+) -> None:
+    size = 2 * padding + 1
+    x, kernel = normal(*shape, 8, seed=120), normal(size, size, 8, 5, seed=121)
+    with tf.GradientTape() as tape:
+        tape.watch((x, kernel))
+        plain = tf.nn.conv2d(layers.pad(x, padding), kernel, 1, "VALID")
+    upstream = normal(*plain.shape, seed=122)
+    expected = tape.gradient(plain, (x, kernel), upstream)
+
+    network = Layers(folded=True)
+    with tf.GradientTape() as tape:
+        tape.watch((x, kernel))
+        result = network.convolve(x, kernel, padding=padding, products=True)
+    close(result, plain)
+    for measured, own in zip(tape.gradient(result, (x, kernel), upstream), expected, strict=True):
+        close(measured, own)
+    unscaled, factor = network.convolve_unscaled(x, kernel, padding=padding, products=True)
+    assert factor is None
+    np.testing.assert_array_equal(unscaled, result)
+
+
 def anything(*shape: int | None) -> tf.TensorSpec:
     return tf.TensorSpec(shape, tf.float32)
 

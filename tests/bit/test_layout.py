@@ -1,5 +1,6 @@
 import io
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -128,6 +129,17 @@ def test_only_the_first_unit_of_the_later_blocks_halves_the_image() -> None:
     assert strided == [f"resnet/block{block}/unit01" for block in (2, 3, 4)]
     projected = [name for name, unit in units.items() if unit.projected]
     assert projected == ["resnet/block1/unit01", *strided]
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"), [("R50x1", {4: 2}), ("R152x2", {3: 35, 4: 2}), ("R20x0.5", {})]
+)
+def test_repeated_units_of_many_channels_are_computed_by_matrix_products(
+    name: str, blocks: dict[int, int]
+) -> None:
+    units = [unit for unit in ARCHITECTURES[name].residual_units() if unit.by_products]
+    assert Counter(int(unit.name.removeprefix("resnet/block")[0]) for unit in units) == blocks
+    assert not any(unit.projected or unit.stride != 1 for unit in units)
 
 
 def test_units_fit_one_another() -> None:

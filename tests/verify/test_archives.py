@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
+from publisher.bit.network import FOLDED_NETWORK_OPERATIONS, NETWORK_OPERATIONS
 from publisher.files import sha256_file
 from publisher.package import pack
 from publisher.verify import archives
@@ -124,6 +125,17 @@ def test_a_process_of_its_own_looks_at_graphs(
     found = archives.operations(both)
     assert found.status == "proved"
     assert found.detail.startswith(f"{total:,} in the graph, none that reads files")
+
+
+@pytest.mark.parametrize("operation", sorted(NETWORK_OPERATIONS | FOLDED_NETWORK_OPERATIONS))
+def test_what_a_folded_or_another_network_needs_is_allowed(
+    operation: str, with_graph: Callable[[Callable[[Any], Any]], Path]
+) -> None:
+    def add(message: Any) -> None:
+        functions = message.meta_graphs[0].graph_def.library.function
+        functions[0].node_def.add(name="added", op=operation)
+
+    assert look_at_graphs({HANDLE: with_graph(add)})[HANDLE][1] == []
 
 
 @pytest.mark.parametrize("operation", ["ReadFile", "WriteFile", "PyFunc", "MadeUpByMe"])
