@@ -7,23 +7,26 @@ import os
 import sys
 from collections.abc import Sequence
 
-import click
+from publisher.collector import uncollected
 
-import publisher
-from publisher import console
-from publisher.commands import (
-    building,
-    editing,
-    notes,
-    publishing,
-    serving,
-    signing,
-    verifying,
-    workflows,
-)
-from publisher.commands.options import DONE, FAILED, INTERRUPTED, USAGE
-from publisher.errors import PublisherError
-from publisher.registry import RegistryError
+with uncollected():  # much of the time of a run that finds nothing to do
+    import click
+
+    import publisher
+    from publisher import console
+    from publisher.commands import (
+        building,
+        editing,
+        notes,
+        publishing,
+        serving,
+        signing,
+        verifying,
+        workflows,
+    )
+    from publisher.commands.options import DONE, FAILED, INTERRUPTED, USAGE
+    from publisher.errors import PublisherError
+    from publisher.registry import RegistryError
 
 
 @click.group(

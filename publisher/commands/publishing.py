@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from publisher import console
+from publisher.collector import uncollected
 from publisher.commands.options import (
     DONE,
     FAILED,
@@ -145,10 +146,11 @@ def show_plan(
     reinstate: bool,
 ) -> int:
     """Print what would be built and published; see `plan`."""
-    from publisher.destinations.directory import Directory
-    from publisher.pipeline.build import Stale, rehearse
-    from publisher.plan import SavedPlans, as_json, as_markdown
-    from publisher.publish import prepare
+    with uncollected():
+        from publisher.destinations.directory import Directory
+        from publisher.pipeline.build import Stale, rehearse
+        from publisher.plan import SavedPlans, as_json, as_markdown
+        from publisher.publish import prepare
 
     if output and not to:
         raise click.UsageError("--output saves the plans of destinations; name one with --to")
@@ -295,10 +297,11 @@ def publish(
     reinstate: bool,
 ) -> int:
     """Build what is not up to date, and release it."""
-    from publisher.destinations.directory import Directory
-    from publisher.pipeline import build as pipeline
-    from publisher.plan import read_plans
-    from publisher.publish import carry_out, prepare
+    with uncollected():
+        from publisher.destinations.directory import Directory
+        from publisher.pipeline import build as pipeline
+        from publisher.plan import read_plans
+        from publisher.publish import carry_out, prepare
 
     if built and (work.weights or dry_run):
         other = "--dry-run" if dry_run else "--weights"

@@ -211,7 +211,9 @@ def _prepare(scratch: str, threads: int) -> None:
     os.dup2(silence, 2)
     memory.keep_little()
     # Threads of NumPy's matrix products that wait for the next one keep a core busy, which
-    # another process could use.
+    # another process could use. What is not loaded yet cannot be limited.
+    import numpy  # noqa: F401
+
     threadpool_limits(threads, user_api="blas")
 
 

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Literal
 
 from publisher.errors import PublisherError
+
+if TYPE_CHECKING:  # whoever only wants to know how it went need not wait for NumPy
+    import numpy.typing as npt
 
 Figure = float | int | str | list[int]
 
@@ -37,7 +37,7 @@ class Check:
     status: Literal["passed", "failed", "skipped"]
     summary: str
     figures: Mapping[str, Figure] = field(default_factory=dict)
-    tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    tensors: "Mapping[str, npt.NDArray[Any]]" = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the check without its tensors, in what strict JSON can hold."""
@@ -132,7 +132,7 @@ class Comparison:
 
 
 def compare(
-    measured: npt.NDArray[Any], expected: npt.NDArray[Any], tolerance: Tolerance
+    measured: "npt.NDArray[Any]", expected: "npt.NDArray[Any]", tolerance: Tolerance
 ) -> Comparison:
     """Compare two arrays of one shape, in float64.
 
@@ -141,6 +141,8 @@ def compare(
     element that is not finite in either array is always out. Raises `ValidationError` if
     the shapes differ or there is nothing to compare.
     """
+    import numpy as np
+
     if measured.shape != expected.shape:
         raise ValidationError(
             f"shape {list(measured.shape)} where {list(expected.shape)} is expected"

@@ -10,15 +10,31 @@
 wrong is a `WeightsError` whose message says what to do.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from publisher.transfers import Retry
-from publisher.weights.check import WeightsFigures, check_weights
 from publisher.weights.digest import Digest, digest_file
 from publisher.weights.download import download
 from publisher.weights.errors import UnreachableError, WeightsError
 from publisher.weights.lock import read_lock, record
-from publisher.weights.npz import Arrays, open_npz
 from publisher.weights.source import Fetched, Source, fetch, parse_source
-from publisher.weights.synthetic import SEED, is_synthetic, synthetic_array, write_synthetic
+
+if TYPE_CHECKING:
+    from publisher.weights.check import WeightsFigures, check_weights
+    from publisher.weights.npz import Arrays, open_npz
+    from publisher.weights.synthetic import SEED, is_synthetic, synthetic_array, write_synthetic
+
+# A run that finds nothing to do need not wait for NumPy.
+_WITH_NUMPY = {
+    "WeightsFigures": "check",
+    "check_weights": "check",
+    "Arrays": "npz",
+    "open_npz": "npz",
+    "SEED": "synthetic",
+    "is_synthetic": "synthetic",
+    "synthetic_array": "synthetic",
+    "write_synthetic": "synthetic",
+}
 
 __all__ = [
     "SEED",
@@ -42,3 +58,11 @@ __all__ = [
     "synthetic_array",
     "write_synthetic",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_NUMPY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_WITH_NUMPY[name]}"), name)

@@ -12,8 +12,6 @@ from publisher.weights.digest import Digest, digest_file
 from publisher.weights.download import Progress, download, without_secrets
 from publisher.weights.errors import UnreachableError, WeightsError
 from publisher.weights.lock import read_lock, record
-from publisher.weights.npz import open_npz
-from publisher.weights.synthetic import is_synthetic, write_synthetic
 
 Kind = Literal["upstream", "mirror", "directory", "synthetic"]
 
@@ -121,6 +119,8 @@ def fetch(
             "checkpoint's path in models.yaml."
         )
     if source.kind == "synthetic":
+        from publisher.weights.synthetic import write_synthetic
+
         path = cache / "synthetic" / checkpoint_path
         write_synthetic(path, expected_arrays)
         return Fetched(path, digest_file(path), synthetic=True)
@@ -176,6 +176,9 @@ class _Lock:
 
         `origin` says in messages where the file came from.
         """
+        from publisher.weights.npz import open_npz
+        from publisher.weights.synthetic import is_synthetic
+
         if is_synthetic(open_npz(path)):
             return True
         self.refuse_unrecorded()

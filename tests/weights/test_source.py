@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pytest_httpserver import HTTPServer
 
+from publisher import weights
 from publisher.weights import (
     Digest,
     Fetched,
@@ -415,4 +416,11 @@ def test_the_room_is_imported_without_what_only_downloads_need() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     ).stdout.split()
-    assert not {"requests", "tenacity", "tensorflow"} & set(loaded)
+    assert not {"requests", "tenacity", "tensorflow", "numpy"} & set(loaded)
+
+
+def test_the_room_offers_what_it_says_and_nothing_else() -> None:
+    for name in weights.__all__:
+        assert getattr(weights, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'open_npy'"):
+        weights.open_npy  # noqa: B018
