@@ -105,9 +105,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_second_run_does_nothing_and_imports_nothing_large(
-    published: Project,
-) -> None:
+def test_a_second_run_does_nothing_and_imports_nothing_large(published: Project) -> None:
     before = tree(published.folder), times(published.folder / "dist")
     done = subprocess.run(
         [sys.executable, "-c", SECOND_RUN],

@@ -222,8 +222,12 @@ def pad(x: tf.Tensor, padding: int) -> tf.Tensor:
 def convolve(
     x: tf.Tensor, kernel: tf.Tensor, stride: int, padding: int, products: bool
 ) -> tf.Tensor:
-    """Convolve (batch, height, width, inputs) with `padding` zeros on all four sides."""
-    if products:
+    """Convolve (batch, height, width, inputs) with a kernel (height, width, inputs, outputs).
+
+    There are `padding` zeros on all four sides. With `products`, it is done by matrix products
+    where there is no stride (see `convolve_by_products`).
+    """
+    if products and stride == 1:
         return convolve_by_products(x, kernel, padding)
     return tf.nn.conv2d(pad(x, padding), kernel, stride, "VALID")
 
@@ -308,8 +312,8 @@ class Layers:
         """Convolve with the standardized kernel and `padding` zeros on all four sides.
 
         With `after` (batch, ...), the kernel is standardized when that is there, not before,
-        and by operations that TensorFlow Lite has too. With `products`, by matrix products
-        (see `convolve_by_products`); there is no stride then.
+        and by operations that TensorFlow Lite has too. `products` as for the function
+        `convolve`.
         """
         standardized = kernel if self.folded else self._standardized(kernel, after)[0]
         return convolve(x, standardized, stride, padding, products)

@@ -13,8 +13,8 @@ STANDARDIZED_KERNEL = "/standardized_conv2d/kernel"  # what the names of such ke
 # Pixels a side. The network halves an image five times; a smaller one would reach the last
 # block as a single position that has seen mostly padding.
 SMALLEST_IMAGE = 32
-# Channels in the middle of a unit. With fewer, TensorFlow's convolutions are no slower than
-# matrix products of the same numbers.
+# Channels in the middle of a unit. With fewer, what matrix products gain for large images they
+# lose for small ones.
 FEWEST_FOR_PRODUCTS = 512
 
 

@@ -15,7 +15,8 @@ converters want them.
 A model for prediction only can have its kernels standardized once, before they are saved
 (`folded`). Nothing in it is trainable then, and no unit needs a gradient of its own:
 TensorFlow's gradients with respect to images still work. Where a unit has many channels, its
-convolutions are matrix products then, behind `__call__`: they are faster for one image at a time.
+convolutions are matrix products then, behind `__call__`: they are faster for one image at a time,
+and a fourth function.
 The form that can be trained keeps its convolutions, because a first call and a first gradient
 step would take longer by more than a call gains.
 """
@@ -32,8 +33,8 @@ from publisher.bit.layers import MOST_PARTS, Layers, max_pool
 from publisher.bit.layout import HEAD_BIAS, HEAD_KERNEL, BitArchitecture, Unit
 
 # The operations that a published graph may hold. Nothing here reads a file, opens a
-# connection or calls back into Python. These are in every graph:
-_OPERATIONS = frozenset(
+# connection or calls back into Python.
+_COMMON_OPERATIONS = frozenset(
     {
         "AddV2",
         "BiasAdd",
@@ -60,9 +61,9 @@ _OPERATIONS = frozenset(
     }
 )
 # Where standardization is folded, the others belong to convolutions by matrix products.
-FOLDED_NETWORK_OPERATIONS = _OPERATIONS | {"AddN", "Pack", "StridedSlice", "Transpose"}
+FOLDED_NETWORK_OPERATIONS = _COMMON_OPERATIONS | {"AddN", "Pack", "StridedSlice", "Transpose"}
 # Elsewhere they standardize kernels, or belong to gradients.
-NETWORK_OPERATIONS = _OPERATIONS | {
+NETWORK_OPERATIONS = _COMMON_OPERATIONS | {
     "BroadcastTo",
     "Cast",
     "Conv2DBackpropFilter",

@@ -113,13 +113,13 @@ def wide_arrays() -> Weights:
     return {name: synthetic_array(name, shape) for name, shape in WIDE.arrays(10).items()}
 
 
-def operations(function: Any, name: str = "residual_unit") -> list[Counter[str]]:
-    """Return how often each operation is in each function of a graph whose name has `name`."""
+def operations(function: Any) -> list[Counter[str]]:
+    """Return how often each operation is in each function for a unit that a graph has."""
     library = function.graph.as_graph_def().library.function
     return [
         Counter(node.op for node in function.node_def)
         for function in library
-        if name in function.signature.name
+        if "residual_unit" in function.signature.name
     ]
 
 

@@ -397,6 +397,14 @@ def test_matrix_products_convolve_and_have_the_gradient_of_a_convolution(
     np.testing.assert_array_equal(unscaled, result)
 
 
+def test_a_convolution_with_a_stride_is_never_by_products() -> None:
+    x, kernel = normal(1, 6, 6, 8, seed=120), normal(3, 3, 8, 5, seed=121)
+    network = Layers(folded=True)
+    plain = network.convolve(x, kernel, 2, padding=1)
+    assert plain.shape == (1, 3, 3, 5)
+    np.testing.assert_array_equal(network.convolve(x, kernel, 2, padding=1, products=True), plain)
+
+
 def anything(*shape: int | None) -> tf.TensorSpec:
     return tf.TensorSpec(shape, tf.float32)
 
