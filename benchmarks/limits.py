@@ -35,10 +35,7 @@ def of_bytes(path: Path) -> dict[str, float]:
 
 
 def convolutions(architecture: BitArchitecture, resolution: int) -> Callable[[], float]:
-    """Return a function that does all convolutions of one image, and nothing between them.
-
-    Where matrix products do the same faster, they do it here too.
-    """
+    """Return a function that does all convolutions of one image, and nothing between them."""
     import tensorflow as tf
 
     from publisher.bit import layers
@@ -49,24 +46,21 @@ def convolutions(architecture: BitArchitecture, resolution: int) -> Callable[[],
         if name.endswith("standardized_conv2d/kernel")
     }
 
-    def convolve(
-        x: tf.Tensor, name: str, stride: int, padding: int, products: bool = False
-    ) -> tf.Tensor:
+    def convolve(x: tf.Tensor, name: str, stride: int = 1) -> tf.Tensor:
         kernel = tf.convert_to_tensor(kernels[f"{name}/standardized_conv2d/kernel"])
-        return layers.convolve(x, kernel, stride, padding, products)
+        return layers.convolve(x, kernel, stride)
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def forward(x: tf.Tensor) -> tf.Tensor:
-        x = convolve(x, "resnet/root_block", 2, 3)
+        x = convolve(x, "resnet/root_block", 2)
         x = tf.nn.max_pool2d(x, 3, 2, "SAME")
         for unit in architecture.residual_units():
             if unit.projected:
                 # Its result counts, or the runtime would leave the convolution out.
-                shortcut = convolve(x, f"{unit.name}/a/proj", unit.stride, 0)
-            products = unit.by_products
-            hidden = convolve(x, f"{unit.name}/a", 1, 0, products)
-            hidden = convolve(hidden, f"{unit.name}/b", unit.stride, 1, products)
-            x = convolve(hidden, f"{unit.name}/c", 1, 0, products)
+                shortcut = convolve(x, f"{unit.name}/a/proj", unit.stride)
+            hidden = convolve(x, f"{unit.name}/a")
+            hidden = convolve(hidden, f"{unit.name}/b", unit.stride)
+            x = convolve(hidden, f"{unit.name}/c")
             if unit.projected:
                 x += shortcut
         return tf.reduce_mean(x)

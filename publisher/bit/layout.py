@@ -13,9 +13,6 @@ STANDARDIZED_KERNEL = "/standardized_conv2d/kernel"  # what the names of such ke
 # Pixels a side. The network halves an image five times; a smaller one would reach the last
 # block as a single position that has seen mostly padding.
 SMALLEST_IMAGE = 32
-# Channels in the middle of a unit. With fewer, what matrix products gain for large images they
-# lose for small ones.
-FEWEST_FOR_PRODUCTS = 512
 
 
 @dataclass(frozen=True)
@@ -39,14 +36,9 @@ class Unit:
         return self.inputs, self.middle, self.outputs, self.stride, self.projected
 
     @property
-    def by_products(self) -> bool:
-        """Whether matrix products compute it faster than convolutions, one image at a time."""
-        return not self.projected and self.middle >= FEWEST_FOR_PRODUCTS
-
-    @property
-    def form(self) -> tuple[int, bool]:
-        """What is left of its kind without the numbers of channels."""
-        return self.stride, self.projected
+    def block(self) -> str:
+        """The block that it is in: `block1` to `block4`."""
+        return self.name.split("/")[1]
 
 
 @dataclass(frozen=True)

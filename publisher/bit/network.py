@@ -1,52 +1,46 @@
 """The BiT network in plain TensorFlow, in a form that TensorFlow Hub can reuse.
 
-No Keras. Units that are alike are traced once, as a function that takes its weights as
-arguments, so that the graph of a 152-layer network does not hold fifty of them: it is
-written, read and optimized in a fraction of the time.
+No Keras, and no gradient of its own. Units that are alike are traced once, as a function that
+takes its weights as arguments: the graph of a 152-layer network holds each kind of unit once,
+and is written and read in a fraction of the time. All functions are inlined when the graph is
+run, frozen or converted.
 
-There are two forms of each unit. The one behind `__call__` stays a function of its own
-when the graph runs: it is optimized once, its standardized kernels live only while it runs,
-and it brings its own gradient. It takes any number of channels, so that three functions
-(one that projects, one that does so with a stride, one that does neither) serve all units.
-The one behind the signature is made to be inlined, because converters (TensorFlow Lite and
-others) read signatures and cannot keep functions; it has the shapes of its kind, because
-converters want them.
+`__call__`, its endpoints and the signature share one graph of the network.
 
 A model for prediction only can have its kernels standardized once, before they are saved
-(`folded`). Nothing in it is trainable then, and no unit needs a gradient of its own:
-TensorFlow's gradients with respect to images still work. Where a unit has many channels, its
-convolutions are matrix products then, behind `__call__`: they are faster for one image at a time,
-and a fourth function.
-The form that can be trained keeps its convolutions, because a first call and a first gradient
-step would take longer by more than a call gains.
+(`folded`). Nothing in it is trainable then.
 """
 
 from collections.abc import Callable, Mapping
-from math import gcd
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from publisher.bit.layers import MOST_PARTS, Layers, max_pool
-from publisher.bit.layout import HEAD_BIAS, HEAD_KERNEL, BitArchitecture, Unit
+from publisher.bit.layers import centre, convolve, group_norm_relu, max_pool
+from publisher.bit.layout import (
+    HEAD_BIAS,
+    HEAD_KERNEL,
+    STANDARDIZED_KERNEL,
+    BitArchitecture,
+    Unit,
+)
 
 # The operations that a published graph may hold. Nothing here reads a file, opens a
 # connection or calls back into Python.
-_COMMON_OPERATIONS = frozenset(
+FOLDED_NETWORK_OPERATIONS = frozenset(
     {
         "AddV2",
         "BiasAdd",
-        "ConcatV2",
         "Const",
         "Conv2D",
-        "FloorDiv",
         "Identity",
         "MatMul",
         "MaxPool",
         "Mean",
         "Mul",
+        "Neg",
         "NoOp",
         "Pad",
         "PartitionedCall",
@@ -54,185 +48,127 @@ _COMMON_OPERATIONS = frozenset(
         "Relu",
         "Reshape",
         "Rsqrt",
-        "Shape",
         "SquaredDifference",
         "StatefulPartitionedCall",
         "Sub",
     }
 )
-# Where standardization is folded, the others belong to convolutions by matrix products.
-FOLDED_NETWORK_OPERATIONS = _COMMON_OPERATIONS | {"AddN", "Pack", "StridedSlice", "Transpose"}
-# Elsewhere they standardize kernels, or belong to gradients.
-NETWORK_OPERATIONS = _COMMON_OPERATIONS | {
-    "BroadcastTo",
-    "Cast",
-    "Conv2DBackpropFilter",
-    "Conv2DBackpropInput",
-    "EuclideanNorm",
-    "IdentityN",
-    "Maximum",
-    "Neg",
-    "RealDiv",
-    "ReluGrad",
-    "Square",
-    "StridedSlice",
-    "Sum",
-}
+# The others standardize kernels.
+NETWORK_OPERATIONS = FOLDED_NETWORK_OPERATIONS | {"Square"}
 
-Forward = Callable[[tf.Tensor], tf.Tensor]
+DEFAULT = "default"
+PRE_POOLING = "pre_pooling"
+
+Endpoints = dict[str, tf.Tensor]
 
 
-def _unit_arguments(unit: Unit) -> list[str]:
-    names = [
-        "a/group_norm/gamma",
-        "a/group_norm/beta",
-        "a/standardized_conv2d/kernel",
-        "b/group_norm/gamma",
-        "b/group_norm/beta",
-        "b/standardized_conv2d/kernel",
-        "c/group_norm/gamma",
-        "c/group_norm/beta",
-        "c/standardized_conv2d/kernel",
-    ]
-    if unit.projected:
-        names.append("a/proj/standardized_conv2d/kernel")
-    return names
+def _not_before(x: tf.Tensor, kernels: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Return the same kernels, available only once `x` is.
+
+    Otherwise all kernels of a network would be standardized as soon as it is called, and a call
+    would take the memory of the weights once more. Control dependencies do not keep constants
+    from being folded: a frozen graph standardizes nothing when it runs.
+    """
+    with tf.control_dependencies([tf.identity(x)]):
+        return {name: tf.identity(kernel) for name, kernel in kernels.items()}
 
 
-def _plain_unit(
-    layers: Layers, unit: Unit, x: tf.Tensor, *weights: tf.Tensor, inlined: bool
+def _residual_unit(
+    unit: Unit, x: tf.Tensor, weights: Mapping[str, tf.Tensor], *, folded: bool
 ) -> tf.Tensor:
-    """Compute a unit: (x, *weights in the order of `_unit_arguments`) -> x."""
-    a_gamma, a_beta, a_kernel, b_gamma, b_beta, b_kernel, c_gamma, c_beta, c_kernel = weights[:9]
-    how: dict[str, Any] = {"after": x} if inlined else {"products": unit.by_products}
-    hidden = layers.group_norm_relu(x, a_gamma, a_beta)
-    shortcut = layers.convolve(hidden, weights[9], unit.stride, **how) if unit.projected else x
-    hidden, factor = layers.convolve_unscaled(hidden, a_kernel, **how)
-    hidden = layers.group_norm_relu(hidden, b_gamma, b_beta, factor)
-    hidden, factor = layers.convolve_unscaled(hidden, b_kernel, unit.stride, padding=1, **how)
-    hidden = layers.group_norm_relu(hidden, c_gamma, c_beta, factor)
-    return shortcut + layers.convolve(hidden, c_kernel, **how)
+    """Compute a unit: normalization and ReLU come before each of its three convolutions.
+
+    `weights` are by the names of the arrays after that of the unit.
+    """
+    kernels = {name: weights[name] for name in weights if name.endswith(STANDARDIZED_KERNEL)}
+    if not folded:
+        kernels = _not_before(x, kernels)
+
+    def norm(x: tf.Tensor, step: str) -> tf.Tensor:
+        return group_norm_relu(
+            x, weights[f"{step}/group_norm/gamma"], weights[f"{step}/group_norm/beta"]
+        )
+
+    def convolved(x: tf.Tensor, step: str, stride: int = 1) -> tf.Tensor:
+        return _convolve(x, kernels[step + STANDARDIZED_KERNEL], stride, folded=folded)
+
+    hidden = norm(x, "a")
+    shortcut = convolved(hidden, "a/proj", unit.stride) if unit.projected else x
+    hidden = convolved(hidden, "a")
+    hidden = convolved(norm(hidden, "b"), "b", unit.stride)
+    return shortcut + convolved(norm(hidden, "c"), "c")
 
 
-def _unit_with_gradient(layers: Layers, unit: Unit, x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
-    """Compute what `_plain_unit` does, with a gradient of its own."""
+def _convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int, *, folded: bool) -> tf.Tensor:
+    """Convolve with the standardized kernel.
 
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def compute(
-        x: tf.Tensor, *weights: tf.Tensor
-    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
-        a_gamma, a_beta, a_kernel, b_gamma, b_beta, b_kernel, c_gamma, c_beta, c_kernel = weights[
-            :9
-        ]
-        norm, gradient = layers.group_norm_relu_with_gradient, layers.convolve_gradient
-        for_a, norm_a = norm(x, a_gamma, a_beta)
-        hidden, factor = layers.convolve_unscaled(for_a, a_kernel)
-        for_b, norm_b = norm(hidden, b_gamma, b_beta, factor)
-        hidden, factor = layers.convolve_unscaled(for_b, b_kernel, unit.stride, padding=1)
-        for_c, norm_c = norm(hidden, c_gamma, c_beta, factor)
-        shortcut = layers.convolve(for_a, weights[9], unit.stride) if unit.projected else x
-
-        def backward(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            of_hidden, of_c_kernel = gradient(upstream, for_c, c_kernel)
-            of_hidden, *of_c_norm = norm_c(of_hidden)
-            of_hidden, of_b_kernel = gradient(of_hidden, for_b, b_kernel, unit.stride, 1)
-            of_hidden, *of_b_norm = norm_b(of_hidden)
-            of_hidden, of_a_kernel = gradient(of_hidden, for_a, a_kernel)
-            of_projection = []
-            if unit.projected:
-                of_shortcut, of_kernel = gradient(upstream, for_a, weights[9], unit.stride)
-                of_hidden += of_shortcut
-                of_projection = [of_kernel]
-            of_x, *of_a_norm = norm_a(of_hidden)
-            if not unit.projected:
-                of_x += upstream
-            of_a = (*of_a_norm, of_a_kernel)
-            of_b = (*of_b_norm, of_b_kernel)
-            return of_x, *of_a, *of_b, *of_c_norm, of_c_kernel, *of_projection
-
-        return shortcut + layers.convolve(for_c, c_kernel), backward
-
-    return compute(x, *weights)
+    Its scale is applied to the result, which costs less than to scale the kernel, in time and
+    in what a gradient keeps. Where kernels are constants, optimizers multiply them by it.
+    """
+    if folded:
+        return convolve(x, kernel, stride)
+    centred, scale = centre(kernel)
+    return convolve(x, centred, stride) * scale
 
 
 def _unit_function(
-    layers: Layers, unit: Unit, shapes: Mapping[str, tuple[int, ...]], *, inlined: bool
+    unit: Unit, shapes: Mapping[str, tf.TensorShape], *, folded: bool
 ) -> Callable[..., tf.Tensor]:
-    """Return a function that is traced once for one kind of unit.
-
-    One that is inlined is made for the shapes of its kind; one that is not takes any, so that
-    all kinds with the same operations share it.
-    """
+    """Return a function (x, *weights in the order of `shapes`) -> x for one kind of unit."""
 
     def residual_unit(x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
-        if inlined or layers.folded:
-            return _plain_unit(layers, unit, x, *weights, inlined=inlined)
-        return _unit_with_gradient(layers, unit, x, *weights)
+        return _residual_unit(unit, x, dict(zip(shapes, weights, strict=True)), folded=folded)
 
-    def spec(*shape: int | None) -> tf.TensorSpec:
-        return tf.TensorSpec(shape if inlined else (None,) * len(shape), tf.float32)
-
-    weights = [spec(*shapes[f"{unit.name}/{name}"]) for name in _unit_arguments(unit)]
+    images = tf.TensorSpec((None, None, None, unit.inputs), tf.float32)
+    weights = [tf.TensorSpec(shape, tf.float32) for shape in shapes.values()]
     function: Callable[..., tf.Tensor] = tf.function(
-        residual_unit,
-        input_signature=[spec(None, None, None, unit.inputs), *weights],
-        autograph=False,
-        experimental_attributes=None if inlined else {"_noinline": True},
+        residual_unit, input_signature=[images, *weights], autograph=False
     )
     return function
 
 
 def _forward(
-    layers: Layers,
     architecture: BitArchitecture,
     variables: Mapping[str, tf.Variable],
     input_range: tuple[float, float],
     *,
-    inlined: bool,
-) -> Forward:
-    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
-    units = list(architecture.residual_units())
+    folded: bool,
+) -> Callable[[tf.Tensor], Endpoints]:
+    """Return the forward pass: images to the output and all endpoints."""
     functions: dict[tuple[object, ...], Callable[..., tf.Tensor]] = {}
-
-    def kind_of(unit: Unit) -> tuple[object, ...]:
-        if inlined:
-            return unit.kind
-        return (*unit.form, layers.folded and unit.by_products)
-
-    for unit in units:
-        if (kind := kind_of(unit)) not in functions:
-            functions[kind] = _unit_function(layers, unit, shapes, inlined=inlined)
     low, high = input_range
 
-    def forward(images: tf.Tensor) -> tf.Tensor:
+    def forward(images: tf.Tensor) -> Endpoints:
         x = images
         if (low, high) != (-1.0, 1.0):
             x = (x - low) * (2.0 / (high - low)) - 1.0
-        root = variables["resnet/root_block/standardized_conv2d/kernel"]
-        after = x if inlined else None
-        x = max_pool(layers.convolve(x, root, stride=2, padding=3, after=after))
-        for unit in units:
-            arguments = [variables[f"{unit.name}/{name}"] for name in _unit_arguments(unit)]
-            x = functions[kind_of(unit)](x, *arguments)
-            x.set_shape((None, None, None, unit.outputs))
-        x = layers.group_norm_relu(
+        root = tf.convert_to_tensor(variables[f"resnet/root_block{STANDARDIZED_KERNEL}"])
+        x = max_pool(_convolve(x, root, 2, folded=folded))
+        endpoints: Endpoints = {}
+        for unit in architecture.residual_units():
+            prefix = f"{unit.name}/"
+            weights = {
+                name.removeprefix(prefix): variable
+                for name, variable in variables.items()
+                if name.startswith(prefix)
+            }
+            if unit.kind not in functions:
+                shapes = {name: weight.shape for name, weight in weights.items()}
+                functions[unit.kind] = _unit_function(unit, shapes, folded=folded)
+            x = functions[unit.kind](x, *weights.values())
+            endpoints[unit.block] = x  # the last unit of a block is its output
+        x = group_norm_relu(
             x, variables["resnet/group_norm/gamma"], variables["resnet/group_norm/beta"]
         )
-        # In two steps, as in `image_mean`.
-        pooled = tf.reduce_mean(tf.reduce_mean(x, axis=2), axis=1)
-        if not inlined:  # whoever loads it learns the number of features from here alone
-            pooled = tf.reshape(pooled, (-1, architecture.features))
-        if HEAD_KERNEL not in variables:
-            return pooled
-        kernel = variables[HEAD_KERNEL]
-        flat = tf.reshape(kernel, kernel.shape[2:])
-        return tf.nn.bias_add(tf.matmul(pooled, flat), variables[HEAD_BIAS])
+        endpoints[PRE_POOLING] = x
+        output = tf.reduce_mean(x, axis=(1, 2))
+        if HEAD_KERNEL in variables:
+            kernel = variables[HEAD_KERNEL]
+            flat = tf.reshape(kernel, kernel.shape[2:])
+            output = tf.nn.bias_add(tf.matmul(output, flat), variables[HEAD_BIAS])
+        return {DEFAULT: output, **endpoints}
 
     return forward
-
-
-def _images() -> tf.TensorSpec:
-    return tf.TensorSpec((None, None, None, 3), tf.float32, "images")
 
 
 def build(
@@ -246,12 +182,18 @@ def build(
     """Return the reusable model object for `arrays`, and its inference signature.
 
     The model is a classifier if the head is in `arrays`. It offers
-    `__call__(images, training=False)`, `variables`, `trainable_variables` and
-    `regularization_losses` (https://www.tensorflow.org/hub/reusable_saved_models).
-    `images` is (batch, height, width, 3) float32 in `input_range`; the result is (batch,
-    classes) logits or (batch, features) features, float32. A batch has at least one image:
-    TensorFlow's convolutions mind an empty one. `training` is accepted because callers
-    pass it; the network behaves the same either way.
+    `__call__(images, training=False, return_endpoints=False)`, `variables`,
+    `trainable_variables` and `regularization_losses`
+    (https://www.tensorflow.org/hub/reusable_saved_models). `images` is (batch, height, width,
+    3) float32 in `input_range`; the result is (batch, classes) logits or (batch, features)
+    features, float32. A batch has at least one image: TensorFlow's convolutions mind an empty
+    one. `training` is accepted because callers pass it; the network behaves the same either
+    way.
+
+    With `return_endpoints`, the result is a dictionary: `default` is the result above, `block1`
+    to `block4` are what the blocks return, and `pre_pooling` is `block4` after the last
+    normalization and ReLU. All but `default` are (batch, height, width, channels) float32, with
+    height and width 4, 8, 16, 32 and 32 times smaller than those of the images.
 
     The signature takes `images` by name and returns a dictionary of `output`.
 
@@ -264,24 +206,27 @@ def build(
     variables = {
         name: tf.Variable(arrays[name], trainable=not folded, name=name) for name in arrays
     }
-    # Every kernel of a unit has a multiple of the stem's channels for inputs.
-    layers = Layers(folded=folded, parts=gcd(MOST_PARTS, architecture.stem_channels))
-    forward = _forward(layers, architecture, variables, input_range, inlined=False)
-    serving_forward = _forward(layers, architecture, variables, input_range, inlined=True)
+    images = tf.TensorSpec((None, None, None, 3), tf.float32, "images")
+    forward = _forward(architecture, variables, input_range, folded=folded)
 
-    def call(images: tf.Tensor, training: bool | tf.Tensor = False) -> tf.Tensor:
-        return forward(images)
+    def call(
+        images: tf.Tensor, training: bool | tf.Tensor = False, return_endpoints: bool = False
+    ) -> tf.Tensor | Endpoints:
+        endpoints = forward(images)
+        return endpoints if return_endpoints else endpoints[DEFAULT]
+
+    def serve(images: tf.Tensor) -> Endpoints:
+        return {output: forward(images)[DEFAULT]}
 
     # Of `training`, only that it is a boolean is part of the trace: one graph serves both.
     traced = tf.function(call, autograph=False)
-    traced.get_concrete_function(_images(), tf.TensorSpec((), tf.bool, "training"))
-
-    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {output: serving_forward(images)}
+    for return_endpoints in (False, True):
+        training = tf.TensorSpec((), tf.bool, "training")
+        traced.get_concrete_function(images, training, return_endpoints)
 
     model = tf.train.Checkpoint()
     model.__call__ = traced
     model.variables = list(variables.values())
     model.trainable_variables = [] if folded else list(variables.values())
     model.regularization_losses = []
-    return model, tf.function(serve, input_signature=[_images()], autograph=False)
+    return model, tf.function(serve, input_signature=[images], autograph=False)

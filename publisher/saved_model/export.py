@@ -1,5 +1,6 @@
 """Weights -> SavedModel. Imports TensorFlow only when it writes."""
 
+import gc
 import importlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,18 +53,18 @@ def export(
     # The weights are read, summed and written while the graph is being traced.
     with ThreadPoolExecutor(1) as beside:
         written = beside.submit(bundle.write_data, data, arrays)
-        from publisher.saved_model import canonical, fingerprint, gradients, graph
+        from publisher.saved_model import canonical, fingerprint, graph
 
-        with gradients.custom_gradients_forgotten():
-            keys, others = graph.save_hollow(
-                architecture,
-                shapes,
-                output=output,
-                input_range=input_range,
-                assets=assets,
-                folded=folded,
-                directory=directory,
-            )
+        keys, others = graph.save_hollow(
+            architecture,
+            shapes,
+            output=output,
+            input_range=input_range,
+            assets=assets,
+            folded=folded,
+            directory=directory,
+        )
+        gc.collect()  # the graph, which is full of circles
         spans = written.result()
     bundle.write_variables(directory / "variables", data, spans, keys, others)
     canonical.make_canonical(directory)

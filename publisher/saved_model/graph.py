@@ -40,9 +40,7 @@ def save_hollow(
     network = importlib.import_module(f"{architecture.package}.network")
     hollow = _hollow(shapes)
     without = _Without()
-    options = tf.saved_model.SaveOptions(
-        experimental_custom_gradients=True, experimental_sharding_callback=without
-    )
+    options = tf.saved_model.SaveOptions(experimental_sharding_callback=without)
     # TensorFlow would trace anew, when it saves, what was traced outside of this.
     with save_context.save_context(options):
         model, signature = network.build(architecture, hollow, input_range, output, folded=folded)

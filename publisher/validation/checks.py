@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_hub as hub
 
 from publisher.validation import photographs
+from publisher.validation.conversion import conversion_obstacles
 from publisher.validation.expected import BATCH, images, noise
 from publisher.validation.operations import forbidden_operations
 from publisher.validation.report import (
@@ -21,6 +22,7 @@ from publisher.validation.report import (
     compare,
 )
 from publisher.validation.request import Facts
+from publisher.validation.training import TrainingStep, take_training_step
 from publisher.weights import Arrays
 
 Array = npt.NDArray[Any]
@@ -37,7 +39,8 @@ class Subject(Facts):
     features by resolution. `extractor_features` are those that the feature extractor of
     the same checkpoint returned, as far as it did; none where the registry has no such
     variant. `answers` remembers what the model returned for the images of a resolution,
-    batch by batch, and `steps` the one training step that was taken.
+    batch by batch, and `steps` the one training step that was taken, or what it raised.
+    `left_behind` counts what TensorFlow kept of a model that was loaded and let go.
     """
 
     arrays: Arrays
@@ -46,8 +49,9 @@ class Subject(Facts):
     extractor_features: Mapping[int, Array] | None
     model: Any
     compiled: Any = None
+    left_behind: int = 0
     answers: dict[tuple[int, int], Array] = field(default_factory=dict)
-    steps: list["TrainingStep"] = field(default_factory=list)
+    steps: list[TrainingStep | Exception] = field(default_factory=list)
 
     @property
     def reference(self) -> Any:
@@ -89,12 +93,15 @@ class Subject(Facts):
             self.answers[resolution, batch] = self.predict(chosen)
         return self.answers[resolution, batch]
 
-    def training_step(self) -> "TrainingStep":
-        """Take a training step on the first image of the smallest resolution, once."""
+    def training_step(self) -> TrainingStep:
+        """Return the training step, taken once, or raise what it raised."""
         if not self.steps:
             batch = images(self.input_range, self.smallest)[:1]
             self.steps.append(take_training_step(self.model, batch))
-        return self.steps[0]
+        (step,) = self.steps
+        if isinstance(step, Exception):
+            raise step
+        return step
 
     def truth(self, resolution: int) -> Array:
         """Return the float64 result for the first image of a resolution, (1, output_size)."""
@@ -317,10 +324,9 @@ def _described(specs: dict[str, Any]) -> dict[str, str]:
 
 def training_argument_changes_nothing(subject: Subject) -> Check:
     """Hold the result of a training step to that of a plain call; the two are the same."""
-    resolution = subject.smallest
-    batch = images(subject.input_range, resolution)[:1]
-    training = subject.training_step().result
-    inference = subject.answer(resolution)
+    batch = images(subject.input_range, subject.smallest)[:1]
+    step = subject.training_step()
+    training, inference = step.result, step.inference
     comparison = compare(training, inference, subject.tolerance)
     return Check(
         "training_argument_changes_nothing",
@@ -355,7 +361,10 @@ def logits_follow_from_the_features(subject: Subject) -> Check:
 
 
 def gradients_are_finite(subject: Subject) -> Check:
-    """Take the gradients of a training step: one for every trainable variable, all finite."""
+    """Take the gradients of a training step: one for every trainable variable, all finite.
+
+    The step is taken with noise for weights (see `validate`).
+    """
     name = "gradients_are_finite"
     if subject.folded:
         return Check(name, "skipped", "weight standardization is folded; nothing is trainable")
@@ -393,41 +402,6 @@ def gradients_are_finite(subject: Subject) -> Check:
     )
 
 
-@dataclass(frozen=True)
-class TrainingStep:
-    """What a training step gave: the result for a batch, and the norm of each gradient.
-
-    A norm may be NaN, and is none where there is no gradient.
-    """
-
-    result: Array
-    norms: list[float | None]
-
-
-def take_training_step(model: Any, batch: npt.NDArray[np.float32]) -> TrainingStep:
-    """Call the model with `training=True` and take the gradients of its trainable variables.
-
-    In one graph, where a gradient is gone as soon as its norm is known: all gradients of a
-    network together are as large as its weights.
-    """
-    connected: list[bool] = []
-
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
-    def step(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        with tf.GradientTape() as tape:
-            result = model(images, training=True)
-            loss = tf.reduce_mean(tf.square(result))
-        gradients = tape.gradient(loss, list(model.trainable_variables))
-        connected[:] = [gradient is not None for gradient in gradients]
-        half_squares = [tf.nn.l2_loss(g) for g in gradients if g is not None]
-        return result, half_squares
-
-    result, half_squares = step(tf.constant(batch))
-    found = iter([float(np.sqrt(2.0 * value.numpy())) for value in half_squares])
-    norms = [next(found) if there else None for there in connected]
-    return TrainingStep(np.asarray(result.numpy()), norms)
-
-
 def graph_holds_only_allowed_operations(subject: Subject) -> Check:
     """Look for operations that read files, open connections or call back into Python.
 
@@ -441,6 +415,36 @@ def graph_holds_only_allowed_operations(subject: Subject) -> Check:
         "failed" if found else "passed",
         f"not allowed: {', '.join(found[:5])}" if found else f"{count:,} operations",
         {"operations": count, "forbidden": len(found)},
+    )
+
+
+def kernels_are_constant_once_frozen(subject: Subject) -> Check:
+    """Look for what would keep converters from the kernels as they are used.
+
+    No kernel of a convolution may follow from an image, or a converted model would standardize
+    it at every call; and no function may refuse to be inlined, because converters keep none.
+    """
+    name = "kernels_are_constant_once_frozen"
+    found = conversion_obstacles(subject.directory / "saved_model.pb")
+    line = f"{found.convolutions} convolutions, and every kernel follows from the weights alone"
+    if found.obstacles:
+        line = "; ".join(found.obstacles[:3])
+    return Check(
+        name,
+        "failed" if found.obstacles or not found.convolutions else "passed",
+        line if found.convolutions else "the graph has no convolution",
+        {"convolutions": found.convolutions, "obstacles": len(found.obstacles)},
+    )
+
+
+def loading_leaves_nothing_behind(subject: Subject) -> Check:
+    """Load the model, let it go, and look for what TensorFlow still holds of it."""
+    count = subject.left_behind
+    return Check(
+        "loading_leaves_nothing_behind",
+        "failed" if count else "passed",
+        f"{count} objects stay in memory" if count else "loaded, let go, and gone",
+        {"left_behind": count},
     )
 
 
@@ -490,15 +494,15 @@ def photographs_get_the_right_label(subject: Subject) -> Check:
     )
 
 
-# The training step takes the most memory and comes first, when the process has collected
-# the least.
 CHECKS: tuple[Callable[[Subject], Check], ...] = (
     interface_is_reusable,
     gradients_are_finite,
     training_argument_changes_nothing,
+    loading_leaves_nothing_behind,
     variables_equal_the_checkpoint,
     class_names_are_in_the_assets,
     graph_holds_only_allowed_operations,
+    kernels_are_constant_once_frozen,
     parity_with_float64_reference,
     result_is_independent_of_the_batch,
     logits_follow_from_the_features,

@@ -6,6 +6,7 @@ the names of layers, the environment, the arguments, the current folder) is made
 back afterwards.
 """
 
+import gc
 import os
 import runpy
 import sys
@@ -22,7 +23,6 @@ from tensorflow.python.util.lazy_loader import KerasLazyLoader
 
 from publisher import memory
 from publisher.pages.snippets import Fault, Snippet, addresses, replaced, syntax_fault
-from publisher.saved_model.gradients import custom_gradients_forgotten
 from publisher.validation.client import hub_cache, served
 
 LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
@@ -57,8 +57,9 @@ def run_snippet(snippet: Snippet, archives: Mapping[str, Path]) -> Fault | None:
         program = Path(scratch) / "program" / "snippet.py"
         program.parent.mkdir()
         program.write_bytes(replaced(snippet.code, places).encode())
-        with custom_gradients_forgotten(), _like_a_new_process(), chdir(program.parent):
+        with _like_a_new_process(), chdir(program.parent):
             found = _failure(program)
+    gc.collect()
     memory.give_back()
     if found is None:
         return None

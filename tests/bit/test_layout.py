@@ -131,15 +131,18 @@ def test_only_the_first_unit_of_the_later_blocks_halves_the_image() -> None:
     assert projected == ["resnet/block1/unit01", *strided]
 
 
-@pytest.mark.parametrize(
-    ("name", "blocks"), [("R50x1", {4: 2}), ("R152x2", {3: 35, 4: 2}), ("R20x0.5", {})]
-)
-def test_repeated_units_of_many_channels_are_computed_by_matrix_products(
-    name: str, blocks: dict[int, int]
-) -> None:
-    units = [unit for unit in ARCHITECTURES[name].residual_units() if unit.by_products]
-    assert Counter(int(unit.name.removeprefix("resnet/block")[0]) for unit in units) == blocks
-    assert not any(unit.projected or unit.stride != 1 for unit in units)
+def test_the_kind_of_a_unit_is_all_but_its_name() -> None:
+    """Of R50x1, the first unit of each block is alone; those after it are of one kind."""
+    kinds = Counter(unit.kind for unit in ARCHITECTURES["R50x1"].residual_units())
+    assert list(kinds.values()) == [1, 2, 1, 3, 1, 5, 1, 2]
+    assert list(kinds)[:2] == [(64, 64, 256, 1, True), (256, 64, 256, 1, False)]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
+def test_units_know_their_block(architecture: BitArchitecture) -> None:
+    blocks = Counter(unit.block for unit in architecture.residual_units())
+    assert list(blocks) == ["block1", "block2", "block3", "block4"]
+    assert tuple(blocks.values()) == architecture.units
 
 
 def test_units_fit_one_another() -> None:

@@ -1,6 +1,8 @@
-import math
+import gc
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,13 @@ import pytest
 import tensorflow as tf
 import tensorflow_hub as hub
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.lite.python.util import get_grappler_config, run_graph_optimizations
+from tensorflow.python.framework import ops
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from publisher.architectures import Architecture
-from publisher.bit import BitArchitecture, layers, network, reference
+from publisher.bit import BitArchitecture, network, reference
+from publisher.saved_model.export import export
 from publisher.weights import synthetic_array
 
 Array = npt.NDArray[Any]
@@ -36,73 +42,7 @@ def built(architecture: BitArchitecture, arrays: Weights) -> Any:
     return model
 
 
-# --- the pieces, against their formulas in float64 ---
-
-
-def test_standardize_follows_its_formula() -> None:
-    kernel = (np.random.default_rng(1).normal(size=(3, 3, 8, 5)) + 2).astype(np.float32)
-    kernel[..., 4] = 0.25  # a constant output channel: nothing to divide by but the epsilon
-    wide = kernel.astype(np.float64)
-    mean = wide.mean((0, 1, 2))
-    expected = (wide - mean) / np.sqrt(((wide - mean) ** 2).mean((0, 1, 2)) + 1e-10)
-    centred, scale = layers.centre(tf.constant(kernel), layers.averaging(kernel))
-    result = (centred * scale).numpy()
-    assert result.dtype == np.float32
-    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_standardize_adds_its_epsilon_under_the_root() -> None:
-    kernel = tf.constant([-1e-5, 1e-5], shape=(1, 1, 2, 1))
-    centred, scale = layers.centre(kernel, layers.averaging(kernel))
-    result = (centred * scale).numpy().ravel()
-    np.testing.assert_allclose(result, [-math.sqrt(0.5), math.sqrt(0.5)], rtol=1e-5)
-
-
-@pytest.mark.parametrize("channels", [32, 64, 256])
-def test_group_norm_relu_follows_its_formula(channels: int) -> None:
-    random = np.random.default_rng(2)
-    x = (random.normal(size=(3, 4, 6, channels)) * 3 + random.normal(size=channels)).astype("f4")
-    gamma, beta = (random.normal(size=channels).astype("f4") for _ in "gb")
-    expected = np.empty(x.shape)
-    for group in np.arange(channels).reshape(32, -1):
-        part = x[..., group].astype(np.float64)
-        mean = part.mean((1, 2, 3), keepdims=True)
-        variance = ((part - mean) ** 2).mean((1, 2, 3), keepdims=True)
-        expected[..., group] = (part - mean) / np.sqrt(variance + 1e-5) * gamma[group] + beta[group]
-    result = layers.group_norm_relu(tf.constant(x), tf.constant(gamma), tf.constant(beta))[0]
-    np.testing.assert_allclose(result.numpy(), np.maximum(expected, 0), rtol=1e-5, atol=1e-5)
-
-
-def test_group_norm_adds_its_epsilon_under_the_root() -> None:
-    x = tf.constant([math.sqrt(1e-5), -math.sqrt(1e-5)], shape=(1, 1, 2, 1))
-    x = tf.repeat(x, 32, axis=3)
-    result = layers.group_norm_relu(x, tf.ones(32), tf.zeros(32))[0].numpy()
-    np.testing.assert_allclose(result[0, 0, 0], math.sqrt(0.5), rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("kernel_size", "stride", "padding"), [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3)]
-)
-@pytest.mark.parametrize("size", [(8, 8), (7, 10)])
-def test_convolution_pads_all_four_sides(
-    kernel_size: int, stride: int, padding: int, size: tuple[int, int]
-) -> None:
-    """TensorFlow's own SAME would pad an even image at the bottom and the right only."""
-    random = np.random.default_rng(3)
-    x = random.normal(size=(2, *size, 4)).astype(np.float32)
-    kernel = random.normal(size=(kernel_size, kernel_size, 4, 5)).astype(np.float32)
-    result = layers.Layers().convolve(tf.constant(x), tf.constant(kernel), stride, padding).numpy()
-
-    wide = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    rows = (size[0] + 2 * padding - kernel_size) // stride + 1
-    columns = (size[1] + 2 * padding - kernel_size) // stride + 1
-    weights = kernel.astype(np.float64) - kernel.mean((0, 1, 2), dtype=np.float64)
-    weights /= np.sqrt((weights**2).mean((0, 1, 2)) + 1e-10)
-    assert result.shape == (2, rows, columns, 5)
-    for row, column in np.ndindex(rows, columns):
-        window = wide[:, row * stride :, column * stride :][:, :kernel_size, :kernel_size]
-        expected = np.einsum("bhwi,hwio->bo", window.astype(np.float64), weights)
-        np.testing.assert_allclose(result[:, row, column], expected, rtol=1e-4, atol=1e-5)
+# --- the whole network, against the float64 reference ---
 
 
 def test_the_root_pools_with_zeros_and_not_minus_infinity(
@@ -128,9 +68,6 @@ def test_the_root_pools_with_zeros_and_not_minus_infinity(
     expected = reference.features(changed, dark_where_it_looks)
     # Loosely: it is far from here to what minus infinity would give.
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
-
-
-# --- the whole network, against the float64 reference ---
 
 
 def expected_logits(arrays: Weights, batch: Array) -> Array:
@@ -210,6 +147,38 @@ def test_training_may_be_left_out_or_given_either_way(model: Any) -> None:
         np.testing.assert_array_equal(model(images=batch, training=training).numpy(), expected)
 
 
+def test_endpoints_are_named_and_shaped_as_described(
+    feature_extractor: Path, architecture: BitArchitecture
+) -> None:
+    loaded = hub.load(str(feature_extractor))
+    batch = images(2, 64, 96)
+    endpoints = loaded(batch, return_endpoints=True)
+    width = architecture.stem_channels
+    assert {name: tuple(endpoint.shape) for name, endpoint in endpoints.items()} == {
+        "default": (2, 32 * width),
+        "block1": (2, 16, 24, 4 * width),
+        "block2": (2, 8, 12, 8 * width),
+        "block3": (2, 4, 6, 16 * width),
+        "block4": (2, 2, 3, 32 * width),
+        "pre_pooling": (2, 2, 3, 32 * width),
+    }
+    assert all(endpoint.dtype == tf.float32 for endpoint in endpoints.values())
+    plain = loaded(batch).numpy()
+    pooled = endpoints["pre_pooling"].numpy().mean((1, 2), dtype=np.float64)
+    np.testing.assert_allclose(pooled, plain, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(endpoints["default"].numpy(), plain, rtol=1e-6, atol=1e-7)
+    assert (endpoints["pre_pooling"].numpy() >= 0).all()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_classifiers_default_endpoint_is_the_plain_call(training: bool, model: Any) -> None:
+    batch = images(1, 48, 48)
+    endpoints = model(batch, training=training, return_endpoints=True)
+    assert endpoints["default"].shape == (1, 10)
+    plain = model(batch, training=training, return_endpoints=False)
+    np.testing.assert_allclose(endpoints["default"].numpy(), plain.numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_has_one_signature_with_named_input_and_output(model: Any) -> None:
     assert list(model.signatures) == ["serving_default"]
     signature = model.signatures["serving_default"]
@@ -220,7 +189,6 @@ def test_has_one_signature_with_named_input_and_output(model: Any) -> None:
     }
     batch = images(2, 32, 48)
     result = signature(images=tf.constant(batch))
-    # Two forms of the same network, which sum in another order.
     np.testing.assert_allclose(result["logits"].numpy(), model(batch).numpy(), rtol=0, atol=1e-5)
 
 
@@ -289,21 +257,9 @@ def test_the_graph_does_not_grow_with_repeated_units() -> None:
         functions = graph.graph.as_graph_def().library.function
         units = [f for f in functions if "residual_unit" in f.signature.name]
         found[depth] = (len(functions), len(units))
-    # One that projects, one that does so with a stride, and the one that is repeated.
+    # The first of each block, and the one that is repeated.
     assert found[2] == found[6]
-    assert found[6][1] == 3
-
-
-def test_the_published_graph_has_each_kind_of_unit_twice(classifier: Path) -> None:
-    """Once to be inlined by converters, for its numbers of channels; and once as a function that
-    stays one when it runs, for any: those of a kind but for the channels are the same."""
-    units = [f for f in library(classifier) if "residual_unit" in f.signature.name]
-    staying = [f for f in units if "_noinline" in f.attr and f.attr["_noinline"].b]
-    # Of six units, the second and the third of block 1 are of a kind.
-    assert (len(units), len(staying)) == (5 + 3, 3)
-    norms = [f for f in library(classifier) if "group_norm_relu" in f.signature.name]
-    # One and its gradient, for any number of channels, each without a factor and with it.
-    assert len(norms) == 4
+    assert found[6][1] == 5
 
 
 def called_by(function_name: str, functions: dict[str, Any]) -> set[str]:
@@ -314,64 +270,260 @@ def called_by(function_name: str, functions: dict[str, Any]) -> set[str]:
     return found
 
 
-def test_converters_can_inline_all_of_the_signature(classifier: Path) -> None:
+def test_the_published_graph_has_each_kind_of_unit_once(classifier: Path) -> None:
+    """Of six units, the second and the third of block 1 are of a kind."""
+    units = [f for f in library(classifier) if "residual_unit" in f.signature.name]
+    assert len(units) == 5
+
+
+def test_the_call_its_endpoints_and_the_signature_share_their_units(classifier: Path) -> None:
     functions = {f.signature.name: f for f in library(classifier)}
-    (signature,) = [name for name in functions if "signature_wrapper" in name]
-    names = called_by(signature, functions)
-    assert len(names) > 5
-    assert not any("_noinline" in functions[name].attr for name in names)
-    assert not any(node.op == "IdentityN" for name in names for node in functions[name].node_def)
+    units = {name for name in functions if "residual_unit" in name}
+    entries = [name for name in functions if "_call_" in name or "signature_wrapper" in name]
+    assert len(entries) >= 3
+    assert [units & called_by(name, functions) for name in entries] == [units] * len(entries)
 
 
-def standardizations(function: Any) -> list[set[str]]:
-    """Return what the shapes in each call of `centre` come from: operations, arguments."""
-    made = {node.name: node for node in function.node_def}
-
-    def sources(reference: str) -> set[str]:
-        name = reference.partition(":")[0]
-        if name not in made:
-            return {name}
-        return {made[name].op}.union(*(sources(given) for given in made[name].input))
-
-    return [
-        set().union(*(sources(given) for given in node.input[1:]))  # after the kernel
-        for node in function.node_def
-        if "centre" in node.attr["f"].func.name
-    ]
+def test_nothing_in_the_graph_hinders_inlining_or_brings_its_own_gradient(
+    classifier: Path,
+) -> None:
+    message = saved_model_pb2.SavedModel.FromString((classifier / "saved_model.pb").read_bytes())
+    assert not message.meta_graphs[0].graph_def.library.registered_gradients
+    for function in library(classifier):
+        assert "_noinline" not in function.attr
+        for node in function.node_def:
+            assert node.op != "IdentityN"
+            assert "_gradient_op_type" not in node.attr
 
 
-def test_inlined_kernels_are_standardized_when_their_unit_has_its_input(classifier: Path) -> None:
-    """Else all would be at once, and be in memory together. The root's waits for the images."""
-    functions = {f.signature.name: f for f in library(classifier)}
-    (signature,) = [name for name in functions if "signature_wrapper" in name]
-    of_units: list[set[str]] = []
-    of_the_root: list[set[str]] = []
-    for name in called_by(signature, functions):
-        place = of_units if "residual_unit" in name else of_the_root
-        place += standardizations(functions[name])
-    assert len(of_units) == 4 * 4 + 3  # four kinds of units with a projection, one without
-    assert all(sources >= {"Maximum", "Shape", "x"} for sources in of_units)
-    (sources,) = of_the_root
-    assert sources >= {"Maximum", "Shape", "images"}
+def test_kernels_are_standardized_when_their_unit_has_its_input(classifier: Path) -> None:
+    """Else all would be at once, and be in memory together."""
+    for unit in (f for f in library(classifier) if "residual_unit" in f.signature.name):
+        made = {node.name: node for node in unit.node_def}
+        awaiting = {
+            source.partition(":")[0]
+            for node in unit.node_def
+            for source in node.input
+            if any(given.startswith("^") for given in node.input) and not source.startswith("^")
+        }
+        kernels = [one.name for one in unit.signature.input_arg[1:] if len(shape(unit, one)) == 4]
+        assert awaiting == set(kernels)
+        for node in unit.node_def:
+            for source in node.input:
+                if source in kernels:
+                    (waits_for,) = [given[1:] for given in node.input if given.startswith("^")]
+                    assert made[waits_for].input == ["x"]
 
 
-def test_the_gradient_written_by_hand_is_tensorflows_own(model: Any) -> None:
-    """Through `__call__` by hand, through the signature by TensorFlow, for every variable."""
-    batch = tf.constant(images(2, 48, 40))
-    weight = tf.constant(np.random.default_rng(5).normal(size=(2, 10)).astype("f4"))
+def shape(function: Any, argument: Any) -> list[int]:
+    index = [one.name for one in function.signature.input_arg].index(argument.name)
+    shapes = function.arg_attr[index].attr["_output_shapes"].list.shape
+    return [dimension.size for dimension in shapes[0].dim]
+
+
+# --- what converters make of it ---
+
+
+def frozen(function: Any) -> Any:
+    """Return the graph with weights as constants, as converters fold and inline it."""
+    made = convert_variables_to_constants_v2(function, lower_control_flow=False)
+    return run_graph_optimizations(
+        made.graph.as_graph_def(),
+        made.inputs,
+        made.outputs,
+        get_grappler_config(["constfold", "function"]),
+        graph=made.graph,
+    )
+
+
+def entry(model: Any, way: str) -> Any:
+    if way == "signature":
+        return model.signatures["serving_default"]
+    images = tf.TensorSpec((None, None, None, 3), tf.float32, "images")
+    return tf.function(lambda images: model(images)).get_concrete_function(images)
+
+
+@pytest.mark.parametrize("way", ["call", "signature"])
+def test_a_frozen_graph_calls_no_function_and_standardizes_nothing(way: str, model: Any) -> None:
+    graph = frozen(entry(model, way))
+    assert not graph.library.function
+    made = {node.name: node for node in graph.node}
+
+    def source(name: str) -> Any:
+        node = made[name.partition(":")[0]]
+        return source(node.input[0]) if node.op == "Identity" else node
+
+    convolutions = [node for node in graph.node if node.op == "Conv2D"]
+    assert len(convolutions) == 1 + 6 * 3 + 4
+    assert {source(node.input[1]).op for node in convolutions} == {"Const"}
+
+
+def test_a_keras_model_with_a_layer_of_it_converts_to_tensorflow_lite(tmp_path: Path) -> None:
+    """64 channels and more: TensorFlow Lite has no normalization in groups of one channel."""
+    import tf_keras
+
+    architecture = BitArchitecture("R14x1", (1, 1, 1, 1), 64)
+    weights = {name: synthetic_array(name, shape) for name, shape in architecture.arrays(1).items()}
+    names = architecture.backbone(weights)
+    export(
+        architecture,
+        {name: weights[name] for name in names},
+        output="features",
+        input_range=(-1.0, 1.0),
+        assets=[],
+        directory=tmp_path / "features",
+    )
+    tf_keras.utils.set_random_seed(0)
+    keras_model = tf_keras.Sequential(
+        [
+            tf_keras.layers.InputLayer((64, 64, 3)),
+            hub.KerasLayer(str(tmp_path / "features"), trainable=True),
+            tf_keras.layers.Dense(3),
+        ]
+    )
+    batch = images(1, 64, 64)
+    content = tf.lite.TFLiteConverter.from_keras_model(keras_model).convert()
+    interpreter = tf.lite.Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.set_tensor(taken["index"], batch)
+    interpreter.invoke()
+    expected = keras_model(batch).numpy()
+    assert expected.shape == (1, 3)
+    np.testing.assert_allclose(
+        interpreter.get_tensor(given["index"]), expected, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_xla_compiles_the_call_and_its_gradient(model: Any) -> None:
+    batch = tf.constant(images(1, 32, 32))
     variables = model.trainable_variables
-    # Not one persistent tape: with it, TensorFlow would trace gradients of the gradients.
+
+    def learn(batch: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            tape.watch(batch)
+            logits = model(batch, training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits([1], logits))
+        return logits, tape.gradient(loss, [batch, *variables])
+
+    logits, gradients = tf.function(learn, jit_compile=True, autograph=False)(batch)
+    expected_logits, expected = tf.function(learn, autograph=False)(batch)
+    alone = tf.function(lambda batch: model(batch), jit_compile=True, autograph=False)(batch)
+    for result in (logits, alone):
+        np.testing.assert_allclose(result, expected_logits, rtol=1e-3, atol=1e-4)
+    assert len(gradients) == 1 + len(variables)
+    for measured, plain in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(measured, plain, rtol=1e-3, atol=1e-4)
+
+
+# --- gradients of gradients ---
+
+STEP = 3e-2
+SHALLOW = BitArchitecture("R14x0.5", (1, 1, 1, 1), 32)
+WATCHED = (
+    "resnet/block1/unit01/b/group_norm/gamma",
+    "resnet/block2/unit01/b/standardized_conv2d/kernel",
+)
+
+
+@pytest.fixture(scope="module")
+def shallow() -> Weights:
+    """The arrays of a network that is traced in little time, even for second derivatives."""
+    return {name: synthetic_array(name, shape) for name, shape in SHALLOW.arrays(10).items()}
+
+
+def squared_norm(model: Any, batch: tf.Tensor, watched: list[tf.Variable]) -> tf.Tensor:
+    """Return the squared norm of a logit's gradient with respect to all of these."""
     with tf.GradientTape() as tape:
-        result = tf.reduce_sum(model(batch, training=True) * weight)
-    by_hand = tape.gradient(result, variables)
-    with tf.GradientTape() as tape:
-        result = tf.reduce_sum(model.signatures["serving_default"](images=batch)["logits"] * weight)
-    own = tape.gradient(result, variables)
-    for variable, measured, expected in zip(variables, by_hand, own, strict=True):
-        largest = float(np.abs(expected).max())
-        np.testing.assert_allclose(
-            measured, expected, rtol=0, atol=2e-4 * largest, err_msg=variable.name
-        )
+        tape.watch(batch)
+        logit = model.__call__(batch)[0, 3]
+    gradients = tape.gradient(logit, [batch, *watched])
+    return tf.add_n([tf.reduce_sum(tf.square(gradient)) for gradient in gradients])
+
+
+def watched_of(model: Any) -> list[tf.Variable]:
+    variables = {variable.name.removesuffix(":0"): variable for variable in model.variables}
+    return [variables[name] for name in WATCHED]
+
+
+def second_derivatives(model: Any, batch: tf.Tensor) -> list[Array]:
+    """Return the gradients of `squared_norm`: the tapes are nested."""
+    watched = watched_of(model)
+
+    def second(batch: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(batch)
+            norm = squared_norm(model, batch, watched)
+        gradients: list[tf.Tensor] = tape.gradient(norm, [batch, *watched])
+        return gradients
+
+    return [gradient.numpy() for gradient in tf.function(second, autograph=False)(batch)]
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Functions run operation by operation: tracing second derivatives takes half a minute."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.usefixtures("untraced")
+def test_second_derivatives_are_finite(shallow: Weights) -> None:
+    model, _ = network.build(SHALLOW, shallow, (-1.0, 1.0), "logits")
+    for gradient in second_derivatives(model, tf.constant(images(1, 32, 32))):
+        assert np.isfinite(gradient).all()
+        assert gradient.any()
+
+
+@pytest.mark.usefixtures("untraced")
+def test_second_derivatives_follow_differences_of_the_first(
+    shallow: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Along a random direction of the images and of each variable.
+
+    A network of ReLU and maxima has a first derivative that jumps, and no differences of it
+    are of use. Here smooth functions take their places; all else is the network's.
+    """
+    monkeypatch.setattr(tf.nn, "relu", tf.nn.softplus)
+    monkeypatch.setattr(tf.nn, "max_pool2d", tf.nn.avg_pool2d)
+    batch = tf.constant(images(1, 32, 32))
+    model, _ = network.build(SHALLOW, shallow, (-1.0, 1.0), "logits")
+    watched, gradients = watched_of(model), second_derivatives(model, batch)
+    random = np.random.default_rng(1)
+    for index, gradient in enumerate(gradients):
+        direction = random.normal(size=gradient.shape).astype(np.float32)
+        direction /= np.linalg.norm(direction)
+        ends = []
+        for step in (STEP, -STEP):
+            if index == 0:
+                ends.append(float(squared_norm(model, batch + step * direction, watched)))
+                continue
+            variable = watched[index - 1]
+            before = variable.numpy()
+            variable.assign(before + step * direction)
+            ends.append(float(squared_norm(model, batch, watched)))
+            variable.assign(before)
+        expected = (ends[0] - ends[1]) / (2 * STEP)
+        assert float((gradient * direction).sum()) == pytest.approx(expected, rel=1e-2), index
+
+
+# --- what a client's process keeps ---
+
+
+def test_a_model_that_is_loaded_and_dropped_leaves_nothing(classifier: Path) -> None:
+    known = len(ops.gradient_registry._registry)
+    for _ in range(2):
+        loaded = hub.load(str(classifier))
+        loaded(images(1, 32, 32))
+        root = weakref.ref(loaded)
+        handles = [weakref.ref(variable.handle) for variable in loaded.variables]
+        del loaded
+        gc.collect()
+        assert root() is None
+        assert len(handles) == 63
+        assert all(handle() is None for handle in handles)
+        assert len(ops.gradient_registry._registry) == known
 
 
 def test_needs_no_keras(classifier: Path, weights_file: Path, tmp_path: Path) -> None:

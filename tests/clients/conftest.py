@@ -11,7 +11,6 @@ import pytest
 import tensorflow_hub
 
 from publisher.bit import reference
-from publisher.saved_model.gradients import custom_gradients_forgotten
 from publisher.validation.client import hub_cache
 from publisher.weights import open_npz
 from tests.builds import Project, checkpoint, project, publisher, variant
@@ -64,7 +63,7 @@ def answers(
 ) -> dict[str, npt.NDArray[np.float32]]:
     """What `hub.load` gives for the images, which every other client is held to as well."""
     cache = tmp_path_factory.mktemp("answers") / "cache"
-    with hub_cache(cache), custom_gradients_forgotten():
+    with hub_cache(cache):
         return {
             handle: tensorflow_hub.load(f"{hub}/{handle}")(images).numpy() for handle in HANDLES
         }
@@ -87,5 +86,5 @@ def unpacked(hub: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 def clean_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let each client begin with an empty cache, and keep to loopback, subprocesses too."""
     monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
-    with hub_cache(tmp_path / "cache"), custom_gradients_forgotten():
+    with hub_cache(tmp_path / "cache"):
         yield

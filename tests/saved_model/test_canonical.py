@@ -353,8 +353,4 @@ def test_a_published_graph_is_canonical(head: str, request: pytest.FixtureReques
     found = functions(directory)
     numbers = [int(match[1]) for name in found if (match := re.search(r"_(\d+)$", name))]
     assert numbers == list(range(len(found)))
-    gradients = read(directory).meta_graphs[0].graph_def.library.registered_gradients
-    assert [item.registered_op_type for item in gradients] == [
-        f"CustomGradient-{number}" for number in range(len(gradients))
-    ]
-    assert len(gradients) == 3  # of each kind of unit one, whatever its channels
+    assert not read(directory).meta_graphs[0].graph_def.library.registered_gradients

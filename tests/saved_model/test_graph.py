@@ -15,7 +15,6 @@ from tensorflow.python.saved_model import save_context
 from publisher.bit import BitArchitecture, network
 from publisher.saved_model import bundle
 from publisher.saved_model.canonical import make_canonical
-from publisher.saved_model.gradients import custom_gradients_forgotten
 from publisher.saved_model.graph import save_hollow
 from publisher.saved_model.saver import add_saver, without_saver
 
@@ -29,16 +28,15 @@ COUNTER = "save_counter/.ATTRIBUTES/VARIABLE_VALUE"
 def save(
     architecture: BitArchitecture, shapes: Shapes, directory: Path, *, folded: bool = False
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    with custom_gradients_forgotten():
-        return save_hollow(
-            architecture,
-            shapes,
-            output="logits",
-            input_range=(-1.0, 1.0),
-            assets=[],
-            folded=folded,
-            directory=directory,
-        )
+    return save_hollow(
+        architecture,
+        shapes,
+        output="logits",
+        input_range=(-1.0, 1.0),
+        assets=[],
+        folded=folded,
+        directory=directory,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -143,15 +141,12 @@ def test_it_is_what_tensorflow_saves_of_a_network_with_its_weights(
 ) -> None:
     """All but the values: the graph, the keys, and what else is in the checkpoint."""
     keys, others = save(architecture, shapes, tmp_path / "ours", folded=folded)
-    with custom_gradients_forgotten():
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)
-        with save_context.save_context(options):
-            model, signature = network.build(
-                architecture, arrays, (-1.0, 1.0), "logits", folded=folded
-            )
-        model.assets = []
-        with without_saver():
-            tf.saved_model.save(model, str(tmp_path / "theirs"), signature, options)
+    options = tf.saved_model.SaveOptions()
+    with save_context.save_context(options):
+        model, signature = network.build(architecture, arrays, (-1.0, 1.0), "logits", folded=folded)
+    model.assets = []
+    with without_saver():
+        tf.saved_model.save(model, str(tmp_path / "theirs"), signature, options)
     add_saver(
         tmp_path / "theirs",
         {**keys, "save_counter": COUNTER},

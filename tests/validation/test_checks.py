@@ -14,7 +14,6 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import publisher
 from publisher.bit import BitArchitecture, network
-from publisher.bit.layers import Layers
 from publisher.bit.network import FOLDED_NETWORK_OPERATIONS
 from publisher.package import pack
 from publisher.validation import checks
@@ -322,7 +321,8 @@ def test_a_training_step_gives_the_result_and_the_norm_of_each_gradient() -> Non
     np.testing.assert_allclose(step.result, -3 * means, rtol=1e-6)
     # Of the mean of squares: 2 * weight * mean of squares.
     assert step.norms == [pytest.approx(6 * np.square(means).mean(), rel=1e-5), None]
-    assert model.calls == [((1, 4, 6, 3), True)]
+    np.testing.assert_array_equal(step.inference, step.result)
+    assert model.calls == [((1, 4, 6, 3), True), ((1, 4, 6, 3), False)]
 
 
 def test_a_training_step_lets_what_is_not_finite_through() -> None:
@@ -572,13 +572,13 @@ def test_a_variable_without_a_gradient_is_found(
     arrays: Weights,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = Layers.group_norm_relu
+    whole = network.group_norm_relu
 
-    def stopped(layers: Layers, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
-        last = x.shape[-1] == architecture.features
-        return whole(layers, x, tf.stop_gradient(gamma) if last else gamma, beta)
+    def stopped(x: tf.Tensor, gamma: Any, beta: Any) -> tf.Tensor:
+        last = isinstance(gamma, tf.Variable)  # those of the units are arguments
+        return whole(x, tf.stop_gradient(gamma) if last else gamma, beta)
 
-    monkeypatch.setattr(Layers, "group_norm_relu", stopped)
+    monkeypatch.setattr(network, "group_norm_relu", stopped)
     built, _ = network.build(architecture, arrays, (-1.0, 1.0), "logits")
     check = checks.gradients_are_finite(replace(subject, model=Altered(built)))
     assert check.status == "failed"
@@ -835,7 +835,7 @@ def test_a_folded_model_that_still_standardizes_is_found(folded: Subject, classi
     assert check.summary.startswith("not allowed: ")
     found = forbidden_operations(classifier / "saved_model.pb", FOLDED_NETWORK_OPERATIONS)[1]
     assert check.figures["forbidden"] == len(found)
-    assert any(finding.startswith("EuclideanNorm in __inference_centre_") for finding in found)
+    assert any(finding.startswith("Square in __inference_residual_unit_") for finding in found)
     assert checks.graph_holds_only_allowed_operations(replace(other, folded=False)).status == (
         "passed"
     )
