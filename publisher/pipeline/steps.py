@@ -122,7 +122,7 @@ def _tasks(run: Run, variant: Variant, *, chosen: bool) -> list[Task]:
             validated,
             (fetched, expected, packed),
             bind(_validate, run, variant),
-            TENSORFLOW_MEMORY + 3 * size // 2,
+            TENSORFLOW_MEMORY + 2 * size,
             compared,
         ),
     ]
