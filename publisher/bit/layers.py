@@ -53,10 +53,8 @@ def group_norm_relu(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tenso
     """
     channels = x.shape[-1]
     of_group = channels // GROUPS
-    share, spread = (
-        tf.constant(1.0 / of_group, shape=(of_group, 1)),
-        tf.constant(1.0, shape=(1, of_group)),
-    )
+    share = tf.constant(1.0 / of_group, shape=(of_group, 1))
+    spread = tf.constant(1.0, shape=(1, of_group))
 
     def group_mean(x: tf.Tensor) -> tf.Tensor:  # (batch * groups, 1)
         of_channels = tf.reduce_mean(x, axis=(1, 2), keepdims=True)
@@ -65,11 +63,11 @@ def group_norm_relu(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tenso
     def per_channel(of_groups: tf.Tensor) -> tf.Tensor:  # (batch, 1, 1, channels)
         return tf.reshape(tf.matmul(of_groups, spread), (-1, 1, 1, channels))
 
-    centre = per_channel(group_mean(x))
-    variance = group_mean(tf.math.squared_difference(x, centre))
+    means = per_channel(group_mean(x))
+    variance = group_mean(tf.math.squared_difference(x, means))
     deviation = tf.math.rsqrt(tf.nn.bias_add(variance, tf.constant([GROUP_NORM_EPSILON])))
     slope = per_channel(deviation) * gamma
-    return tf.nn.relu(x * slope + tf.nn.bias_add(-centre * slope, beta))
+    return tf.nn.relu(x * slope + tf.nn.bias_add(-means * slope, beta))
 
 
 def pad(x: tf.Tensor, padding: int) -> tf.Tensor:

@@ -397,7 +397,8 @@ def gradients_are_finite(subject: Subject) -> Check:
     return Check(
         name,
         "passed",
-        f"{len(variables)} variables, all with a finite one; largest norm {largest:.1e}",
+        f"{len(variables)} variables, all with a finite one, with noise for weights; "
+        f"largest norm {largest:.1e}",
         figures,
     )
 

@@ -53,6 +53,20 @@ def with_a_gradient(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
     return convolved(x, kernel), lambda upstream: (upstream[..., :3], kernel)
 
 
+inlined = tf.function(
+    convolved,
+    input_signature=[
+        tf.TensorSpec((None, None, None, 3), tf.float32),
+        tf.TensorSpec((3, 3, 3, 4), tf.float32),
+    ],
+    autograph=False,
+)
+
+
+def called_with_the_image(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    return inlined(x, kernel * tf.reduce_max(x))
+
+
 not_inlined = tf.function(
     convolved,
     input_signature=[
@@ -64,7 +78,7 @@ not_inlined = tf.function(
 )
 
 
-@pytest.mark.parametrize("layer", [convolved, after_the_image])
+@pytest.mark.parametrize("layer", [convolved, after_the_image, inlined])
 def test_a_kernel_that_follows_from_weights_is_no_obstacle(layer: Layer, tmp_path: Path) -> None:
     found = conversion_obstacles(saved(layer, tmp_path))
     assert found.convolutions >= 1
@@ -76,6 +90,7 @@ def test_a_kernel_that_follows_from_weights_is_no_obstacle(layer: Layer, tmp_pat
     [
         (scaled_by_the_image, "follows from an image"),
         (shaped_by_the_image, "follows from an image"),
+        (called_with_the_image, "follows from an image"),
         (with_a_gradient, "gradients are registered at loading"),
         (not_inlined, "is not to be inlined"),
     ],
