@@ -5,7 +5,8 @@ takes its weights as arguments: the graph of a 152-layer network holds each kind
 and is written and read in a fraction of the time. All functions are inlined when the graph is
 run, frozen or converted.
 
-`__call__`, its endpoints and the signature share one graph of the network.
+`__call__` and its endpoints share the functions of the units, and the signature calls
+`__call__`. The call itself is flat: to differentiate one function more costs a second.
 
 A model for prediction only can have its kernels standardized once, before they are saved
 (`folded`). Nothing in it is trainable then.
@@ -216,13 +217,13 @@ def build(
         return endpoints if return_endpoints else endpoints[DEFAULT]
 
     def serve(images: tf.Tensor) -> Endpoints:
-        return {output: forward(images)[DEFAULT]}
+        return {output: predict(images, tf.constant(False))}
 
     # Of `training`, only that it is a boolean is part of the trace: one graph serves both.
     traced = tf.function(call, autograph=False)
-    for return_endpoints in (False, True):
-        training = tf.TensorSpec((), tf.bool, "training")
-        traced.get_concrete_function(images, training, return_endpoints)
+    training = tf.TensorSpec((), tf.bool, "training")
+    predict = traced.get_concrete_function(images, training, False)
+    traced.get_concrete_function(images, training, True)
 
     model = tf.train.Checkpoint()
     model.__call__ = traced

@@ -1,17 +1,14 @@
 import math
 import weakref
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 import tensorflow as tf
 
 from publisher.bit import BitArchitecture, network, reference
 from publisher.bit.folding import Folded, fold
-from publisher.weights import synthetic_array
 
 Array = npt.NDArray[Any]
 Weights = dict[str, npt.NDArray[np.float32]]
@@ -103,56 +100,3 @@ def test_a_network_for_folded_arrays_agrees_with_the_float64_reference(
     expected = reference.logits(arrays, reference.features(arrays, batch))
     result = model.__call__(tf.constant(batch)).numpy()
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
-
-
-WIDE = BitArchitecture("wide", (1, 1, 1, 2), 64)  # the last unit has 512 channels in its middle
-
-
-@pytest.fixture(scope="module")
-def wide_arrays() -> Weights:
-    return {name: synthetic_array(name, shape) for name, shape in WIDE.arrays(10).items()}
-
-
-def operations(function: Any) -> list[Counter[str]]:
-    """Return how often each operation is in each function for a unit that a graph has."""
-    library = function.graph.as_graph_def().library.function
-    return [
-        Counter(node.op for node in function.node_def)
-        for function in library
-        if "residual_unit" in function.signature.name
-    ]
-
-
-def test_units_of_many_channels_are_matrix_products_where_they_are_folded_and_called(
-    wide_arrays: Weights,
-) -> None:
-    model, signature = network.build(WIDE, Folded(wide_arrays), (-1.0, 1.0), "logits", folded=True)
-    images = tf.TensorSpec((None, None, None, 3))
-    called = operations(model.__call__.get_concrete_function(images, False))
-    # One with a projection, one with a stride and a projection, and the last unit, which has a
-    # product for each row of its kernels.
-    counts = sorted((unit["Conv2D"], unit["MatMul"]) for unit in called)
-    assert counts == [(0, 1 + 3 + 1), (4, 0), (4, 0)]
-    # Converters of signatures know convolutions better.
-    served = operations(signature.get_concrete_function())
-    counts = sorted((unit["Conv2D"], unit["MatMul"]) for unit in served)
-    assert counts == [(3, 0), (4, 0), (4, 0), (4, 0), (4, 0)]
-
-    trained, _ = network.build(WIDE, wide_arrays, (-1.0, 1.0), "logits")
-    (unit,) = [
-        unit
-        for unit in operations(trained.__call__.get_concrete_function(images, False))
-        if unit["Conv2D"] == 3
-    ]
-    assert unit["AddN"] == 0
-
-
-def test_matrix_products_agree_with_the_float64_reference(wide_arrays: Weights) -> None:
-    model, signature = network.build(WIDE, Folded(wide_arrays), (-1.0, 1.0), "logits", folded=True)
-    batch = np.random.default_rng(0).uniform(-1, 1, (2, 72, 40, 3)).astype(np.float32)
-    expected = reference.logits(wide_arrays, reference.features(wide_arrays, batch))
-    bound = 1e-5 * np.abs(expected).max()
-    called = model.__call__(tf.constant(batch)).numpy()
-    np.testing.assert_allclose(called, expected, rtol=0, atol=bound)
-    served = signature(tf.constant(batch))["logits"].numpy()
-    np.testing.assert_allclose(served, expected, rtol=0, atol=bound)
