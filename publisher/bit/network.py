@@ -1,9 +1,9 @@
 """The BiT network in plain TensorFlow, in a form that TensorFlow Hub can reuse.
 
-No Keras, and no gradient of its own. Units that are alike are traced once, as a function that
-takes its weights as arguments: the graph of a 152-layer network holds each kind of unit once,
-and is written and read in a fraction of the time. All functions are inlined when the graph is
-run, frozen or converted.
+No Keras, and no gradient of its own. Stem, units and head are functions that take their weights
+as arguments, and units that are alike share one: the graph of a 152-layer network holds each kind
+of unit once, and is written and read in a fraction of the time. All functions are inlined when
+the graph is run, frozen or converted.
 
 `__call__` and its endpoints share the functions of the units, and the signature calls
 `__call__`. The call itself is flat: to differentiate one function more costs a second.
@@ -12,7 +12,7 @@ A model for prediction only can have its kernels standardized once, before they 
 (`folded`). Nothing in it is trainable then.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,9 @@ FOLDED_NETWORK_OPERATIONS = frozenset(
 )
 # The others standardize kernels.
 NETWORK_OPERATIONS = FOLDED_NETWORK_OPERATIONS | {"Square"}
+
+# What a convolution may cost in other formats, itself and its share of normalizations included.
+OPERATIONS_OF_A_CONVOLUTION = {"TensorFlow Lite": 20, "ONNX": 28}
 
 DEFAULT = "default"
 PRE_POOLING = "pre_pooling"
@@ -112,18 +115,37 @@ def _convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int, *, folded: bool) -> 
     return convolve(x, centred, stride) * scale
 
 
-def _unit_function(
-    unit: Unit, shapes: Mapping[str, tf.TensorShape], *, folded: bool
-) -> Callable[..., tf.Tensor]:
-    """Return a function (x, *weights in the order of `shapes`) -> x for one kind of unit."""
+def _stem(
+    images: tf.Tensor, kernel: tf.Tensor, input_range: tuple[float, float], *, folded: bool
+) -> tf.Tensor:
+    """Scale images to [-1, 1], convolve and pool them."""
+    low, high = input_range
+    if (low, high) != (-1.0, 1.0):
+        images = (images - low) * (2.0 / (high - low)) - 1.0
+    return max_pool(_convolve(images, kernel, 2, folded=folded))
 
-    def residual_unit(x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
-        return _residual_unit(unit, x, dict(zip(shapes, weights, strict=True)), folded=folded)
 
-    images = tf.TensorSpec((None, None, None, unit.inputs), tf.float32)
-    weights = [tf.TensorSpec(shape, tf.float32) for shape in shapes.values()]
-    function: Callable[..., tf.Tensor] = tf.function(
-        residual_unit, input_signature=[images, *weights], autograph=False
+def head(
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, *dense: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the output, and what it is pooled from; `dense` is a kernel and a bias, or nothing."""
+    before = group_norm_relu(x, gamma, beta)
+    output = tf.reduce_mean(before, axis=(1, 2))
+    if dense:
+        kernel, bias = dense
+        flat = tf.reshape(kernel, kernel.shape[2:])
+        output = tf.nn.bias_add(tf.matmul(output, flat), bias)
+    return output, before
+
+
+def _function(
+    compute: Callable[..., Any], channels: int, weights: Iterable[tf.Variable]
+) -> Callable[..., Any]:
+    """Return a function (x, *weights) of images with so many channels, traced for their shapes."""
+    images = tf.TensorSpec((None, None, None, channels), tf.float32)
+    specs = [tf.TensorSpec(weight.shape, tf.float32) for weight in weights]
+    function: Callable[..., Any] = tf.function(
+        compute, input_signature=[images, *specs], autograph=False
     )
     return function
 
@@ -135,16 +157,34 @@ def _forward(
     *,
     folded: bool,
 ) -> Callable[[tf.Tensor], Endpoints]:
-    """Return the forward pass: images to the output and all endpoints."""
+    """Return the forward pass: images to the output and all endpoints.
+
+    It only reads variables and calls functions of an image and weights: one for the stem, one
+    for each kind of unit, one for the head.
+    """
+    root = variables[f"resnet/root_block{STANDARDIZED_KERNEL}"]
+    last = [variables[f"resnet/group_norm/{name}"] for name in ("gamma", "beta")]
+    last += [variables[name] for name in (HEAD_KERNEL, HEAD_BIAS) if name in variables]
+
+    def stem(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return _stem(images, kernel, input_range, folded=folded)
+
+    first_function = _function(stem, 3, [root])
+    last_function = _function(head, architecture.features, last)
     functions: dict[tuple[object, ...], Callable[..., tf.Tensor]] = {}
-    low, high = input_range
+
+    def unit_function(unit: Unit, weights: Mapping[str, tf.Variable]) -> Callable[..., tf.Tensor]:
+        names = list(weights)
+
+        def residual_unit(x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
+            return _residual_unit(unit, x, dict(zip(names, weights, strict=True)), folded=folded)
+
+        return functions.setdefault(
+            unit.kind, _function(residual_unit, unit.inputs, weights.values())
+        )
 
     def forward(images: tf.Tensor) -> Endpoints:
-        x = images
-        if (low, high) != (-1.0, 1.0):
-            x = (x - low) * (2.0 / (high - low)) - 1.0
-        root = tf.convert_to_tensor(variables[f"resnet/root_block{STANDARDIZED_KERNEL}"])
-        x = max_pool(_convolve(x, root, 2, folded=folded))
+        x = first_function(images, root)
         endpoints: Endpoints = {}
         for unit in architecture.residual_units():
             prefix = f"{unit.name}/"
@@ -153,20 +193,9 @@ def _forward(
                 for name, variable in variables.items()
                 if name.startswith(prefix)
             }
-            if unit.kind not in functions:
-                shapes = {name: weight.shape for name, weight in weights.items()}
-                functions[unit.kind] = _unit_function(unit, shapes, folded=folded)
-            x = functions[unit.kind](x, *weights.values())
+            x = unit_function(unit, weights)(x, *weights.values())
             endpoints[unit.block] = x  # the last unit of a block is its output
-        x = group_norm_relu(
-            x, variables["resnet/group_norm/gamma"], variables["resnet/group_norm/beta"]
-        )
-        endpoints[PRE_POOLING] = x
-        output = tf.reduce_mean(x, axis=(1, 2))
-        if HEAD_KERNEL in variables:
-            kernel = variables[HEAD_KERNEL]
-            flat = tf.reshape(kernel, kernel.shape[2:])
-            output = tf.nn.bias_add(tf.matmul(output, flat), variables[HEAD_BIAS])
+        output, endpoints[PRE_POOLING] = last_function(x, *last)
         return {DEFAULT: output, **endpoints}
 
     return forward

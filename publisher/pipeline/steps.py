@@ -328,6 +328,14 @@ def _validate(run: Run, variant: Variant, done: Records) -> Step:
     features = _features_path(run, sibling or variant)
     folder = run.folder(variant)
     report_path = _report_path(run, variant)
+    made_with = {
+        "code": _code(
+            "validation", *IN_WORKERS, *_network_code(architecture, "network", "reference")
+        ),
+        **_versions(
+            "tensorflow", "tensorflow-hub", "tf-keras", "tf2onnx", "numpy", "scikit-image", "pillow"
+        ),
+    }
     request = Request(
         handle=variant.handle,
         archive=_archive_path(run, variant),
@@ -348,6 +356,7 @@ def _validate(run: Run, variant: Variant, done: Records) -> Step:
         weights_check=_weights_check(weights.result["figures"]),
         failures=folder / "failures",
         scratch=folder / "hub-cache",
+        proved=_graphs_path(run, made_with),
     )
 
     def action() -> Made:
@@ -379,12 +388,7 @@ def _validate(run: Run, variant: Variant, done: Records) -> Step:
             "tolerance": f"{tolerance.absolute} + {tolerance.relative}",
             "resolutions": f"{checkpoint.resolution} {request.parity_resolutions}",
             "class names": sha256("\n".join(names or ()).encode()),
-            "code": _code(
-                "validation", *IN_WORKERS, *_network_code(architecture, "network", "reference")
-            ),
-            **_versions(
-                "tensorflow", "tensorflow-hub", "tf-keras", "numpy", "scikit-image", "pillow"
-            ),
+            **made_with,
         },
         action,
     )
@@ -553,6 +557,12 @@ def _archive_path(run: Run, variant: Variant) -> Path:
 
 def _page_path(run: Run, variant: Variant) -> Path:
     return run.folder(variant) / PAGE
+
+
+def _graphs_path(run: Run, made_with: Mapping[str, str]) -> Path | None:
+    """Where to keep what is found of graphs; nowhere if each archive is to be checked in full."""
+    graphs = run.settings.build / "graphs"
+    return None if run.settings.thorough else graphs / sha256_value(made_with)[:16]
 
 
 def _report_path(run: Run, variant: Variant) -> Path:

@@ -7,7 +7,8 @@ from pathlib import Path
 from tensorflow.core.framework import function_pb2, node_def_pb2, types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+from publisher.validation.graph import CALLS
+
 _NOT_INLINED = "_noinline"
 
 
@@ -71,7 +72,7 @@ def _sources_of_kernels(
         data = [name for name in node.input if not name.startswith("^")]
         if node.op == "Conv2D":
             yield node.name, _behind([data[1]], nodes)
-        elif node.op in _CALLS:
+        elif node.op in CALLS:
             called = functions[node.attr["f"].func.name]
             within: set[str] = set()
             for _, sources in _sources_of_kernels(called, functions):

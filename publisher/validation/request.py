@@ -38,7 +38,8 @@ class Request(Facts):
     where a feature extractor's own are written, and where a classifier finds those that its
     head is held to; none for a classifier whose checkpoint has no feature extractor.
     `weights_check` was made when the weights were fetched. `failures` is where the tensors
-    of failing checks are kept; `scratch` is where the client unpacks.
+    of failing checks are kept; `scratch` is where the client unpacks. `proved` is where what was
+    found of a graph is kept, for other archives with the same graph; of one code and toolchain.
     """
 
     handle: str
@@ -48,3 +49,4 @@ class Request(Facts):
     weights_check: Check
     failures: Path
     scratch: Path
+    proved: Path | None = None

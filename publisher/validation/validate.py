@@ -5,9 +5,9 @@ import shutil
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -17,26 +17,34 @@ from tensorflow.python.framework import ops
 from publisher import memory
 from publisher.errors import PublisherError
 from publisher.validation.archive import archive_is_a_plain_saved_model
-from publisher.validation.checks import CHECKS, Array, Subject
+from publisher.validation.checks import CHECKS, TRAINING_CHECKS, Array, Subject
 from publisher.validation.client import hub_cache, served
-from publisher.validation.expected import images, load_features, save_features
+from publisher.validation.expected import load_features, save_features
+from publisher.validation.graph import shorten
+from publisher.validation.graph_checks import GRAPH_CHECKS, Unpacked
+from publisher.validation.proved import Proved
 from publisher.validation.report import Check, Report
 from publisher.validation.request import Facts, Request
 from publisher.validation.training import TrainingStep, share_noise, take_training_step
 from publisher.weights import Arrays
 
 CheckFunction = Callable[[Subject], Check]
+GraphCheckFunction = Callable[[Unpacked], Check]
+Checked = TypeVar("Checked", bound=Unpacked)
 
 
 def validate(
     request: Request,
     arrays: Arrays,
     checks: Sequence[CheckFunction] = CHECKS,
+    graph_checks: Sequence[GraphCheckFunction] = GRAPH_CHECKS,
 ) -> Report:
     """Run every check on the archive and return the report, failures included.
 
     The archive is looked at before it is unpacked: one that is not a plain SavedModel, or
-    that the client cannot load, goes no further. A check that raises has failed, and says
+    that the client cannot load, goes no further. The graph is checked, and its training step
+    taken, before the model with its weights is in memory; both only if `request.proved` does not
+    know the graph. A check that raises has failed, and says
     with what; the others still run. The tensors of a failing check are kept in
     `request.failures`, in a file named after it.
     """
@@ -48,12 +56,23 @@ def validate(
     with hub_cache(request.scratch), served({request.handle: request.archive}) as addresses:
         address = addresses[request.handle]
         try:
-            subject = _subject(request, arrays, expected, address)
+            unpacked = _unpacked(request, address)
+            proved = Proved(request.proved, unpacked)
+            known = proved.checks()
+            of_graph = _all(graph_checks, unpacked, request.failures, known)
+            trial = [check for check in TRAINING_CHECKS if check in checks]
+            trained = None
+            if any(check.__name__ not in known for check in trial):
+                trained = _try_training(unpacked, request.scratch / "shortened")
+            subject = _subject(request, arrays, expected, unpacked, address, trained)
         except Exception as error:  # whatever the client stumbled over blocks the variant
             results.append(Check("loads_with_hub_load", "failed", _one_line(error)))
             return Report(request.tolerance, tuple(results))
         results.append(Check("loads_with_hub_load", "passed", "from the packed archive"))
-        results += [_run(check, subject, request.failures) for check in checks]
+        results += of_graph
+        results += _all(checks, subject, request.failures, known)
+        names = {check.__name__ for check in (*graph_checks, *trial)}
+        proved.keep(check for check in results if check.name in names)
         if request.features is not None and request.head == "feature_extractor":
             save_features(request.features, _answers(subject, expected))
         del subject
@@ -61,56 +80,72 @@ def validate(
     return Report(request.tolerance, tuple(results))
 
 
+def _unpacked(request: Request, address: str) -> Unpacked:
+    facts = {fact.name: getattr(request, fact.name) for fact in fields(Facts)}
+    return Unpacked(**facts, directory=Path(hub.resolve(address)))
+
+
 def _subject(
-    request: Request, arrays: Arrays, expected: Mapping[int, Array], address: str
+    request: Request,
+    arrays: Arrays,
+    expected: Mapping[int, Array],
+    unpacked: Unpacked,
+    address: str,
+    trained: "Trained | None",
 ) -> Subject:
     features: Mapping[int, Array] | None = None
     if request.head == "classifier" and request.features is not None:
         features = load_features(request.features) if request.features.exists() else {}
-    step, left_behind = _try_training(
-        address, input_range=request.input_range, size=min(request.parity_resolutions)
-    )
     model = hub.load(address)
     compiled = None
     if callable(model):  # else that is what `interface_is_reusable` says
         spec = tf.TensorSpec((None, None, None, 3), tf.float32)
         compiled = tf.function(model, input_signature=[spec], autograph=False)
     return Subject(
-        **{fact.name: getattr(request, fact.name) for fact in fields(Facts)},
+        **{fact.name: getattr(unpacked, fact.name) for fact in fields(Unpacked)},
         arrays=arrays,
-        directory=Path(hub.resolve(address)),
         expected=expected,
         extractor_features=features,
         model=model,
         compiled=compiled,
-        left_behind=left_behind,
-        steps=[step],
+        left_behind=trained.left_behind if trained else 0,
+        untrained=trained.untrained if trained else frozenset(),
+        steps=[trained.step] if trained else [],
     )
 
 
-def _try_training(
-    address: str, *, input_range: tuple[float, float], size: int
-) -> tuple[TrainingStep | Exception, int]:
-    """Load the model, take a training step, and let it go; return the step, and what stayed.
+@dataclass(frozen=True)
+class Trained:
+    """A training step or what it raised, the variables it left out, and what stayed in memory."""
 
-    The step is taken with noise in all variables, which share its memory: a step keeps about
-    as much as the weights, and they should not be in memory as well. What stays is the number of
-    objects that TensorFlow keeps of a model that nobody holds any more; loading again and again
-    would fill the memory with them.
+    step: TrainingStep | Exception
+    untrained: frozenset[str]
+    left_behind: int
+
+
+def _try_training(unpacked: Unpacked, shortened: Path) -> Trained:
+    """Load the model without repetitions, take a training step, and let the model go.
+
+    The step is taken with noise in all variables, which share its memory. A step keeps as much as
+    the weights that it is about; so it keeps little, and the weights are not there as well. What
+    stays is the number of objects that TensorFlow keeps of a model that nobody holds any more;
+    loading again and again would fill the memory with them.
     """
+    untrained = shorten(unpacked.directory, shortened)
     registered = len(ops.gradient_registry._registry)
-    model = hub.load(address)
+    model = hub.load(str(shortened))
     step: TrainingStep | Exception
     try:
         share_noise(model.variables)
-        step = take_training_step(model, images(input_range, size)[:1])
+        step = take_training_step(model, unpacked.small_image())
     except Exception as error:  # the checks that look at the step say so
         step = error.with_traceback(None)
     there = weakref.ref(model)
     del model
     gc.collect()
     memory.give_back()
-    return step, (there() is not None) + len(ops.gradient_registry._registry) - registered
+    left_behind = (there() is not None) + len(ops.gradient_registry._registry) - registered
+    return Trained(step, untrained, left_behind)
 
 
 def _answers(subject: Subject, resolutions: Iterable[int]) -> dict[int, Array]:
@@ -122,7 +157,16 @@ def _answers(subject: Subject, resolutions: Iterable[int]) -> dict[int, Array]:
     return found
 
 
-def _run(check: CheckFunction, subject: Subject, failures: Path) -> Check:
+def _all(
+    checks: Iterable[Callable[[Checked], Check]],
+    subject: Checked,
+    failures: Path,
+    known: Mapping[str, Check],
+) -> list[Check]:
+    return [known.get(check.__name__) or _run(check, subject, failures) for check in checks]
+
+
+def _run(check: Callable[[Checked], Check], subject: Checked, failures: Path) -> Check:
     try:
         result = check(subject)
     except Exception as error:

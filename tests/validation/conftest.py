@@ -72,6 +72,7 @@ def requests(
         "weights_check": WEIGHTS_CHECK,
         "failures": folder / "failures",
         "scratch": folder / "hub-cache",
+        "proved": folder / "graphs",
     }
     extractor = Request(
         handle="someone/small_feature_extraction/1",

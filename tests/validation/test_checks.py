@@ -16,9 +16,9 @@ import publisher
 from publisher.bit import BitArchitecture, network
 from publisher.bit.network import FOLDED_NETWORK_OPERATIONS
 from publisher.package import pack
-from publisher.validation import checks
+from publisher.validation import checks, graph_checks
 from publisher.validation.checks import CHECKS, Subject, take_training_step
-from publisher.validation.expected import expected_features, images
+from publisher.validation.expected import expected_features
 from publisher.validation.operations import forbidden_operations
 from publisher.validation.report import Check, Report, Tolerance, ValidationError
 from publisher.validation.request import Request
@@ -335,7 +335,7 @@ def test_a_training_step_lets_what_is_not_finite_through() -> None:
 
 
 def test_the_norms_are_those_of_the_gradients(subject: Subject) -> None:
-    batch = tf.constant(images((-1.0, 1.0), 48)[:1])
+    batch = tf.constant(subject.small_image())
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(tf.square(subject.model(batch, training=True)))
     gradients = tape.gradient(loss, list(subject.model.trainable_variables))
@@ -355,7 +355,7 @@ def test_one_training_step_is_taken_for_all_checks_that_look_at_it(subject: Subj
     assert checks.gradients_are_finite(counted).status == "passed"
     assert checks.training_argument_changes_nothing(counted).status == "passed"
     assert checks.gradients_are_finite(counted).status == "passed"
-    assert calls == [((1, 48, 48, 3), True), ((1, 48, 48, 3), False)]
+    assert calls == [((1, 64, 64, 3), True), ((1, 64, 64, 3), False)]
 
 
 # Features and logits.
@@ -572,13 +572,12 @@ def test_a_variable_without_a_gradient_is_found(
     arrays: Weights,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = network.group_norm_relu
+    whole = network.head
 
-    def stopped(x: tf.Tensor, gamma: Any, beta: Any) -> tf.Tensor:
-        last = isinstance(gamma, tf.Variable)  # those of the units are arguments
-        return whole(x, tf.stop_gradient(gamma) if last else gamma, beta)
+    def stopped(x: tf.Tensor, gamma: tf.Tensor, *others: tf.Tensor) -> Any:
+        return whole(x, tf.stop_gradient(gamma), *others)
 
-    monkeypatch.setattr(network, "group_norm_relu", stopped)
+    monkeypatch.setattr(network, "head", stopped)
     built, _ = network.build(architecture, arrays, (-1.0, 1.0), "logits")
     check = checks.gradients_are_finite(replace(subject, model=Altered(built)))
     assert check.status == "failed"
@@ -641,7 +640,7 @@ def test_a_graph_that_reads_a_file_is_found(subject: Subject, tmp_path: Path) ->
     function = message.meta_graphs[0].graph_def.library.function[0]
     function.node_def.add(name="added", op="ReadFile")
     (tmp_path / "saved_model.pb").write_bytes(message.SerializeToString())
-    check = checks.graph_holds_only_allowed_operations(replace(subject, directory=tmp_path))
+    check = graph_checks.graph_holds_only_allowed_operations(replace(subject, directory=tmp_path))
     assert check.status == "failed"
     assert check.summary == f"not allowed: ReadFile in {function.signature.name}"
     assert check.figures["forbidden"] == 1
@@ -829,16 +828,15 @@ def test_a_folded_model_is_found_where_another_is_expected(folded: Subject) -> N
 def test_a_folded_model_that_still_standardizes_is_found(folded: Subject, classifier: Path) -> None:
     """Its results would be the same: what is standardized already hardly changes."""
     other = replace(folded, directory=classifier)
-    assert checks.graph_holds_only_allowed_operations(folded).status == "passed"
-    check = checks.graph_holds_only_allowed_operations(other)
+    assert graph_checks.graph_holds_only_allowed_operations(folded).status == "passed"
+    check = graph_checks.graph_holds_only_allowed_operations(other)
     assert check.status == "failed"
     assert check.summary.startswith("not allowed: ")
     found = forbidden_operations(classifier / "saved_model.pb", FOLDED_NETWORK_OPERATIONS)[1]
     assert check.figures["forbidden"] == len(found)
     assert any(finding.startswith("Square in __inference_residual_unit_") for finding in found)
-    assert checks.graph_holds_only_allowed_operations(replace(other, folded=False)).status == (
-        "passed"
-    )
+    check = graph_checks.graph_holds_only_allowed_operations(replace(other, folded=False))
+    assert check.status == "passed"
 
 
 def test_one_variable_that_can_be_trained_is_found_in_a_folded_model(folded: Subject) -> None:

@@ -1,0 +1,169 @@
+"""The checks of a graph: what is read from it, and what its parts do without the weights."""
+
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from publisher.validation.conversion import conversion_obstacles
+from publisher.validation.expected import noise
+from publisher.validation.graph import GRAPH, parts_of, read_graph, untried_operations
+from publisher.validation.operations import forbidden_operations
+from publisher.validation.report import Check, Figure, compare
+from publisher.validation.request import Facts
+from publisher.validation.trials import converted_to_lite, converted_to_onnx, differentiated
+
+Array = npt.NDArray[np.float32]
+SMALL = 64  # pixels
+
+
+@dataclass(frozen=True)
+class Unpacked(Facts):
+    """What the checks of the graph look at: `directory`, where the archive was unpacked."""
+
+    directory: Path
+
+    @property
+    def network(self) -> Any:
+        """The module with the TensorFlow form."""
+        return importlib.import_module(f"{self.architecture.package}.network")
+
+    def small_image(self) -> npt.NDArray[np.float32]:
+        """Return one seeded image, (1, size, size, 3) float32, for trials of the graph alone."""
+        size = max(SMALL, self.architecture.smallest_image)
+        return noise(self.input_range, 1, size, size, seed=0)
+
+
+def graph_holds_only_allowed_operations(subject: Unpacked) -> Check:
+    """Look for operations that read files, open connections or call back into Python.
+
+    In a folded variant also for those that would standardize its kernels once more.
+    """
+    network = subject.network
+    allowed = network.FOLDED_NETWORK_OPERATIONS if subject.folded else network.NETWORK_OPERATIONS
+    count, found = forbidden_operations(subject.directory / GRAPH, allowed)
+    return Check(
+        "graph_holds_only_allowed_operations",
+        "failed" if found else "passed",
+        f"not allowed: {', '.join(found[:5])}" if found else f"{count:,} operations",
+        {"operations": count, "forbidden": len(found)},
+    )
+
+
+def kernels_are_constant_once_frozen(subject: Unpacked) -> Check:
+    """Look for what would keep converters from the kernels as they are used.
+
+    No kernel of a convolution may follow from an image, or a converted model would standardize
+    it at every call; and no function may refuse to be inlined, because converters keep none.
+    """
+    name = "kernels_are_constant_once_frozen"
+    found = conversion_obstacles(subject.directory / GRAPH)
+    line = f"{found.convolutions} convolutions, and every kernel follows from the weights alone"
+    if found.obstacles:
+        line = "; ".join(found.obstacles[:3])
+    return Check(
+        name,
+        "failed" if found.obstacles or not found.convolutions else "passed",
+        line if found.convolutions else "the graph has no convolution",
+        {"convolutions": found.convolutions, "obstacles": len(found.obstacles)},
+    )
+
+
+def compiles_with_xla(subject: Unpacked) -> Check:
+    """Compile each part of the graph and its gradient, and compare with what it gives otherwise.
+
+    Nothing may be computed outside of the parts. A folded variant has no gradient to compile.
+    """
+    name = "compiles_with_xla"
+    graph = read_graph(subject.directory)
+    parts = parts_of(graph)
+    outside = untried_operations(graph)
+    figures: dict[str, Figure] = {"parts": len(parts), "outside": len(outside)}
+    if outside or not parts:
+        line = f"outside of functions of an image and weights: {', '.join(outside[:5])}"
+        line = line if outside else "the graph has no function of an image and weights"
+        return Check(name, "failed", line, figures)
+    order = 0 if subject.folded else 1
+    compared = {}
+    for part in parts:
+        plain = differentiated(part, order)
+        compiled = differentiated(part, order, jit_compile=True)
+        of = ("results", "gradients")[: order + 1]
+        for kind, measured, expected in zip(of, compiled, plain, strict=True):
+            compared[f"{part.name} {kind}"] = compare(
+                _flat(measured, expected), _flat(expected, expected), subject.tolerance
+            )
+    worst = max(
+        compared, key=lambda label: (not compared[label].within, compared[label].largest_error)
+    )
+    what = "results" if subject.folded else "results and gradients"
+    return Check(
+        name,
+        "passed" if all(comparison.within for comparison in compared.values()) else "failed",
+        f"{what} of {len(parts)} parts: {compared[worst].describe()} ({worst})",
+        figures | compared[worst].figures(),
+    )
+
+
+def second_derivatives_are_finite(subject: Unpacked) -> Check:
+    """Differentiate each part of the graph twice: all arguments have a finite derivative."""
+    name = "second_derivatives_are_finite"
+    if subject.folded:
+        return Check(name, "skipped", "weight standardization is folded; nothing is trainable")
+    count, missing, infinite = 0, 0, 0
+    for part in parts_of(read_graph(subject.directory)):
+        _, _, second = differentiated(part, 2)
+        count += len(part.arguments)
+        missing += len(part.arguments) - len(second)
+        infinite += sum(not np.isfinite(tensor).all() for tensor in second)
+    line = f"of {count} images and weights: {missing} without one, {infinite} not finite"
+    bad = missing or infinite or not count
+    return Check(
+        name,
+        "failed" if bad else "passed",
+        line if bad else f"of {count} images and weights, all finite",
+        {"arguments": count, "without": missing, "not_finite": infinite},
+    )
+
+
+def converts_to_few_operations(subject: Unpacked) -> Check:
+    """Convert each part of the graph, and count what a convolution costs in other formats.
+
+    Half as many again would be there if kernels were standardized whenever a model runs.
+    """
+    parts = [part for part in parts_of(read_graph(subject.directory)) if part.convolutions]
+    most = {"TensorFlow Lite": 0.0, "ONNX": 0.0}
+    for part in parts:
+        most["TensorFlow Lite"] = max(most["TensorFlow Lite"], converted_to_lite(part).each)
+        most["ONNX"] = max(most["ONNX"], converted_to_onnx(part).each)
+    allowed = subject.network.OPERATIONS_OF_A_CONVOLUTION
+    found = [f"{figure:.1f} in {form} (at most {allowed[form]})" for form, figure in most.items()]
+    good = parts and all(figure <= allowed[form] for form, figure in most.items())
+    return Check(
+        "converts_to_few_operations",
+        "passed" if good else "failed",
+        f"operations for a convolution: {', '.join(found)}" if parts else "no part convolves",
+        {form: round(figure, 2) for form, figure in most.items()},
+    )
+
+
+def _flat(tensors: Iterable[Array], expected: Iterable[Array]) -> Array:
+    """Join tensors, each divided by the largest magnitude that is expected of it, into (1, n)."""
+    scaled = [
+        tensor.ravel() / max(float(np.abs(other).max()), 1e-30)
+        for tensor, other in zip(tensors, expected, strict=True)
+    ]
+    return np.concatenate(scaled)[np.newaxis]
+
+
+GRAPH_CHECKS: tuple[Callable[[Unpacked], Check], ...] = (
+    graph_holds_only_allowed_operations,
+    kernels_are_constant_once_frozen,
+    compiles_with_xla,
+    second_derivatives_are_finite,
+    converts_to_few_operations,
+)

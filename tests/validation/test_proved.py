@@ -1,0 +1,70 @@
+"""What was found of a graph is kept for other archives that hold it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from publisher.validation.checks import Subject
+from publisher.validation.graph_checks import Unpacked
+from publisher.validation.proved import Proved
+from publisher.validation.report import Check, Tolerance
+from publisher.validation.request import Request
+from publisher.validation.validate import validate
+from publisher.weights import Arrays
+
+PASSED = Check("one", "passed", "good", {"count": 3})
+SKIPPED = Check("two", "skipped", "not asked for")
+
+
+def test_checks_that_passed_are_known_again(subject: Subject, tmp_path: Path) -> None:
+    Proved(tmp_path / "graphs", subject).keep([PASSED, SKIPPED])
+    assert Proved(tmp_path / "graphs", subject).checks() == {"one": PASSED, "two": SKIPPED}
+
+
+def test_nothing_is_kept_where_one_failed(subject: Subject, tmp_path: Path) -> None:
+    Proved(tmp_path, subject).keep([PASSED, Check("three", "failed", "bad")])
+    assert Proved(tmp_path, subject).checks() == {}
+
+
+def test_nothing_is_kept_without_a_folder(subject: Subject) -> None:
+    Proved(None, subject).keep([PASSED])
+    assert Proved(None, subject).checks() == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'[{"name": "one"}]', b"\xff"])
+def test_a_file_that_cannot_be_read_tells_nothing(
+    content: bytes, subject: Subject, tmp_path: Path
+) -> None:
+    Proved(tmp_path, subject).keep([PASSED])
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(content)
+    assert Proved(tmp_path, subject).checks() == {}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"tolerance": Tolerance(1e-3, 1e-4)}, {"folded": True}, {"input_range": (0.0, 1.0)}],
+)
+def test_what_was_asked_otherwise_is_not_known(
+    changes: dict[str, object], subject: Subject, tmp_path: Path
+) -> None:
+    Proved(tmp_path, subject).keep([PASSED])
+    assert Proved(tmp_path, replace(subject, **changes)).checks() == {}  # type: ignore[arg-type]
+
+
+def test_a_graph_is_tried_once_and_another_graph_again(
+    request_for: Callable[..., Request], checkpoint: Arrays, tmp_path: Path
+) -> None:
+    tried: list[str] = []
+
+    def tried_once(unpacked: Unpacked) -> Check:
+        tried.append(unpacked.head)
+        return Check("tried_once", "passed", "")
+
+    for head in ("classifier", "classifier", "feature_extractor", "classifier"):
+        request = request_for(head, proved=tmp_path / "graphs")
+        report = validate(request, checkpoint, checks=(), graph_checks=[tried_once])
+        assert report.checks[-1] == Check("tried_once", "passed", "")
+    assert tried == ["classifier", "feature_extractor"]
