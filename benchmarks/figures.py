@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-# faster: at least so many times the baseline's speed;
+# faster: at least so many times the baseline's speed, where seconds are measured;
+# more:   at least so many times the baseline's value;
 # share:  at most this part of the baseline's value;
 # most:   at most this value, whatever the baseline's is.
-Kind = Literal["faster", "share", "most"]
-Unit = Literal["s", "B", "1"]
+Kind = Literal["faster", "more", "share", "most"]
+Unit = Literal["s", "B", "1", "1/s"]
+
+# The kinds whose ratio is to be large.
+AT_LEAST: tuple[Kind, ...] = ("faster", "more")
 
 # A measurement is disturbed if other programs kept more cores busy meanwhile.
 DISTURBED = 0.2
@@ -40,6 +44,10 @@ FIGURES = (
     Figure("latency-R152x2", "latency at batch 1, R152x2@384", "s", "share", 0.8),
     Figure("folded-R50x1", "latency, folded, R50x1@224", "s", "share", 0.62),
     Figure("folded-R152x2", "latency, folded, R152x2@384", "s", "share", 0.68),
+    Figure("throughput-8", "images a second, R50x1, 8 at 224", "1/s", "more", 1.5),
+    Figure("throughput-32", "images a second, R50x1, 32 at 224", "1/s", "more", 1.5),
+    Figure("folded-throughput-8", "images a second, folded, R50x1, 8 at 224", "1/s", "more", 1.5),
+    Figure("folded-throughput-32", "images a second, folded, R50x1, 32 at 224", "1/s", "more", 1.5),
     Figure("error-R50x1", "largest error against float64, R50x1@224", "1", "share", 0.5),
     Figure("error-R152x2", "largest error against float64, R152x2@384", "1", "share", 0.2),
     Figure("gradient-R50x1", "first gradient step, R50x1, 4 at 224", "s", "share", 0.6),
@@ -81,9 +89,15 @@ class Samples:
     ours: Sequence[float]
 
     def ratios(self, kind: Kind) -> list[float]:
-        """Return a ratio for each pair: how many times faster, else which part."""
-        pairs = zip(self.baseline, self.ours, strict=False)  # a run may have broken off
-        return [b / o if kind == "faster" else o / b for b, o in pairs]
+        """Return a ratio for each pair: how many times better, else which part."""
+        return self.times(kind) if kind in AT_LEAST else [o / b for b, o in self._pairs()]
+
+    def times(self, kind: Kind) -> list[float]:
+        """Return for each pair how many times better than the baseline's value ours is."""
+        return [o / b if kind == "more" else b / o for b, o in self._pairs()]
+
+    def _pairs(self) -> list[tuple[float, float]]:
+        return list(zip(self.baseline, self.ours, strict=False))  # a run may have broken off
 
 
 def reached(figure: Figure, samples: Samples) -> bool | None:
@@ -92,7 +106,7 @@ def reached(figure: Figure, samples: Samples) -> bool | None:
     if figure.target is None or not values:
         return None
     middle = median(values)
-    return middle >= figure.target if figure.kind == "faster" else middle <= figure.target
+    return middle >= figure.target if figure.kind in AT_LEAST else middle <= figure.target
 
 
 def samples_of(results: Mapping[str, Mapping[str, Sequence[float]]], key: str) -> Samples:

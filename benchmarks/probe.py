@@ -8,7 +8,7 @@ alike: they are a user's program.
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 Answer = dict[str, Any]
+Work = Mapping[str, Callable[[], object]]
 CLASSES = 1000
 WARM_UP = 2  # calls after the first that are not counted either
 
@@ -102,19 +103,21 @@ def predict(directory: str, resolution: int, seed: int, expected: str) -> Answer
 
 
 def latency(
-    directories: dict[str, str], architecture: str, resolution: int, seed: int, calls: int
+    directories: dict[str, str],
+    resolution: int,
+    seed: int,
+    calls: int,
+    batch: int = 1,
+    architecture: str | None = None,
 ) -> Answer:
-    """Call several SavedModels on one image in turn, call by call.
+    """Call several SavedModels on a batch of images in turn (see `in_turn`).
 
-    So a machine that is slower for a while is so for all of them. Returns the seconds of
-    each counted call by the names in `directories`, and those of the convolutions alone.
+    Returns the seconds of each counted call by the names in `directories`, and with an
+    architecture those of its convolutions alone, on one image.
     """
     import tensorflow as tf
 
-    from benchmarks import limits
-    from publisher.bit import ARCHITECTURES
-
-    images = tf.constant(seeded_images(resolution, seed))
+    images = tf.constant(seeded_images(resolution, seed, batch))
 
     def calling(directory: str) -> Callable[[], object]:
         model, _ = _loaded(directory)
@@ -123,7 +126,20 @@ def latency(
     work: dict[str, Callable[[], object]] = {
         name: calling(directory) for name, directory in directories.items()
     }
-    work["convolutions"] = limits.convolutions(ARCHITECTURES[architecture], resolution)
+    if architecture:
+        from benchmarks import limits
+        from publisher.bit import ARCHITECTURES
+
+        work["convolutions"] = limits.convolutions(ARCHITECTURES[architecture], resolution)
+    return {"calls": in_turn(work, calls)}
+
+
+def in_turn(work: Work, calls: int) -> dict[str, list[float]]:
+    """Call several functions in turn, call by call, each round the other way about.
+
+    So a machine that is slower for a while is so for all of them. Returns the seconds of
+    each counted call.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for index in range(-1 - WARM_UP, calls):
         for name in work if index % 2 == 0 else reversed(work):
@@ -131,7 +147,7 @@ def latency(
             work[name]()
             if index >= 0:
                 seconds[name].append(time.perf_counter() - begin)
-    return {"calls": seconds}
+    return seconds
 
 
 def first_gradient_step(directory: str, resolution: int, batch: int) -> Answer:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -32,6 +33,8 @@ RESULTS = Path("benchmarks")
 README = Path("README.md")
 PERFORMANCE = Path("docs/performance.md")
 SIDES = ("baseline", "ours")
+# A folded model is held to the baseline too, which has no form for prediction only.
+WITH_FOLDED = (*SIDES, "folded")
 DISTRIBUTIONS = ("tensorflow", "tf-keras", "tensorflow-hub", "numpy", "isal")
 # Of all that runs Python, on both routes: no GPU, Keras 2, nothing on standard error but errors,
 # and a module is compiled once, as it is where nobody forbids it.
@@ -63,6 +66,9 @@ class Case:
 
 SMALL = Case("R50x1", "R50x1_224", 224, 5, 5, 20, (4, 224), 3)
 LARGE = Case("R152x2", "R152x2_T_384", 384, 2, 3, 5, (1, 128), 1)
+# The batches whose throughput is measured, and the counted calls of each: of 32 images, one
+# takes seconds.
+BATCHES = {8: 5, 32: 3}
 ARCHIVES = 2
 NOTHINGS = 3
 
@@ -222,13 +228,9 @@ def measure_predict(bench: Bench, case: Case) -> None:
 
 
 def measure_latency(bench: Bench, case: Case) -> None:
-    """Call loaded models in turn; every repetition is a process of its own, with another image.
-
-    A folded model is held to the baseline too: that has no form for prediction only.
-    """
+    """Call loaded models in turn; every repetition is a process of its own, with another image."""
     name = case.architecture
-    sides = (*SIDES, "folded")
-    directories = {side: str(model(bench, side, case)) for side in sides}
+    directories = {side: str(model(bench, side, case)) for side in WITH_FOLDED}
     alone = []
     for repetition in range(bench.repetitions(case.predicts)):
         answer = bench.probe(
@@ -247,6 +249,28 @@ def measure_latency(bench: Bench, case: Case) -> None:
         bench.sample(f"folded-{name}", "ours", medians["folded"])
         alone.append(medians["convolutions"])
     bench.limits[f"convolutions-{name}"] = median(alone)
+
+
+def measure_throughput(bench: Bench, batch: int) -> None:
+    """Call loaded models on a batch of images in turn, in one process.
+
+    It is a sample a call: more processes would take long to say the same.
+    """
+    directories = {side: str(model(bench, side, SMALL)) for side in WITH_FOLDED}
+    answer = bench.probe(
+        "latency",
+        {"case": SMALL.architecture, "batch": batch},
+        directories=directories,
+        resolution=SMALL.resolution,
+        seed=0,
+        calls=BATCHES[batch],
+        batch=batch,
+    )
+    rates = {of: [batch / each for each in seconds] for of, seconds in answer["calls"].items()}
+    for key, side in (("throughput", "ours"), ("folded-throughput", "folded")):
+        for baseline, ours in zip(rates["baseline"], rates[side], strict=True):
+            bench.sample(f"{key}-{batch}", "baseline", baseline)
+            bench.sample(f"{key}-{batch}", "ours", ours)
 
 
 def measure_gradient(bench: Bench, case: Case) -> None:
@@ -336,6 +360,10 @@ def _of_case(action: Callable[[Bench, Case], None], case: Case, *figures: str) -
     return Step(lambda bench: action(bench, case), keys)
 
 
+def _throughput(batch: int) -> tuple[str, ...]:
+    return f"throughput-{batch}", f"folded-throughput-{batch}"
+
+
 STEPS = (
     _of_case(measure_convert, SMALL, "convert-{}"),
     _of_case(measure_convert, LARGE, "convert-{}"),
@@ -345,6 +373,7 @@ STEPS = (
     _of_case(measure_predict, LARGE, "load-{}", "error-{}", "memory-predict"),
     _of_case(measure_latency, SMALL, "latency-{}", "folded-{}"),
     _of_case(measure_latency, LARGE, "latency-{}", "folded-{}"),
+    *(Step(partial(measure_throughput, batch=batch), _throughput(batch)) for batch in BATCHES),
     _of_case(measure_gradient, SMALL, "gradient-{}", "memory-gradient"),
     _of_case(measure_gradient, LARGE, "gradient-{}"),
     Step(measure_all, ("all", "memory-one", "memory-at-once", "nothing")),

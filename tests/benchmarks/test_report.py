@@ -16,6 +16,7 @@ def results() -> dict[str, Any]:
         "convert-R152x2": {"baseline": [106.0], "ours": [14.8]},
         "memory-one": {"baseline": [3.9e9], "ours": [2.2e9]},
         "latency-R50x1": {"baseline": [0.2, 0.16], "ours": [0.12, 0.12]},
+        "throughput-8": {"baseline": [5.0, 4.0], "ours": [8.0, 8.0]},
         "error-R50x1": {"baseline": [6.6e-5], "ours": [2.4e-5]},
         "memory-predict": {"baseline": [2e9], "ours": [8e8]},
         "nothing": {"ours": [0.4]},
@@ -65,6 +66,16 @@ def row(text: str, key: str) -> list[str]:
                 "yes",
             ],
         ),
+        (
+            "throughput-8",
+            [
+                "4.5 /s (4.0 to 5.0)",
+                "8.0 /s (8.0 to 8.0)",
+                "1.8x (1.6 to 2.0)",
+                "at least 1.5x",
+                "yes",
+            ],
+        ),
         ("error-R50x1", ["6.6e-05", "2.4e-05", "0.36", "at most 0.5", "yes"]),
         ("memory-predict", ["2.00 GB", "800 MB", "0.40", "", ""]),
         ("nothing", ["", "400 ms", "", "at most 1 s", "yes"]),
@@ -94,6 +105,8 @@ def test_table_says_whether_the_machine_was_at_rest(results: dict[str, Any]) -> 
         ("faster", 6, [5.9], [1.0], False),
         # The median of the pairs' ratios, not the ratio of the medians.
         ("faster", 6, [60.0, 6.0, 1.0], [1.0, 1.0, 1.0], True),
+        ("more", 1.5, [2.0], [3.0], True),
+        ("more", 1.5, [2.0], [2.9], False),
         ("share", 0.5, [2.0], [1.0], True),
         ("share", 0.5, [2.0], [1.1], False),
         ("most", 1, [], [1.0], True),

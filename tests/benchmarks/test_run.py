@@ -8,6 +8,10 @@ from benchmarks.figures import FIGURES, LIMITS
 from benchmarks.measure import BenchmarkError, Measured
 
 
+def a_bench(quick: bool = False) -> run.Bench:
+    return run.Bench(run.load_registry(Path(__file__).parents[2] / run.REGISTRY), quick)
+
+
 def test_every_figure_comes_of_a_step() -> None:
     measured = {key for step in run.STEPS for key in step.figures}
     assert measured == {figure.key for figure in FIGURES} | {"limits"}
@@ -47,8 +51,7 @@ def test_a_folded_model_is_held_to_the_baseline(
         return {"calls": {**calls, "convolutions": [1.5]}}
 
     monkeypatch.setattr(run.Bench, "probe", answer)
-    registry = run.load_registry(Path(__file__).parents[2] / run.REGISTRY)
-    bench = run.Bench(registry, quick=False)
+    bench = a_bench()
     run.measure_latency(bench, run.SMALL)
     count = run.SMALL.predicts
     assert converted == ["baseline", "ours", "folded"]
@@ -85,11 +88,51 @@ def test_models_are_called_in_turn(classifier: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(probe, "_loaded", watched)
     directories = {"one": "1", "other": "2"}
-    found = probe.latency(directories, "R20x0.5", resolution=32, seed=0, calls=3)["calls"]
+    found = probe.latency(directories, resolution=32, seed=0, calls=3, architecture="R20x0.5")[
+        "calls"
+    ]
     assert list(found) == ["one", "other", "convolutions"]
     assert [len(seconds) for seconds in found.values()] == [3, 3, 3]
     assert all(second > 0 for seconds in found.values() for second in seconds)
     assert "".join(called) == "211221122112"  # half of it before any is counted
+
+
+def test_models_are_called_on_batches(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing else is: the convolutions alone are of one image."""
+    loaded = probe._loaded
+    shapes: list[tuple[int, ...]] = []
+
+    def watched(directory: str) -> tuple[Any, float]:
+        model, seconds = loaded(directory)
+
+        def call(images: Any, training: bool) -> Any:
+            shapes.append(tuple(images.shape))
+            return model(images, training=training)
+
+        return call, seconds
+
+    monkeypatch.setattr(probe, "_loaded", watched)
+    answer = probe.latency({"one": str(classifier)}, resolution=32, seed=0, calls=1, batch=3)
+    assert {name: len(seconds) for name, seconds in answer["calls"].items()} == {"one": 1}
+    assert set(shapes) == {(3, 32, 32, 3)}
+
+
+def test_throughput_is_images_a_second_call_by_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "model", lambda bench, side, case: Path(side))
+    calls = {"baseline": [4.0, 8.0], "ours": [2.0, 4.0], "folded": [1.0, 2.0]}
+
+    def answer(bench: run.Bench, task: str, about: Any, **arguments: Any) -> dict[str, Any]:
+        assert (task, arguments["batch"]) == ("latency", 32)
+        assert arguments["directories"] == {side: side for side in calls}
+        return {"calls": calls}
+
+    monkeypatch.setattr(run.Bench, "probe", answer)
+    bench = a_bench()
+    run.measure_throughput(bench, 32)
+    assert bench.figures == {
+        "throughput-32": {"baseline": [8.0, 4.0], "ours": [16.0, 8.0]},
+        "folded-throughput-32": {"baseline": [8.0, 4.0], "ours": [32.0, 16.0]},
+    }
 
 
 def test_a_module_is_compiled_once_whatever_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +144,7 @@ def test_a_module_is_compiled_once_whatever_is_measured(monkeypatch: pytest.Monk
         return Measured(1.0, 1, 1, 0.0, '{"events": []}')
 
     monkeypatch.setattr(run.measure, "run", measured)
-    bench = run.Bench(run.load_registry(Path(__file__).parents[2] / run.REGISTRY), quick=True)
+    bench = a_bench(quick=True)
     bench.probe("convert", {})
     run.publish(bench, "nothing")
     assert given == ["", ""]
