@@ -153,7 +153,7 @@ format: $(READY) ## Format the code and mend what can be mended.
 	@$(RUN) ruff format .
 
 .PHONY: bench
-bench: $(READY) ## Measure against the notebook's route (FLAGS=--quick: fewer repetitions).
+bench: $(READY) $(CLIENTS_READY) ## Measure against the notebook's route (FLAGS=--quick: fewer repetitions).
 	@$(RUN) benchmarks $(FLAGS)
 
 .PHONY: bench-serving

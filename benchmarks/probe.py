@@ -1,14 +1,17 @@
 """One measurement in a process of its own: `python -m benchmarks.probe TASK ARGUMENTS`.
 
 ARGUMENTS is a JSON object; the last line of standard output is the answer, another one.
-`predict`, `latency` and `first_gradient_step` treat the baseline's SavedModels and ours
-alike: they are a user's program.
+`predict`, `latency`, `loads`, `convert_on`, `runtime_latency` and `first_gradient_step` treat
+the baseline's SavedModels and ours alike: they are a user's program.
 """
 
+import gc
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +153,51 @@ def in_turn(work: Work, calls: int) -> dict[str, list[float]]:
     return seconds
 
 
+def loads(directory: str, count: int) -> Answer:
+    """Load a SavedModel so many times in a process, each time letting go of it.
+
+    Returns the resident memory in bytes after each.
+    """
+    from benchmarks import measure
+
+    resident = []
+    for _ in range(count):
+        model, _ = _loaded(directory)
+        del model
+        gc.collect()
+        resident.append(measure.resident(os.getpid()))
+    return {"resident": resident}
+
+
+def convert_on(runtime: str, directory: str, folder: str) -> Answer:
+    """Convert a SavedModel for a runtime of `runtimes`; return the bytes of what came of it."""
+    from benchmarks.runtimes import RUNTIMES
+
+    Path(folder).mkdir()
+    RUNTIMES[runtime].convert(Path(directory), Path(folder))
+    return {"size": sum(path.stat().st_size for path in Path(folder).iterdir())}
+
+
+def runtime_latency(
+    runtime: str, folders: dict[str, str], resolution: int, seed: int, calls: int
+) -> Answer:
+    """Call several converted models on one image in turn in a runtime (see `in_turn`).
+
+    Returns the seconds of each counted call by the names in `folders`, and the largest
+    difference between what two of the models answer, as a part of the largest answer.
+    """
+    from benchmarks.runtimes import RUNTIMES
+
+    load = RUNTIMES[runtime].load
+    if load is None:
+        raise ValueError(f"{runtime}: has nothing to call a model with")
+    images = seeded_images(resolution, seed)
+    work = {name: partial(load(Path(folder)), images) for name, folder in folders.items()}
+    answers = np.array([call() for call in work.values()])
+    apart = float(np.ptp(answers, axis=0).max() / np.abs(answers).max())
+    return {"calls": in_turn(work, calls), "apart": apart}
+
+
 def first_gradient_step(directory: str, resolution: int, batch: int) -> Answer:
     """Load a SavedModel and take one step of gradient descent on all its variables."""
     import tensorflow as tf
@@ -195,6 +243,9 @@ TASKS: dict[str, Callable[..., Answer]] = {
         reference,
         predict,
         latency,
+        loads,
+        convert_on,
+        runtime_latency,
         first_gradient_step,
         byte_limits,
     )

@@ -96,7 +96,7 @@ def table(results: Results) -> str:
         verdict = {True: "yes", False: "**no**", None: ""}[reached(figure, samples)]
         cells = [
             figure.title,
-            _spread(samples.baseline, figure.unit),
+            _other(figure, samples),
             _spread(samples.ours, figure.unit),
             _ratio(figure, samples),
             _target(figure),
@@ -172,6 +172,12 @@ def _spread(values: Sequence[float], unit: Unit) -> str:
     return text if len(values) == 1 else f"{text} ({shown[1]} to {shown[2]})"
 
 
+def _other(figure: Figure, samples: Samples) -> str:
+    """Return what ours stands beside; where that is not the baseline, it says so."""
+    words = _spread(samples.baseline, figure.unit)
+    return words if samples.beside == "baseline" else f"{samples.beside}: {words}"
+
+
 def _scale(value: float, unit: Unit) -> tuple[float, str, int]:
     """Return what to divide by, the name of the result's unit, and how many decimals to show."""
     if unit == "B":
@@ -210,7 +216,11 @@ def _target(figure: Figure) -> str:
 def draw(results: Results, target: Path) -> None:
     """Draw how many times better each figure is than the baseline's, and what was aimed at."""
     measured = [(figure, samples_of(results["figures"], figure.key)) for figure in FIGURES]
-    rows = [(figure, samples) for figure, samples in measured if samples.times(figure.kind)]
+    rows = [
+        (figure, samples)
+        for figure, samples in measured
+        if samples.beside == "baseline" and samples.times(figure.kind)
+    ]
     with matplotlib.rc_context(PLOT_SETTINGS):
         canvas = Canvas(figsize=(9, 0.9 + 0.32 * max(len(rows), 1)), layout="constrained")
         axes = canvas.subplots()
