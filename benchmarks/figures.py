@@ -63,12 +63,12 @@ FIGURES = (
     Figure("tflite-latency", "latency in TFLite, R50x1@160", "s", "share", 1),
     Figure("openvino-latency", "latency in OpenVINO, R50x1@160", "s", "share", 1),
     Figure("tflite-quantized", "size for TFLite, quantized, R50x1", "B", "share", 1),
-    Figure("onnx-folded", "latency in ONNX Runtime, beside folded", "s", "share", 1.1),
-    Figure("tflite-folded", "latency in TFLite, beside folded", "s", "share", 1.1),
-    Figure("openvino-folded", "latency in OpenVINO, beside folded", "s", "share", 1.1),
-    Figure("onnx-size-folded", "size for ONNX Runtime, beside folded", "B", "share", 1.1),
-    Figure("tflite-size-folded", "size for TFLite, beside folded", "B", "share", 1.1),
-    Figure("openvino-size-folded", "size for OpenVINO, beside folded", "B", "share", 1.1),
+    Figure("onnx-folded", "latency in ONNX Runtime, R50x1@160, beside folded", "s", "share", 1.1),
+    Figure("tflite-folded", "latency in TFLite, R50x1@160, beside folded", "s", "share", 1.1),
+    Figure("openvino-folded", "latency in OpenVINO, R50x1@160, beside folded", "s", "share", 1.1),
+    Figure("onnx-size-folded", "size for ONNX Runtime, R50x1, beside folded", "B", "share", 1.1),
+    Figure("tflite-size-folded", "size for TFLite, R50x1, beside folded", "B", "share", 1.1),
+    Figure("openvino-size-folded", "size for OpenVINO, R50x1, beside folded", "B", "share", 1.1),
     Figure("nothing", "nothing to do", "s", "most", 1),
 )
 
