@@ -22,6 +22,9 @@ Answer = dict[str, Any]
 Work = Mapping[str, Callable[[], object]]
 CLASSES = 1000
 WARM_UP = 2  # calls after the first that are not counted either
+# Seconds. Threads of ONNX Runtime wait busily for more work: where three sessions of one file
+# are called in turn, the second, which never follows itself, would seem slower.
+PAUSE = 0.1
 
 
 def seeded_images(resolution: int, seed: int, batch: int = 1) -> npt.NDArray[np.float32]:
@@ -137,15 +140,17 @@ def latency(
     return {"calls": in_turn(work, calls)}
 
 
-def in_turn(work: Work, calls: int) -> dict[str, list[float]]:
+def in_turn(work: Work, calls: int, pause: float = 0) -> dict[str, list[float]]:
     """Call several functions in turn, call by call, each round the other way about.
 
-    So a machine that is slower for a while is so for all of them. Returns the seconds of
-    each counted call.
+    So a machine that is slower for a while is so for all of them. Before each call come
+    `pause` seconds, in which threads of the call before may come to rest. Returns the seconds
+    of each counted call.
     """
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for index in range(-1 - WARM_UP, calls):
         for name in work if index % 2 == 0 else reversed(work):
+            time.sleep(pause)
             begin = time.perf_counter()
             work[name]()
             if index >= 0:
@@ -195,7 +200,7 @@ def runtime_latency(
     work = {name: partial(load(Path(folder)), images) for name, folder in folders.items()}
     answers = np.array([call() for call in work.values()])
     apart = float(np.ptp(answers, axis=0).max() / np.abs(answers).max())
-    return {"calls": in_turn(work, calls), "apart": apart}
+    return {"calls": in_turn(work, calls, PAUSE), "apart": apart}
 
 
 def first_gradient_step(directory: str, resolution: int, batch: int) -> Answer:

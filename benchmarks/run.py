@@ -74,7 +74,7 @@ LARGE = Case("R152x2", "R152x2_T_384", 384, 2, 3, 5, (1, 128), 1)
 BATCHES = {8: 5, 32: 3}
 LOADS, QUICK_LOADS = 20, 5
 # Where converted models are called: the resolution, the processes, the counted calls of each.
-CONVERTED_AT, CONVERTED_PROCESSES, CONVERTED_CALLS = 160, 3, 15
+CONVERTED_AT, CONVERTED_PROCESSES, CONVERTED_CALLS = 160, 2, 15
 # Answers of converted models that are further apart, as a part of the largest, are not of the
 # same network.
 APART = 1e-3

@@ -1,7 +1,7 @@
 """Other makers' converters and runtimes, as the benchmarks use them."""
 
+import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,11 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> str:
     return "fake"
 
 
-def test_converted_models_are_called_in_turn_and_compared(runtime: str, tmp_path: Path) -> None:
+def test_converted_models_are_called_in_turn_and_compared(
+    runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
     folders = {}
     for name, more in (("one", "1000.0"), ("other", "1010.0")):
         (tmp_path / name).mkdir()
@@ -47,6 +51,7 @@ def test_converted_models_are_called_in_turn_and_compared(runtime: str, tmp_path
         "other": 3,
     }
     assert found["apart"] == pytest.approx(10 / 1010, rel=1e-3)
+    assert pauses == [probe.PAUSE] * 2 * (1 + probe.WARM_UP + 3)  # before each call
 
 
 def test_what_nothing_calls_is_refused(tmp_path: Path) -> None:
@@ -54,18 +59,19 @@ def test_what_nothing_calls_is_refused(tmp_path: Path) -> None:
         probe.runtime_latency("tflite-quantized", {}, resolution=8, seed=0, calls=1)
 
 
-def convert_and_call(runtime: str, classifier: Path, folder: Path) -> dict[str, Any]:
+def convert_and_call(runtime: str, classifier: Path, folder: Path) -> int:
+    """Return the bytes of a model that was converted, and called if its runtime does so."""
     size = probe.convert_on(runtime, str(classifier), str(folder))["size"]
     if runtime in CALLED:
         answer = probe.runtime_latency(runtime, {"one": str(folder)}, 32, 0, 1)
         assert (list(answer["calls"]), answer["apart"]) == (["one"], 0.0)
-    return {"size": size}
+    return size
 
 
 def test_tflite_takes_a_model(classifier: Path, tmp_path: Path) -> None:
     """What TensorFlow brings is everywhere."""
-    whole = convert_and_call("tflite", classifier, tmp_path / "whole")["size"]
-    quantized = convert_and_call("tflite-quantized", classifier, tmp_path / "quantized")["size"]
+    whole = convert_and_call("tflite", classifier, tmp_path / "whole")
+    quantized = convert_and_call("tflite-quantized", classifier, tmp_path / "quantized")
     assert quantized < whole / 2
 
 
@@ -77,5 +83,5 @@ def test_other_makers_take_a_model(
     monkeypatch.setenv("CI", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
     weights = sum(path.stat().st_size for path in (classifier / "variables").iterdir())
-    size = convert_and_call(runtime, classifier, tmp_path / "converted")["size"]
+    size = convert_and_call(runtime, classifier, tmp_path / "converted")
     assert size == pytest.approx(weights, rel=0.2)
