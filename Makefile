@@ -8,7 +8,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.ready
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
-# The programs that models are tried with are heavy, and nothing else needs them.
+# The programs that models are tried with are heavy; only test-clients and bench need them.
 CLIENTS := .venv-clients
 CLIENTS_READY := $(CLIENTS)/.ready
 
@@ -125,7 +125,7 @@ test: $(READY) ## Run every test that needs nothing but .venv.
 .PHONY: test-clients
 test-clients: $(CLIENTS_READY) ## Try models with every client, in .venv-clients.
 	@$(CLIENTS)/bin/python -m pytest -m '' tests/clients tests/bit/test_jax_form.py \
-	  tests/verify/test_cross_check.py
+	  tests/verify/test_cross_check.py tests/benchmarks/test_runtimes.py
 
 chromium = command -v chromium >/dev/null && command -v chromedriver >/dev/null
 
@@ -153,7 +153,7 @@ format: $(READY) ## Format the code and mend what can be mended.
 	@$(RUN) ruff format .
 
 .PHONY: bench
-bench: $(READY) ## Measure against the notebook's route (FLAGS=--quick: fewer repetitions).
+bench: $(READY) $(CLIENTS_READY) ## Measure against the notebook's route (FLAGS=--quick: fewer repetitions).
 	@$(RUN) benchmarks $(FLAGS)
 
 .PHONY: bench-serving

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-# faster: at least so many times the baseline's speed;
+# faster: at least so many times the baseline's speed, where seconds are measured;
+# more:   at least so many times the baseline's value;
 # share:  at most this part of the baseline's value;
 # most:   at most this value, whatever the baseline's is.
-Kind = Literal["faster", "share", "most"]
-Unit = Literal["s", "B", "1"]
+Kind = Literal["faster", "more", "share", "most"]
+Unit = Literal["s", "B", "1", "1/s"]
+
+# The kinds whose ratio is to be large.
+AT_LEAST: tuple[Kind, ...] = ("faster", "more")
 
 # A measurement is disturbed if other programs kept more cores busy meanwhile.
 DISTURBED = 0.2
@@ -17,7 +21,11 @@ DISTURBED = 0.2
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table. A `target` of None is not to be reached, only to be known."""
+    """One line of the table. A `target` of None is not to be reached, only to be known.
+
+    What a title calls "beside folded" is held to this project's folded form, and not to the
+    baseline.
+    """
 
     key: str
     title: str
@@ -40,12 +48,27 @@ FIGURES = (
     Figure("latency-R152x2", "latency at batch 1, R152x2@384", "s", "share", 0.8),
     Figure("folded-R50x1", "latency, folded, R50x1@224", "s", "share", 0.62),
     Figure("folded-R152x2", "latency, folded, R152x2@384", "s", "share", 0.68),
+    Figure("throughput-8", "images a second, R50x1, 8 at 224", "1/s", "more", 1.5),
+    Figure("throughput-32", "images a second, R50x1, 32 at 224", "1/s", "more", 1.5),
+    Figure("folded-throughput-8", "images a second, folded, R50x1, 8 at 224", "1/s", "more", 1.5),
+    Figure("folded-throughput-32", "images a second, folded, R50x1, 32 at 224", "1/s", "more", 1.5),
     Figure("error-R50x1", "largest error against float64, R50x1@224", "1", "share", 0.5),
     Figure("error-R152x2", "largest error against float64, R152x2@384", "1", "share", 0.2),
     Figure("gradient-R50x1", "first gradient step, R50x1, 4 at 224", "s", "share", 0.6),
     Figure("gradient-R152x2", "first gradient step, R152x2, 1 at 128", "s", "share", 0.6),
     Figure("memory-predict", "peak memory to load and predict, R152x2@384", "B", "share", None),
     Figure("memory-gradient", "peak memory of that gradient step, R50x1", "B", "share", None),
+    Figure("memory-loads", "memory after 20 loads (--quick: 5), R50x1", "B", "share", 1),
+    Figure("onnx-latency", "latency in ONNX Runtime, R50x1@160", "s", "share", 1),
+    Figure("tflite-latency", "latency in TFLite, R50x1@160", "s", "share", 1),
+    Figure("openvino-latency", "latency in OpenVINO, R50x1@160", "s", "share", 1),
+    Figure("tflite-quantized", "size for TFLite, quantized, R50x1", "B", "share", 1),
+    Figure("onnx-folded", "latency in ONNX Runtime, R50x1@160, beside folded", "s", "share", 1.1),
+    Figure("tflite-folded", "latency in TFLite, R50x1@160, beside folded", "s", "share", 1.1),
+    Figure("openvino-folded", "latency in OpenVINO, R50x1@160, beside folded", "s", "share", 1.1),
+    Figure("onnx-size-folded", "size for ONNX Runtime, R50x1, beside folded", "B", "share", 1.1),
+    Figure("tflite-size-folded", "size for TFLite, R50x1, beside folded", "B", "share", 1.1),
+    Figure("openvino-size-folded", "size for OpenVINO, R50x1, beside folded", "B", "share", 1.1),
     Figure("nothing", "nothing to do", "s", "most", 1),
 )
 
@@ -75,15 +98,26 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class Samples:
-    """What was measured of one figure, pair by pair; there may be no baseline."""
+    """What was measured of one figure, pair by pair; there may be no baseline.
+
+    `beside` says what stands in the baseline's place: `folded`, where it is this project's
+    folded form.
+    """
 
     baseline: Sequence[float]
     ours: Sequence[float]
+    beside: str = "baseline"
 
     def ratios(self, kind: Kind) -> list[float]:
-        """Return a ratio for each pair: how many times faster, else which part."""
-        pairs = zip(self.baseline, self.ours, strict=False)  # a run may have broken off
-        return [b / o if kind == "faster" else o / b for b, o in pairs]
+        """Return a ratio for each pair: how many times better, else which part."""
+        return self.times(kind) if kind in AT_LEAST else [o / b for b, o in self._pairs()]
+
+    def times(self, kind: Kind) -> list[float]:
+        """Return for each pair how many times better than the baseline's value ours is."""
+        return [o / b if kind == "more" else b / o for b, o in self._pairs()]
+
+    def _pairs(self) -> list[tuple[float, float]]:
+        return list(zip(self.baseline, self.ours, strict=False))  # a run may have broken off
 
 
 def reached(figure: Figure, samples: Samples) -> bool | None:
@@ -92,10 +126,11 @@ def reached(figure: Figure, samples: Samples) -> bool | None:
     if figure.target is None or not values:
         return None
     middle = median(values)
-    return middle >= figure.target if figure.kind == "faster" else middle <= figure.target
+    return middle >= figure.target if figure.kind in AT_LEAST else middle <= figure.target
 
 
 def samples_of(results: Mapping[str, Mapping[str, Sequence[float]]], key: str) -> Samples:
     """Return the samples of one figure from the `figures` of a results file."""
     sides = results.get(key, {})
-    return Samples(sides.get("baseline", ()), sides.get("ours", ()))
+    beside = "folded" if "folded" in sides else "baseline"
+    return Samples(sides.get(beside, ()), sides.get("ours", ()), beside)

@@ -1,14 +1,17 @@
 """One measurement in a process of its own: `python -m benchmarks.probe TASK ARGUMENTS`.
 
 ARGUMENTS is a JSON object; the last line of standard output is the answer, another one.
-`predict`, `latency` and `first_gradient_step` treat the baseline's SavedModels and ours
-alike: they are a user's program.
+`predict`, `latency`, `loads`, `convert_on`, `runtime_latency` and `first_gradient_step` treat
+the baseline's SavedModels and ours alike: they are a user's program.
 """
 
+import gc
 import json
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 Answer = dict[str, Any]
+Work = Mapping[str, Callable[[], object]]
 CLASSES = 1000
 WARM_UP = 2  # calls after the first that are not counted either
+# Seconds. Threads of ONNX Runtime wait busily for more work: where three sessions of one file
+# are called in turn, the second, which never follows itself, would seem slower.
+PAUSE = 0.1
 
 
 def seeded_images(resolution: int, seed: int, batch: int = 1) -> npt.NDArray[np.float32]:
@@ -102,19 +109,21 @@ def predict(directory: str, resolution: int, seed: int, expected: str) -> Answer
 
 
 def latency(
-    directories: dict[str, str], architecture: str, resolution: int, seed: int, calls: int
+    directories: dict[str, str],
+    resolution: int,
+    seed: int,
+    calls: int,
+    batch: int = 1,
+    architecture: str | None = None,
 ) -> Answer:
-    """Call several SavedModels on one image in turn, call by call.
+    """Call several SavedModels on a batch of images in turn (see `in_turn`).
 
-    So a machine that is slower for a while is so for all of them. Returns the seconds of
-    each counted call by the names in `directories`, and those of the convolutions alone.
+    Returns the seconds of each counted call by the names in `directories`, and with an
+    architecture those of its convolutions alone, on one image.
     """
     import tensorflow as tf
 
-    from benchmarks import limits
-    from publisher.bit import ARCHITECTURES
-
-    images = tf.constant(seeded_images(resolution, seed))
+    images = tf.constant(seeded_images(resolution, seed, batch))
 
     def calling(directory: str) -> Callable[[], object]:
         model, _ = _loaded(directory)
@@ -123,15 +132,75 @@ def latency(
     work: dict[str, Callable[[], object]] = {
         name: calling(directory) for name, directory in directories.items()
     }
-    work["convolutions"] = limits.convolutions(ARCHITECTURES[architecture], resolution)
+    if architecture:
+        from benchmarks import limits
+        from publisher.bit import ARCHITECTURES
+
+        work["convolutions"] = limits.convolutions(ARCHITECTURES[architecture], resolution)
+    return {"calls": in_turn(work, calls)}
+
+
+def in_turn(work: Work, calls: int, pause: float = 0) -> dict[str, list[float]]:
+    """Call several functions in turn, call by call, each round the other way about.
+
+    So a machine that is slower for a while is so for all of them. Before each call come
+    `pause` seconds, in which threads of the call before may come to rest. Returns the seconds
+    of each counted call.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for index in range(-1 - WARM_UP, calls):
         for name in work if index % 2 == 0 else reversed(work):
+            time.sleep(pause)
             begin = time.perf_counter()
             work[name]()
             if index >= 0:
                 seconds[name].append(time.perf_counter() - begin)
-    return {"calls": seconds}
+    return seconds
+
+
+def loads(directory: str, count: int) -> Answer:
+    """Load a SavedModel so many times in a process, each time letting go of it.
+
+    Returns the resident memory in bytes after each.
+    """
+    from benchmarks import measure
+
+    resident = []
+    for _ in range(count):
+        model, _ = _loaded(directory)
+        del model
+        gc.collect()
+        resident.append(measure.resident(os.getpid()))
+    return {"resident": resident}
+
+
+def convert_on(runtime: str, directory: str, folder: str) -> Answer:
+    """Convert a SavedModel for a runtime of `runtimes`; return the bytes of what came of it."""
+    from benchmarks.runtimes import RUNTIMES
+
+    Path(folder).mkdir()
+    RUNTIMES[runtime].convert(Path(directory), Path(folder))
+    return {"size": sum(path.stat().st_size for path in Path(folder).iterdir())}
+
+
+def runtime_latency(
+    runtime: str, folders: dict[str, str], resolution: int, seed: int, calls: int
+) -> Answer:
+    """Call several converted models on one image in turn in a runtime (see `in_turn`).
+
+    Returns the seconds of each counted call by the names in `folders`, and the largest
+    difference between what two of the models answer, as a part of the largest answer.
+    """
+    from benchmarks.runtimes import RUNTIMES
+
+    load = RUNTIMES[runtime].load
+    if load is None:
+        raise ValueError(f"{runtime}: has nothing to call a model with")
+    images = seeded_images(resolution, seed)
+    work = {name: partial(load(Path(folder)), images) for name, folder in folders.items()}
+    answers = np.array([call() for call in work.values()])
+    apart = float(np.ptp(answers, axis=0).max() / np.abs(answers).max())
+    return {"calls": in_turn(work, calls, PAUSE), "apart": apart}
 
 
 def first_gradient_step(directory: str, resolution: int, batch: int) -> Answer:
@@ -179,6 +248,9 @@ TASKS: dict[str, Callable[..., Answer]] = {
         reference,
         predict,
         latency,
+        loads,
+        convert_on,
+        runtime_latency,
         first_gradient_step,
         byte_limits,
     )

@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure as Canvas
 
 from benchmarks.figures import (
+    AT_LEAST,
     DISTURBED,
     FIGURES,
     LIMITS,
@@ -95,7 +96,7 @@ def table(results: Results) -> str:
         verdict = {True: "yes", False: "**no**", None: ""}[reached(figure, samples)]
         cells = [
             figure.title,
-            _spread(samples.baseline, figure.unit),
+            _other(figure, samples),
             _spread(samples.ours, figure.unit),
             _ratio(figure, samples),
             _target(figure),
@@ -171,12 +172,20 @@ def _spread(values: Sequence[float], unit: Unit) -> str:
     return text if len(values) == 1 else f"{text} ({shown[1]} to {shown[2]})"
 
 
+def _other(figure: Figure, samples: Samples) -> str:
+    """Return what ours stands beside; where that is not the baseline, it says so."""
+    words = _spread(samples.baseline, figure.unit)
+    return words if samples.beside == "baseline" else f"{samples.beside}: {words}"
+
+
 def _scale(value: float, unit: Unit) -> tuple[float, str, int]:
     """Return what to divide by, the name of the result's unit, and how many decimals to show."""
     if unit == "B":
         return (1e9, "GB", 2) if value >= 1e9 else (1e6, "MB", 0)
     if unit == "1":
         return 1.0, "", 0
+    if unit == "1/s":
+        return 1.0, "/s", 1 if value < 100 else 0
     if value < 1:
         return 1e-3, "ms", 0
     return 1.0, "s", 2 if value < 10 else 1 if value < 100 else 0
@@ -186,7 +195,7 @@ def _ratio(figure: Figure, samples: Samples) -> str:
     ratios = samples.ratios(figure.kind)
     if not ratios:
         return ""
-    digits, sign = (1, "x") if figure.kind == "faster" else (2, "")
+    digits, sign = (1, "x") if figure.kind in AT_LEAST else (2, "")
     middle = f"{median(ratios):.{digits}f}{sign}"
     if len(ratios) == 1:
         return middle
@@ -196,7 +205,7 @@ def _ratio(figure: Figure, samples: Samples) -> str:
 def _target(figure: Figure) -> str:
     if figure.target is None:
         return ""
-    if figure.kind == "faster":
+    if figure.kind in AT_LEAST:
         return f"at least {figure.target:g}x"
     if figure.kind == "share":
         return f"at most {figure.target:g}"
@@ -207,14 +216,18 @@ def _target(figure: Figure) -> str:
 def draw(results: Results, target: Path) -> None:
     """Draw how many times better each figure is than the baseline's, and what was aimed at."""
     measured = [(figure, samples_of(results["figures"], figure.key)) for figure in FIGURES]
-    rows = [(figure, samples) for figure, samples in measured if samples.ratios("faster")]
+    rows = [
+        (figure, samples)
+        for figure, samples in measured
+        if samples.beside == "baseline" and samples.times(figure.kind)
+    ]
     with matplotlib.rc_context(PLOT_SETTINGS):
         canvas = Canvas(figsize=(9, 0.9 + 0.32 * max(len(rows), 1)), layout="constrained")
         axes = canvas.subplots()
         axes.set_xscale("log")
         largest = 1.0
         for row, (figure, samples) in enumerate(rows):
-            times = samples.ratios("faster")
+            times = samples.times(figure.kind)
             aim = _aim(figure, samples)
             colour = {True: REACHED, False: MISSED, None: NEUTRAL}[reached(figure, samples)]
             middle = median(times)
@@ -248,6 +261,6 @@ def _aim(figure: Figure, samples: Samples) -> float | None:
     """Return the target as a number of times better than the baseline."""
     if figure.target is None:
         return None
-    if figure.kind == "faster":
+    if figure.kind in AT_LEAST:
         return figure.target
     return 1 / figure.target if figure.kind == "share" else median(samples.baseline) / figure.target

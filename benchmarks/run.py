@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -26,12 +27,15 @@ from publisher.registry import Registry, load_registry
 from publisher.weights import write_synthetic
 
 REGISTRY = Path("models.yaml")
+CLIENTS = Path(".venv-clients/bin/python")
 WORK = Path("build/bench")
 WEIGHTS = WORK / "weights"
 RESULTS = Path("benchmarks")
 README = Path("README.md")
 PERFORMANCE = Path("docs/performance.md")
 SIDES = ("baseline", "ours")
+# A folded model is held to the baseline too, which has no form for prediction only.
+WITH_FOLDED = (*SIDES, "folded")
 DISTRIBUTIONS = ("tensorflow", "tf-keras", "tensorflow-hub", "numpy", "isal")
 # Of all that runs Python, on both routes: no GPU, Keras 2, nothing on standard error but errors,
 # and a module is compiled once, as it is where nobody forbids it.
@@ -41,6 +45,8 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_USE_LEGACY_KERAS": "1",
 }
+# OpenVINO's converter reports to nobody that it was used, and notes who uses it below WORK.
+CLIENT_ENVIRONMENT = {**ENVIRONMENT, "CI": "true", "HOME": str(WORK)}
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,15 @@ class Case:
 
 SMALL = Case("R50x1", "R50x1_224", 224, 5, 5, 20, (4, 224), 3)
 LARGE = Case("R152x2", "R152x2_T_384", 384, 2, 3, 5, (1, 128), 1)
+# The batches whose throughput is measured, and the counted calls of each: of 32 images, one
+# takes seconds.
+BATCHES = {8: 5, 32: 3}
+LOADS, QUICK_LOADS = 20, 5
+# Where converted models are called: the resolution, the processes, the counted calls of each.
+CONVERTED_AT, CONVERTED_PROCESSES, CONVERTED_CALLS = 160, 2, 15
+# Answers of converted models that are further apart, as a part of the largest, are not of the
+# same network.
+APART = 1e-3
 ARCHIVES = 2
 NOTHINGS = 3
 
@@ -86,13 +101,19 @@ class Bench:
         """Keep one sample of a figure."""
         self.figures.setdefault(key, {}).setdefault(side, []).append(value)
 
-    def probe(self, task: str, about: Mapping[str, Any], **arguments: Any) -> dict[str, Any]:
+    def probe(
+        self, task: str, about: Mapping[str, Any], *, client: bool = False, **arguments: Any
+    ) -> dict[str, Any]:
         """Run one probe and return its answer, with the time and memory of its process.
 
-        `about` says in the results file and on the screen what was measured.
+        `about` says in the results file and on the screen what was measured. The probe of a
+        client runs where the other makers' programs are.
         """
-        command = [sys.executable, "-m", "benchmarks.probe", task, json.dumps(arguments)]
-        measured = measure.run(command, ENVIRONMENT)
+        if client and not CLIENTS.exists():
+            raise BenchmarkError(f"{CLIENTS}: is not there; `make bench` makes it")
+        python = str(CLIENTS) if client else sys.executable
+        command = [python, "-m", "benchmarks.probe", task, json.dumps(arguments)]
+        measured = measure.run(command, CLIENT_ENVIRONMENT if client else ENVIRONMENT)
         return self.keep(task, about, measured, json.loads(measured.output.splitlines()[-1]))
 
     def keep(
@@ -222,13 +243,9 @@ def measure_predict(bench: Bench, case: Case) -> None:
 
 
 def measure_latency(bench: Bench, case: Case) -> None:
-    """Call loaded models in turn; every repetition is a process of its own, with another image.
-
-    A folded model is held to the baseline too: that has no form for prediction only.
-    """
+    """Call loaded models in turn; every repetition is a process of its own, with another image."""
     name = case.architecture
-    sides = (*SIDES, "folded")
-    directories = {side: str(model(bench, side, case)) for side in sides}
+    directories = {side: str(model(bench, side, case)) for side in WITH_FOLDED}
     alone = []
     for repetition in range(bench.repetitions(case.predicts)):
         answer = bench.probe(
@@ -247,6 +264,92 @@ def measure_latency(bench: Bench, case: Case) -> None:
         bench.sample(f"folded-{name}", "ours", medians["folded"])
         alone.append(medians["convolutions"])
     bench.limits[f"convolutions-{name}"] = median(alone)
+
+
+def measure_throughput(bench: Bench, batch: int) -> None:
+    """Call loaded models on a batch of images in turn, in one process.
+
+    It is a sample a call: more processes would take long to say the same.
+    """
+    directories = {side: str(model(bench, side, SMALL)) for side in WITH_FOLDED}
+    answer = bench.probe(
+        "latency",
+        {"case": SMALL.architecture, "batch": batch},
+        directories=directories,
+        resolution=SMALL.resolution,
+        seed=0,
+        calls=BATCHES[batch],
+        batch=batch,
+    )
+    rates = {of: [batch / each for each in seconds] for of, seconds in answer["calls"].items()}
+    for key, side in (("throughput", "ours"), ("folded-throughput", "folded")):
+        for baseline, ours in zip(rates["baseline"], rates[side], strict=True):
+            bench.sample(f"{key}-{batch}", "baseline", baseline)
+            bench.sample(f"{key}-{batch}", "ours", ours)
+
+
+def measure_loads(bench: Bench) -> None:
+    """Load a model again and again in one process, and let go of it each time."""
+    for side in SIDES:
+        answer = bench.probe(
+            "loads",
+            {"side": side, "case": SMALL.architecture},
+            directory=str(model(bench, side, SMALL)),
+            count=QUICK_LOADS if bench.quick else LOADS,
+        )
+        bench.sample("memory-loads", side, answer["resident"][-1])
+
+
+def converted_on(bench: Bench, runtime: str, side: str) -> tuple[Path, int]:
+    """Convert a SavedModel for a runtime; return the folder of what came of it, and its bytes."""
+    folder = empty(WORK / "converted" / runtime / side)
+    answer = bench.probe(
+        "convert_on",
+        {"runtime": runtime, "side": side},
+        client=True,
+        runtime=runtime,
+        directory=str(model(bench, side, SMALL)),
+        folder=str(folder),
+    )
+    return folder, answer["size"]
+
+
+def measure_runtime(bench: Bench, runtime: str) -> None:
+    """Convert models for a runtime and call them there in turn.
+
+    The unfolded one is held to the baseline, and to the folded one: its kernels are to be
+    constants once it is converted. Every repetition is a process of its own, with another
+    image.
+    """
+    made = {side: converted_on(bench, runtime, side) for side in WITH_FOLDED}
+    bench.sample(f"{runtime}-size-folded", "folded", made["folded"][1])
+    bench.sample(f"{runtime}-size-folded", "ours", made["ours"][1])
+    for repetition in range(bench.repetitions(CONVERTED_PROCESSES)):
+        answer = bench.probe(
+            "runtime_latency",
+            {"runtime": runtime},
+            client=True,
+            runtime=runtime,
+            folders={side: str(folder) for side, (folder, _) in made.items()},
+            resolution=CONVERTED_AT,
+            seed=repetition,
+            calls=CONVERTED_CALLS,
+        )
+        if answer["apart"] > APART:
+            raise BenchmarkError(f"{runtime}: models answer {answer['apart']:.1e} apart")
+        medians = {of: median(seconds) for of, seconds in answer["calls"].items()}
+        for key, other in ((f"{runtime}-latency", "baseline"), (f"{runtime}-folded", "folded")):
+            bench.sample(key, other, medians[other])
+            bench.sample(key, "ours", medians["ours"])
+    shutil.rmtree(WORK / "converted" / runtime)
+
+
+def measure_quantized(bench: Bench) -> None:
+    """Convert models for TFLite with its default quantization, which needs no images."""
+    for side in SIDES:
+        folder, size = converted_on(bench, "tflite-quantized", side)
+        bench.sample("tflite-quantized", side, size)
+        shutil.rmtree(folder)
 
 
 def measure_gradient(bench: Bench, case: Case) -> None:
@@ -336,6 +439,14 @@ def _of_case(action: Callable[[Bench, Case], None], case: Case, *figures: str) -
     return Step(lambda bench: action(bench, case), keys)
 
 
+def _throughput(batch: int) -> tuple[str, ...]:
+    return f"throughput-{batch}", f"folded-throughput-{batch}"
+
+
+def _runtime(runtime: str) -> tuple[str, ...]:
+    return f"{runtime}-latency", f"{runtime}-folded", f"{runtime}-size-folded"
+
+
 STEPS = (
     _of_case(measure_convert, SMALL, "convert-{}"),
     _of_case(measure_convert, LARGE, "convert-{}"),
@@ -345,8 +456,15 @@ STEPS = (
     _of_case(measure_predict, LARGE, "load-{}", "error-{}", "memory-predict"),
     _of_case(measure_latency, SMALL, "latency-{}", "folded-{}"),
     _of_case(measure_latency, LARGE, "latency-{}", "folded-{}"),
+    Step(measure_loads, ("memory-loads",)),
+    *(Step(partial(measure_throughput, batch=batch), _throughput(batch)) for batch in BATCHES),
     _of_case(measure_gradient, SMALL, "gradient-{}", "memory-gradient"),
     _of_case(measure_gradient, LARGE, "gradient-{}"),
+    *(
+        Step(partial(measure_runtime, runtime=runtime), _runtime(runtime))
+        for runtime in ("onnx", "tflite", "openvino")
+    ),
+    Step(measure_quantized, ("tflite-quantized",)),
     Step(measure_all, ("all", "memory-one", "memory-at-once", "nothing")),
 )
 
