@@ -18,8 +18,10 @@ from tests.clients.agreement import ALIAS, CLASSIFIER, EXTRACTOR, FOLDED, HANDLE
 from tests.hub.releases import ask, served
 from tests.releases import HEADER
 
+# Its narrowest norm has groups of two channels, as a published network of width 1 has.
+ARCHITECTURE = "R20x1"
 REGISTRY = (
-    f"{HEADER}{checkpoint('small')}variants:\n"
+    f"{HEADER}{checkpoint('small', architecture=ARCHITECTURE)}variants:\n"
     f"{variant(CLASSIFIER, 'small', 'classifier')}    aliases: [{ALIAS}]\n"
     f"{variant(EXTRACTOR, 'small', 'feature_extractor')}"
     f"{variant(FOLDED, 'small', 'classifier')}    weight_standardization: folded\n"
