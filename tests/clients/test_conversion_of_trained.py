@@ -53,7 +53,7 @@ def test_a_model_with_a_layer_of_ours_converts_to_onnx(wrapped: Wrapped, images:
 def test_a_model_with_a_layer_of_ours_converts_to_openvino(
     wrapped: Wrapped, images: Images, openvino: ModuleType, tmp_path: Path
 ) -> None:
-    # Of functions that are still in memory, OpenVINO does not find those called by others.
+    # Of a model in memory, OpenVINO does not find the functions that training made.
     wrapped.export(tmp_path / "exported")
     model = openvino.convert_model(tmp_path / "exported")
     holds("OpenVINO", converted.intermediate(model), wrapped, images)
