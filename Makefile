@@ -11,6 +11,9 @@ WORKFLOWS := $(wildcard .github/workflows/*.yml)
 # The programs that models are tried with are heavy; only test-clients and bench need them.
 CLIENTS := .venv-clients
 CLIENTS_READY := $(CLIENTS)/.ready
+# Older TensorFlow, each in an environment of its own; the newest there is is in .venv-clients.
+OLDER := 2.16 2.18
+OLDER_READY := $(OLDER:%=.venv-tensorflow-%/.ready)
 
 # A directory, an http://, https:// or gs:// address, or `synthetic`; empty: upstream.
 WEIGHTS ?=
@@ -42,21 +45,33 @@ work = --build-dir '$(BUILD)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(FLAGS)
 help: ## List what can be made.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# A virtual environment beside the target, with what the first prerequisite pins.
+# A virtual environment beside the target, with what the first prerequisite pins, of one of these
+# Pythons: $(call environment,3.11 3.12).
 define environment
-@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-  || { echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
+@case ' $(1) ' in *" $$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') "*) ;; *) \
+  echo "error: $(PYTHON) is none of Python $(1); name one: make PYTHON=python3.12 ..." >&2; exit 2;; esac
 $(PYTHON) -m venv --clear $(@D)
 $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+endef
+
+# The project itself in that environment.
+define project
 $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-@touch $@
 endef
 
 $(READY): requirements.lock pyproject.toml
-	$(environment)
+	$(call environment,3.11 3.12 3.13)
+	$(project)
+	@touch $@
 
 $(CLIENTS_READY): requirements-clients.lock pyproject.toml
-	$(environment)
+	$(call environment,3.11 3.12 3.13)
+	$(project)
+	@touch $@
+
+$(OLDER_READY): .venv-tensorflow-%/.ready: requirements-tensorflow-%.lock
+	$(call environment,3.11 3.12)
+	@touch $@
 
 .PHONY: install
 install: $(READY) ## Create .venv with everything that is pinned in requirements.lock.
@@ -123,7 +138,7 @@ test: $(READY) ## Run every test that needs nothing but .venv.
 	@$(RUN) pytest
 
 .PHONY: test-clients
-test-clients: $(CLIENTS_READY) ## Try models with every client, in .venv-clients.
+test-clients: $(CLIENTS_READY) $(OLDER_READY) ## Try models with every client, in .venv-clients.
 	@$(CLIENTS)/bin/python -m pytest -m '' tests/clients tests/bit/test_jax_form.py \
 	  tests/verify/test_cross_check.py tests/benchmarks/test_runtimes.py
 
@@ -165,5 +180,5 @@ schema: $(READY) ## Write models.schema.json anew from the registry's classes.
 	@$(RUN) publisher.registry.schema
 
 .PHONY: clean
-clean: ## Remove build/, but neither a release nor .venv and .venv-clients.
+clean: ## Remove build/, but neither a release nor environments.
 	rm -rf '$(BUILD)'

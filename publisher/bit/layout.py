@@ -133,6 +133,8 @@ ARCHITECTURES: dict[str, BitArchitecture] = {
     f"R{depth}x{width}": BitArchitecture(f"R{depth}x{width}", _UNITS[depth], 64 * width)
     for depth, width in ((50, 1), (50, 3), (101, 1), (101, 3), (152, 2), (152, 4))
 }
-# No upstream file has this one. It takes every branch of the code (projected, strided,
-# repeated units) in a hundredth of the size: a stand-in for tests and rehearsals.
+# No upstream file has these. They take every branch of the code (projected, strided, repeated
+# units): stand-ins for tests and rehearsals. The first has a hundredth of the size, but groups of
+# one channel, unlike any published network; the other, the groups of a true one of its width.
 ARCHITECTURES["R20x0.5"] = BitArchitecture("R20x0.5", (3, 1, 1, 1), 32)
+ARCHITECTURES["R20x1"] = BitArchitecture("R20x1", (3, 1, 1, 1), 64)

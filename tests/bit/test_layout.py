@@ -28,10 +28,10 @@ def npz_size(shapes: dict[str, tuple[int, ...]]) -> int:
     return size
 
 
-def test_has_the_six_of_the_family_and_the_stand_in() -> None:
+def test_has_the_six_of_the_family_and_two_stand_ins() -> None:
     assert set(ARCHITECTURES) == {
         *("R50x1", "R50x3", "R101x1", "R101x3", "R152x2", "R152x4"),
-        "R20x0.5",
+        *("R20x0.5", "R20x1"),
     }
     assert all(architecture.name == name for name, architecture in ARCHITECTURES.items())
 
@@ -63,6 +63,7 @@ def test_counts_what_upstream_publishes(
         ("R152x2", (3, 8, 36, 3), 128),
         ("R152x4", (3, 8, 36, 3), 256),
         ("R20x0.5", (3, 1, 1, 1), 32),
+        ("R20x1", (3, 1, 1, 1), 64),
     ],
 )
 def test_depth_and_width_follow_the_name(name: str, units: tuple[int, ...], channels: int) -> None:

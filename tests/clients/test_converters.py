@@ -1,8 +1,7 @@
 """Converters of other makers, and their runtimes."""
 
-import subprocess
-import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from tests.clients.agreement import HANDLES, OUTPUTS, agrees
+from tests.clients.converted import write_onnx
 
 pytestmark = [pytest.mark.clients, pytest.mark.parametrize("handle", HANDLES)]
 
@@ -22,16 +22,9 @@ def test_openvino_converts_a_model_and_runs_it(
     images: Images,
     truth: Answers,
     answers: Answers,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    openvino: ModuleType,
     handle: str,
 ) -> None:
-    # So that it reports to nobody that it was used: tests keep to this machine.
-    monkeypatch.setenv("CI", "true")
-    monkeypatch.setenv("HOME", str(tmp_path))  # where it would note who uses it
-
-    import openvino
-
     model = openvino.convert_model(unpacked[handle])
     assert [port.get_any_name() for port in model.inputs] == ["images"]
     # Left alone it would round to bfloat16 on processors that are fast at it.
@@ -51,17 +44,7 @@ def test_onnx_runtime_runs_what_tf2onnx_converts(
     import onnxruntime
 
     target = tmp_path / "model.onnx"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "tf2onnx.convert"),
-            *("--saved-model", unpacked[handle], "--tag", "serve"),
-            *("--signature_def", "serving_default", "--output", target),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    write_onnx(unpacked[handle], target)
     session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
     [answer] = session.run([OUTPUTS[handle]], {"images": images})
     agrees(f"ONNX Runtime of {handle}", answer, float64=truth[handle], hub_load=answers[handle])

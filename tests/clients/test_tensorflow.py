@@ -16,6 +16,7 @@ from publisher.bit import reference
 from publisher.weights import open_npz
 from tests.builds import Project
 from tests.clients.agreement import ALIAS, CLASSIFIER, EXTRACTOR, FOLDED, HANDLES, OUTPUTS, agrees
+from tests.clients.converted import lite_converter
 
 Images = npt.NDArray[np.float32]
 Answers = dict[str, npt.NDArray[Any]]
@@ -93,9 +94,7 @@ def test_saved_model_cli_shows_the_signature_and_runs_it(
 def test_tensorflow_lite_converts_the_signature_and_interprets_it(
     unpacked: dict[str, Path], images: Images, truth: Answers, answers: Answers, handle: str
 ) -> None:
-    converter = tf.lite.TFLiteConverter.from_saved_model(
-        str(unpacked[handle]), signature_keys=["serving_default"]
-    )
+    converter = lite_converter(unpacked[handle])
     # No custom operation, and none of TensorFlow's own: what any Lite runtime has is enough.
     assert converter.target_spec.supported_ops == {tf.lite.OpsSet.TFLITE_BUILTINS}
     interpreter = tf.lite.Interpreter(model_content=converter.convert())
@@ -106,6 +105,27 @@ def test_tensorflow_lite_converts_the_signature_and_interprets_it(
         float64=truth[handle],
         hub_load=answers[handle],
     )
+
+
+def test_a_layer_learns_and_predicts_on_two_devices_as_on_one(
+    unpacked: dict[str, Path], tmp_path: Path
+) -> None:
+    program = Path(__file__).parent / "programs" / "two_devices.py"
+    done = subprocess.run(
+        [sys.executable, program, unpacked[EXTRACTOR], tmp_path / "answers.npz"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "answers.npz") as found:
+        assert found["replicas"] == 2
+        assert np.isfinite(found["loss"])
+        agrees("two devices", found["both_before"], one_device=found["one_before"])
+        agrees("two devices, trained", found["both_after"], one_device=found["one_after"])
+        # The step is large enough to be seen.
+        with pytest.raises(AssertionError):
+            agrees("untrained", found["both_before"], trained=found["both_after"])
 
 
 def saved_model_cli(*arguments: str) -> str:

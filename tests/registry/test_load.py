@@ -229,7 +229,7 @@ WRONG = {
         "R20x0.5",
         "R20x5",
         "17:19: 'R20x5' is no known architecture, did you mean 'R20x0.5'? allowed: R50x1, R50x3,"
-        " R101x1, R101x3, R152x2, R152x4, R20x0.5",
+        " R101x1, R101x3, R152x2, R152x4, R20x0.5, R20x1",
     ),
     "unknown head": (
         "head: classifier",
