@@ -107,6 +107,7 @@ def test_tensorflow_lite_converts_the_signature_and_interprets_it(
     )
 
 
+@pytest.mark.clients
 def test_a_layer_learns_and_predicts_on_two_devices_as_on_one(
     unpacked: dict[str, Path], tmp_path: Path
 ) -> None:
