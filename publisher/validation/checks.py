@@ -392,8 +392,8 @@ def gradients_are_finite(subject: Subject) -> Check:
     return Check(
         name,
         "passed",
-        f"{figures['trained']} of {len(variables)} variables, all with a finite one, with noise for"
-        f" weights and each kind of unit once; largest norm {largest:.1e}",
+        f"{len(variables)} variables, all with a finite one; with noise for weights, and units that"
+        f" are alike called once ({figures['trained']} variables); largest norm {largest:.1e}",
         figures,
     )
 

@@ -179,7 +179,7 @@ def _part(function: function_pb2.FunctionDef) -> Part:
     graph.node.extend(nodes)
     returned = [function.ret[result.name] for result in function.signature.output_arg]
     return Part(
-        function.signature.name,
+        function.signature.name.removeprefix("__inference_"),
         graph,
         _arguments(function) or (),
         tuple(names[name] for name in returned),

@@ -115,7 +115,8 @@ def second_derivatives_are_finite(subject: Unpacked) -> Check:
     if subject.folded:
         return Check(name, "skipped", "weight standardization is folded; nothing is trainable")
     count, missing, infinite = 0, 0, 0
-    for part in parts_of(read_graph(subject.directory)):
+    parts = parts_of(read_graph(subject.directory))
+    for part in parts:
         _, _, second = differentiated(part, 2)
         count += len(part.arguments)
         missing += len(part.arguments) - len(second)
@@ -125,7 +126,7 @@ def second_derivatives_are_finite(subject: Unpacked) -> Check:
     return Check(
         name,
         "failed" if bad else "passed",
-        line if bad else f"of {count} images and weights, all finite",
+        line if bad else f"of {count} images and weights of {len(parts)} parts, all finite",
         {"arguments": count, "without": missing, "not_finite": infinite},
     )
 

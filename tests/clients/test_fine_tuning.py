@@ -55,3 +55,26 @@ def test_a_model_on_keras_layer_learns_digits(
     moved = [not np.array_equal(*pair) for pair in zip(weights, layer.get_weights(), strict=True)]
     assert moved
     assert set(moved) == {trainable}
+
+
+@pytest.mark.clients
+def test_a_step_under_xla_is_a_step(hub: str) -> None:
+    pixels, labels = digits()
+    weights, losses = [], []
+    for jit_compile in (False, True):
+        tf_keras.utils.set_random_seed(6)
+        layer = tensorflow_hub.KerasLayer(f"{hub}/{EXTRACTOR}", trainable=True)
+        model = tf_keras.Sequential(
+            [tf_keras.layers.InputLayer((32, 32, 3)), layer, tf_keras.layers.Dense(10)]
+        )
+        model.compile(
+            optimizer=tf_keras.optimizers.SGD(1e-3),
+            loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            jit_compile=jit_compile,
+        )
+        history = model.fit(pixels[:8], labels[:8], batch_size=8, epochs=2, verbose=0)
+        losses.append(history.history["loss"])
+        weights.append(layer.get_weights())
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+    for compiled, plain in zip(weights[1], weights[0], strict=True):
+        np.testing.assert_allclose(compiled, plain, rtol=0, atol=1e-4 * max(1, np.abs(plain).max()))
