@@ -19,7 +19,6 @@ from publisher.validation.report import (
     Figure,
     compare,
 )
-from publisher.validation.training import TrainingStep, take_training_step
 from publisher.weights import Arrays
 
 Array = npt.NDArray[Any]
@@ -36,9 +35,7 @@ class Subject(Unpacked):
     features by resolution. `extractor_features` are those that the feature extractor of
     the same checkpoint returned, as far as it did; none where the registry has no such
     variant. `answers` remembers what the model returned for the images of a resolution,
-    batch by batch, and `steps` the one training step that was taken, or what it raised.
-    `untrained` are the variables that it left out (see `shorten`).
-    `left_behind` counts what TensorFlow kept of a model that was loaded and let go.
+    batch by batch.
     """
 
     arrays: Arrays
@@ -46,24 +43,12 @@ class Subject(Unpacked):
     extractor_features: Mapping[int, Array] | None
     model: Any
     compiled: Any = None
-    left_behind: int = 0
-    untrained: frozenset[str] = frozenset()
     answers: dict[tuple[int, int], Array] = field(default_factory=dict)
-    steps: list[TrainingStep | Exception] = field(default_factory=list)
 
     @property
     def reference(self) -> Any:
         """The module with the float64 forward pass."""
         return importlib.import_module(f"{self.architecture.package}.reference")
-
-    def names(self) -> list[str]:
-        """Return the arrays that this head keeps, in the order of the checkpoint."""
-        kept = list(self.architecture.arrays(1))
-        return kept if self.head == "classifier" else self.architecture.backbone(kept)
-
-    def trainable_names(self) -> list[str]:
-        """Return those of `names()` that must be trainable: all, or none in a folded variant."""
-        return [] if self.folded else self.names()
 
     @property
     def smallest(self) -> int:
@@ -85,15 +70,6 @@ class Subject(Unpacked):
             chosen = images(self.input_range, resolution)[:batch]
             self.answers[resolution, batch] = self.predict(chosen)
         return self.answers[resolution, batch]
-
-    def training_step(self) -> TrainingStep:
-        """Return the training step, taken once, or raise what it raised."""
-        if not self.steps:
-            self.steps.append(take_training_step(self.model, self.small_image()))
-        (step,) = self.steps
-        if isinstance(step, Exception):
-            raise step
-        return step
 
     def truth(self, resolution: int) -> Array:
         """Return the float64 result for the first image of a resolution, (1, output_size)."""
@@ -314,20 +290,6 @@ def _described(specs: dict[str, Any]) -> dict[str, str]:
     return {key: f"{spec.dtype.name} {spec.shape.as_list()}" for key, spec in specs.items()}
 
 
-def training_argument_changes_nothing(subject: Subject) -> Check:
-    """Hold the result of a training step to that of a plain call; the two are the same."""
-    step = subject.training_step()
-    training, inference = step.result, step.inference
-    comparison = compare(training, inference, subject.tolerance)
-    return Check(
-        "training_argument_changes_nothing",
-        "passed" if comparison.within else "failed",
-        comparison.describe(),
-        comparison.figures(),
-        {"images": subject.small_image(), "measured": training, "expected": inference},
-    )
-
-
 def logits_follow_from_the_features(subject: Subject) -> Check:
     """Hold the classifier to the features that its feature extractor returned."""
     name = "logits_follow_from_the_features"
@@ -349,64 +311,6 @@ def logits_follow_from_the_features(subject: Subject) -> Check:
             {"features": features, "measured": measured, "expected": expected},
         )
     return _outcome(name, compared, "at")
-
-
-def gradients_are_finite(subject: Subject) -> Check:
-    """Take the gradients of a training step: one for every trainable variable, all finite.
-
-    The step is taken with noise for weights, and calls units that are alike once (see
-    `validate`): what their variables would get is what those of the first get.
-    """
-    name = "gradients_are_finite"
-    if subject.folded:
-        return Check(name, "skipped", "weight standardization is folded; nothing is trainable")
-    variables = list(subject.model.trainable_variables)
-    missing: list[str] = []
-    infinite: list[str] = []
-    largest = 0.0
-    for variable, norm in zip(variables, subject.training_step().norms, strict=True):
-        if norm is None and variable.name.partition(":")[0] in subject.untrained:
-            continue
-        if norm is None:
-            missing.append(variable.name)
-        elif not np.isfinite(norm):
-            infinite.append(variable.name)
-        else:
-            largest = max(largest, norm)
-    figures = {
-        "trainable_variables": len(variables),
-        "trained": len(variables) - len(subject.untrained),
-        "without_gradient": len(missing),
-        "not_finite": len(infinite),
-        "largest_gradient_norm": largest,
-    }
-    if _names(variables) != sorted(subject.names()) or missing or infinite:
-        first = f", the first {(missing + infinite)[0]}" if missing or infinite else ""
-        return Check(
-            name,
-            "failed",
-            f"{len(variables)} trainable variables of {len(subject.names())}; {len(missing)} "
-            f"without a gradient, {len(infinite)} with one that is not finite{first}",
-            figures,
-        )
-    return Check(
-        name,
-        "passed",
-        f"{len(variables)} variables, all with a finite one; with noise for weights, and units that"
-        f" are alike called once ({figures['trained']} variables); largest norm {largest:.1e}",
-        figures,
-    )
-
-
-def loading_leaves_nothing_behind(subject: Subject) -> Check:
-    """Load the model, let it go, and look for what TensorFlow still holds of it."""
-    count = subject.left_behind
-    return Check(
-        "loading_leaves_nothing_behind",
-        "failed" if count else "passed",
-        f"{count} objects stay in memory" if count else "loaded, let go, and gone",
-        {"left_behind": count},
-    )
 
 
 def class_names_are_in_the_assets(subject: Subject) -> Check:
@@ -455,15 +359,8 @@ def photographs_get_the_right_label(subject: Subject) -> Check:
     )
 
 
-# These look at a training step with noise for weights, and so at the graph and at nothing else.
-TRAINING_CHECKS: tuple[Callable[[Subject], Check], ...] = (
-    gradients_are_finite,
-    training_argument_changes_nothing,
-    loading_leaves_nothing_behind,
-)
 CHECKS: tuple[Callable[[Subject], Check], ...] = (
     interface_is_reusable,
-    *TRAINING_CHECKS,
     variables_equal_the_checkpoint,
     class_names_are_in_the_assets,
     parity_with_float64_reference,

@@ -32,6 +32,15 @@ class Unpacked(Facts):
         """The module with the TensorFlow form."""
         return importlib.import_module(f"{self.architecture.package}.network")
 
+    def names(self) -> list[str]:
+        """Return the arrays that this head keeps, in the order of the checkpoint."""
+        kept = list(self.architecture.arrays(1))
+        return kept if self.head == "classifier" else self.architecture.backbone(kept)
+
+    def trainable_names(self) -> list[str]:
+        """Return those of `names()` that must be trainable: all, or none in a folded variant."""
+        return [] if self.folded else self.names()
+
     def small_image(self) -> npt.NDArray[np.float32]:
         """Return one seeded image, (1, size, size, 3) float32, for trials of the graph alone."""
         size = max(SMALL, self.architecture.smallest_image)

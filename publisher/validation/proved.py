@@ -2,8 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 from publisher.files import json_bytes, write_whole
 from publisher.validation.graph import GRAPH
@@ -30,12 +33,21 @@ class Proved:
             return {}
         return {check.name: check for check in kept}
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other process tries the same graph, and keep others waiting inside."""
+        if self._path is None:
+            yield
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._path.with_suffix(".lock")):
+            yield
+
     def keep(self, checks: Iterable[Check]) -> None:
-        """Keep these checks if none of them failed."""
+        """Keep these checks if none of them failed. For use inside of `alone`."""
         found = list(checks)
         if self._path is None or any(check.status == "failed" for check in found):
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self._path, json_bytes([check.as_json() for check in found]))
 
 

@@ -17,13 +17,13 @@ Array = npt.NDArray[Any]
 class TrainingStep:
     """What a training step gave: the result for a batch, and the norm of each gradient.
 
-    A norm may be NaN, and is none where there is no gradient. `inference` is the result of a
-    plain call with the same weights.
+    Norms are by the names of the trainable variables. One may be NaN, and is none where there is
+    no gradient. `inference` is the result of a plain call with the same weights.
     """
 
     result: Array
     inference: Array
-    norms: list[float | None]
+    norms: dict[str, float | None]
 
 
 def share_noise(variables: Sequence[tf.Variable]) -> None:
@@ -58,6 +58,9 @@ def take_training_step(model: Any, batch: npt.NDArray[np.float32]) -> TrainingSt
     images = tf.constant(batch)
     result, half_squares = step(images)
     found = iter([float(np.sqrt(2.0 * value.numpy())) for value in half_squares])
-    norms = [next(found) if there else None for there in connected]
+    names = [variable.name.partition(":")[0] for variable in model.trainable_variables]
+    norms = {
+        name: next(found) if there else None for name, there in zip(names, connected, strict=True)
+    }
     inference = model(images, training=False)
     return TrainingStep(np.asarray(result.numpy()), np.asarray(inference.numpy()), norms)

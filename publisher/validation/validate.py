@@ -5,7 +5,7 @@ import shutil
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from tensorflow.python.framework import ops
 from publisher import memory
 from publisher.errors import PublisherError
 from publisher.validation.archive import archive_is_a_plain_saved_model
-from publisher.validation.checks import CHECKS, TRAINING_CHECKS, Array, Subject
+from publisher.validation.checks import CHECKS, Array, Subject
 from publisher.validation.client import hub_cache, served
 from publisher.validation.expected import load_features, save_features
 from publisher.validation.graph import shorten
@@ -26,27 +26,26 @@ from publisher.validation.proved import Proved
 from publisher.validation.report import Check, Report
 from publisher.validation.request import Facts, Request
 from publisher.validation.training import TrainingStep, share_noise, take_training_step
+from publisher.validation.training_checks import TRAINING_CHECKS, Trained
 from publisher.weights import Arrays
 
-CheckFunction = Callable[[Subject], Check]
-GraphCheckFunction = Callable[[Unpacked], Check]
 Checked = TypeVar("Checked", bound=Unpacked)
 
 
 def validate(
     request: Request,
     arrays: Arrays,
-    checks: Sequence[CheckFunction] = CHECKS,
-    graph_checks: Sequence[GraphCheckFunction] = GRAPH_CHECKS,
+    checks: Sequence[Callable[[Subject], Check]] = CHECKS,
+    graph_checks: Sequence[Callable[[Unpacked], Check]] = GRAPH_CHECKS,
+    training_checks: Sequence[Callable[[Trained], Check]] = TRAINING_CHECKS,
 ) -> Report:
     """Run every check on the archive and return the report, failures included.
 
     The archive is looked at before it is unpacked: one that is not a plain SavedModel, or
     that the client cannot load, goes no further. The graph is checked, and its training step
-    taken, before the model with its weights is in memory; both only if `request.proved` does not
-    know the graph. A check that raises has failed, and says
-    with what; the others still run. The tensors of a failing check are kept in
-    `request.failures`, in a file named after it.
+    taken, before the model with its weights is in memory; not if `request.proved` knows the
+    graph. A check that raises has failed, and says with what; the others still run. The tensors
+    of a failing check are kept in `request.failures`, in a file named after it.
     """
     shutil.rmtree(request.failures, ignore_errors=True)
     expected = load_features(request.expected)
@@ -57,22 +56,14 @@ def validate(
         address = addresses[request.handle]
         try:
             unpacked = _unpacked(request, address)
-            proved = Proved(request.proved, unpacked)
-            known = proved.checks()
-            of_graph = _all(graph_checks, unpacked, request.failures, known)
-            trial = [check for check in TRAINING_CHECKS if check in checks]
-            trained = None
-            if any(check.__name__ not in known for check in trial):
-                trained = _try_training(unpacked, request.scratch / "shortened")
-            subject = _subject(request, arrays, expected, unpacked, address, trained)
+            of_graph = _of_graph(request, unpacked, graph_checks, training_checks)
+            subject = _subject(request, arrays, expected, unpacked, address)
         except Exception as error:  # whatever the client stumbled over blocks the variant
             results.append(Check("loads_with_hub_load", "failed", _one_line(error)))
             return Report(request.tolerance, tuple(results))
         results.append(Check("loads_with_hub_load", "passed", "from the packed archive"))
         results += of_graph
-        results += _all(checks, subject, request.failures, known)
-        names = {check.__name__ for check in (*graph_checks, *trial)}
-        proved.keep(check for check in results if check.name in names)
+        results += [_run(check, subject, request.failures) for check in checks]
         if request.features is not None and request.head == "feature_extractor":
             save_features(request.features, _answers(subject, expected))
         del subject
@@ -85,13 +76,33 @@ def _unpacked(request: Request, address: str) -> Unpacked:
     return Unpacked(**facts, directory=Path(hub.resolve(address)))
 
 
+def _of_graph(
+    request: Request,
+    unpacked: Unpacked,
+    graph_checks: Sequence[Callable[[Unpacked], Check]],
+    training_checks: Sequence[Callable[[Trained], Check]],
+) -> list[Check]:
+    """Run the checks of the graph, unless they are known. Two processes do not try the same one."""
+    names = [check.__name__ for check in (*graph_checks, *training_checks)]
+    proved = Proved(request.proved, unpacked)
+    with proved.alone():
+        known = proved.checks()
+        if all(name in known for name in names):
+            return [known[name] for name in names]
+        found = [_run(check, unpacked, request.failures) for check in graph_checks]
+        if training_checks:
+            trained = _try_training(unpacked, request.scratch / "shortened")
+            found += [_run(check, trained, request.failures) for check in training_checks]
+        proved.keep(found)
+    return found
+
+
 def _subject(
     request: Request,
     arrays: Arrays,
     expected: Mapping[int, Array],
     unpacked: Unpacked,
     address: str,
-    trained: "Trained | None",
 ) -> Subject:
     features: Mapping[int, Array] | None = None
     if request.head == "classifier" and request.features is not None:
@@ -108,19 +119,7 @@ def _subject(
         extractor_features=features,
         model=model,
         compiled=compiled,
-        left_behind=trained.left_behind if trained else 0,
-        untrained=trained.untrained if trained else frozenset(),
-        steps=[trained.step] if trained else [],
     )
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A training step or what it raised, the variables it left out, and what stayed in memory."""
-
-    step: TrainingStep | Exception
-    untrained: frozenset[str]
-    left_behind: int
 
 
 def _try_training(unpacked: Unpacked, shortened: Path) -> Trained:
@@ -145,7 +144,8 @@ def _try_training(unpacked: Unpacked, shortened: Path) -> Trained:
     gc.collect()
     memory.give_back()
     left_behind = (there() is not None) + len(ops.gradient_registry._registry) - registered
-    return Trained(step, untrained, left_behind)
+    facts = {fact.name: getattr(unpacked, fact.name) for fact in fields(Unpacked)}
+    return Trained(**facts, step=step, untrained=untrained, left_behind=left_behind)
 
 
 def _answers(subject: Subject, resolutions: Iterable[int]) -> dict[int, Array]:
@@ -155,15 +155,6 @@ def _answers(subject: Subject, resolutions: Iterable[int]) -> dict[int, Array]:
         with suppress(Exception):
             found[resolution] = subject.answer(resolution)
     return found
-
-
-def _all(
-    checks: Iterable[Callable[[Checked], Check]],
-    subject: Checked,
-    failures: Path,
-    known: Mapping[str, Check],
-) -> list[Check]:
-    return [known.get(check.__name__) or _run(check, subject, failures) for check in checks]
 
 
 def _run(check: Callable[[Checked], Check], subject: Checked, failures: Path) -> Check:

@@ -157,6 +157,6 @@ def loaded(
 def subject(loaded: Subject) -> Subject:
     """The good classifier. `dataclasses.replace` makes a bad one of it.
 
-    It remembers no answers and no training step, which would be those of another model.
+    It remembers no answers, which would be those of another model.
     """
-    return Subject(**{**vars(loaded), "answers": {}, "steps": []})
+    return Subject(**{**vars(loaded), "answers": {}})

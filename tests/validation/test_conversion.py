@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from publisher.validation import checks, graph_checks
+from publisher.validation import graph_checks
 from publisher.validation.checks import Subject
 from publisher.validation.conversion import conversion_obstacles
 from tests.validation.layers import Layer, convolved, function_of, saved
@@ -80,10 +80,3 @@ def test_the_check_fails_without_a_convolution(subject: Subject, tmp_path: Path)
     saved(lambda x, kernel: tf.reduce_sum(x) + tf.reduce_sum(kernel), tmp_path)
     check = graph_checks.kernels_are_constant_once_frozen(replace(subject, directory=tmp_path))
     assert check.status == "failed"
-
-
-def test_a_model_that_stays_in_memory_is_found(subject: Subject) -> None:
-    assert checks.loading_leaves_nothing_behind(subject).status == "passed"
-    check = checks.loading_leaves_nothing_behind(replace(subject, left_behind=3))
-    assert check.status == "failed"
-    assert "3 objects" in check.summary

@@ -65,6 +65,6 @@ def test_a_graph_is_tried_once_and_another_graph_again(
 
     for head in ("classifier", "classifier", "feature_extractor", "classifier"):
         request = request_for(head, proved=tmp_path / "graphs")
-        report = validate(request, checkpoint, checks=(), graph_checks=[tried_once])
+        report = validate(request, checkpoint, (), [tried_once], ())
         assert report.checks[-1] == Check("tried_once", "passed", "")
     assert tried == ["classifier", "feature_extractor"]
