@@ -105,7 +105,10 @@ def work_options(function: Callable[..., Any]) -> Callable[..., Any]:
         " the weights are downloaded).",
     )
     @click.option(
-        "--thorough", is_flag=True, help="Check parity at every variant's own resolution too."
+        "--thorough",
+        is_flag=True,
+        help="Check parity at every variant's own resolution too, and take nothing from another"
+        " archive with the same graph.",
     )
     @click.option(
         "--jobs",

@@ -9,7 +9,8 @@ class Settings:
     """One run. Paths are absolute.
 
     `locked` refuses weights that `models.lock.yaml` does not list; `thorough` checks
-    parity at the native resolution of every variant. At most `jobs` stages are at work
+    parity at the native resolution of every variant, and each archive's graph although another
+    with the same graph was checked. At most `jobs` stages are at work
     side by side, and together they are expected to need at most `memory` bytes.
     """
 
