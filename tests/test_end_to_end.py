@@ -69,7 +69,7 @@ def test_every_variant_passed_every_check(published: Project, handle: str) -> No
     assert skipped == {"photographs_get_the_right_label"} | (
         only_classifiers if manifest["head"] == "feature_extractor" else set()
     )
-    assert len(statuses) == 17
+    assert len(statuses) == 20
     assert next(iter(manifest)) == "notice"  # that the weights are synthetic
     page = (published.release / "models" / handle / "README.md").read_text()
     assert "synthetic" in "".join(page.splitlines(keepends=True)[:6]).lower()

@@ -13,12 +13,14 @@ from publisher.validation.conversion import conversion_obstacles
 from publisher.validation.expected import noise
 from publisher.validation.graph import GRAPH, parts_of, read_graph, untried_operations
 from publisher.validation.operations import forbidden_operations
-from publisher.validation.report import Check, Figure, compare
+from publisher.validation.report import Check, Figure, Tolerance, compare
 from publisher.validation.request import Facts
 from publisher.validation.trials import converted_to_lite, converted_to_onnx, differentiated
 
 Array = npt.NDArray[np.float32]
 SMALL = 64  # pixels
+# Of the largest magnitude of each result or gradient, by XLA and without it.
+XLA_TOLERANCE = Tolerance(0.0, 1e-4)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def compiles_with_xla(subject: Unpacked) -> Check:
         of = ("results", "gradients")[: order + 1]
         for kind, measured, expected in zip(of, compiled, plain, strict=True):
             compared[f"{part.name} {kind}"] = compare(
-                _flat(measured, expected), _flat(expected, expected), subject.tolerance
+                _flat(measured, expected), _flat(expected, expected), XLA_TOLERANCE
             )
     worst = max(
         compared, key=lambda label: (not compared[label].within, compared[label].largest_error)
