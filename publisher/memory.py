@@ -4,6 +4,8 @@ Source: mallopt(3), malloc_trim(3).
 """
 
 import ctypes
+import os
+from pathlib import Path
 
 # A network's standardized kernels are made and freed all the time. Most of them are smaller
 # than the threshold (of an R152x2, 36 have 9 MiB) and stay in the process, because pages fresh
@@ -29,6 +31,15 @@ def give_back() -> None:
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)
+
+
+def resident() -> int:
+    """Return how many bytes this process holds in memory; 0 where /proc does not say so."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _glibc() -> ctypes.CDLL | None:

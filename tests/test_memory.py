@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from publisher import memory
+from publisher.memory import resident
 
 ROOT = Path(__file__).parents[1]
 MEGABYTE = 1 << 20
@@ -43,12 +44,6 @@ def alone(test: Callable[[], None]) -> Callable[[], None]:
         assert result.returncode == 0, result.stderr
 
     return in_a_new_process
-
-
-def resident() -> int:
-    """Return how many bytes of this process are in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def allocator() -> ctypes.CDLL:
@@ -153,6 +148,13 @@ def test_without_glibc_nothing_happens() -> None:
     assert before - resident() < MEGABYTE
     assert kept_of(10 * MEGABYTE) < 4 * MEGABYTE
     assert arenas() > 1
+
+
+def test_what_a_process_holds_is_unknown_where_the_system_does_not_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: "")
+    assert memory.resident() == 0
 
 
 def test_another_c_library_is_not_asked_for_what_only_glibc_has(

@@ -29,6 +29,10 @@ from publisher.validation.request import Request
 if TYPE_CHECKING:  # a process that only converts need not wait for what renders pages
     from publisher.pages.snippets import Fault, Snippet
 
+# Bytes that a process may hold after its work. What libraries keep would add to what the next
+# piece of work needs, so that one that holds more is ended, and another takes its place.
+KEPT = 900_000_000
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -97,8 +101,12 @@ class Workers:
         try:
             replacement = pool = replacement or self._start()
             with _interruptions_held_back():
-                future: Future[T] = pool.submit(_guarded, task, args, kwargs)
-            return future.result(seconds)
+                future: Future[tuple[T, int]] = pool.submit(_guarded, task, args, kwargs)
+            result, kept = future.result(seconds)
+            if kept > KEPT:
+                _end(pool)
+                replacement = None
+            return result
         except PublisherError:
             raise
         except TimeoutError as error:  # its own, if it has one, comes back as a `WorkerError`
@@ -173,10 +181,13 @@ def _interruptions_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _guarded(task: Callable[P, T], args: Any, kwargs: Any) -> T:
-    """Run in the worker: let nothing but a `PublisherError` travel back, others may not."""
+def _guarded(task: Callable[P, T], args: Any, kwargs: Any) -> tuple[T, int]:
+    """Run in the worker: let nothing but a `PublisherError` travel back, others may not.
+
+    Returns what the task did, and how many bytes the process holds then.
+    """
     try:
-        return task(*args, **kwargs)
+        return task(*args, **kwargs), memory.resident()
     except PublisherError:
         raise
     except OSError as error:

@@ -43,8 +43,8 @@ def validate(
 
     The archive is looked at before it is unpacked: one that is not a plain SavedModel, or
     that the client cannot load, goes no further. The graph is checked, and its training step
-    taken, before the model with its weights is in memory; not if `request.proved` knows the
-    graph. A check that raises has failed, and says with what; the others still run. The tensors
+    taken, when the model with its weights is no longer in memory; not if `request.proved` knows
+    the graph. A check that raises has failed, and says with what; the others still run. The tensors
     of a failing check are kept in `request.failures`, in a file named after it.
     """
     shutil.rmtree(request.failures, ignore_errors=True)
@@ -56,18 +56,18 @@ def validate(
         address = addresses[request.handle]
         try:
             unpacked = _unpacked(request, address)
-            of_graph = _of_graph(request, unpacked, graph_checks, training_checks)
             subject = _subject(request, arrays, expected, unpacked, address)
         except Exception as error:  # whatever the client stumbled over blocks the variant
             results.append(Check("loads_with_hub_load", "failed", _one_line(error)))
             return Report(request.tolerance, tuple(results))
         results.append(Check("loads_with_hub_load", "passed", "from the packed archive"))
-        results += of_graph
         results += [_run(check, subject, request.failures) for check in checks]
         if request.features is not None and request.head == "feature_extractor":
             save_features(request.features, _answers(subject, expected))
         del subject
-    gc.collect()  # a loaded model is full of circles
+        gc.collect()  # a loaded model is full of circles
+        memory.give_back()
+        results += _of_graph(request, unpacked, graph_checks, training_checks)
     return Report(request.tolerance, tuple(results))
 
 

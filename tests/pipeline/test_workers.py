@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_info
 
 from publisher.architectures import ARCHITECTURES
 from publisher.errors import PublisherError
+from publisher.pipeline import workers as workers_module
 from publisher.pipeline.workers import (
     OverdueError,
     WorkerError,
@@ -178,6 +179,20 @@ def test_one_process_does_one_task_after_another(workers: Workers) -> None:
     process = workers.run(own_process)
     assert process not in (os.getpid(), 0)
     assert workers.run(own_process) == process
+
+
+@linux_only
+def test_a_process_that_holds_much_after_its_task_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers_module, "KEPT", 0)
+    workers = Workers(1)
+    try:
+        first, second = workers.run(own_process), workers.run(own_process)
+        assert first != second
+        assert ended(first)
+    finally:
+        workers.close()
 
 
 def test_an_error_for_people_comes_back_as_it_is(workers: Workers) -> None:
