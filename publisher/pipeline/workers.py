@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # a process that only converts need not wait for what renders
 
 # Bytes that a process may hold after its work. What libraries keep would add to what the next
 # piece of work needs, so that one that holds more is ended, and another takes its place.
-KEPT = 900_000_000
+KEPT = 750_000_000
 
 P = ParamSpec("P")
 T = TypeVar("T")
