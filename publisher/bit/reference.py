@@ -16,6 +16,7 @@ Weights = Mapping[str, npt.NDArray[np.float32]]
 GROUPS = 32
 GROUP_NORM_EPSILON = 1e-5
 STANDARDIZATION_EPSILON = 1e-10
+CLASSES_AT_ONCE = 2048
 
 
 def standardize(kernel: npt.NDArray[np.float32]) -> Array:
@@ -117,7 +118,15 @@ def features_of_each(weights: Weights, batches: Iterable[npt.NDArray[np.floating
 
 
 def logits(weights: Weights, pooled: npt.NDArray[np.floating]) -> Array:
-    """Return the (batch, classes) float64 logits of (batch, features) pooled features."""
-    kernel = weights["resnet/head/conv2d/kernel"][0, 0].astype(np.float64)
+    """Return the (batch, classes) float64 logits of (batch, features) pooled features.
+
+    In blocks of classes: the kernel of all 21,843 of ImageNet-21k would take 1.4 GB in float64.
+    """
+    kernel = weights["resnet/head/conv2d/kernel"][0, 0]
     bias = weights["resnet/head/conv2d/bias"].astype(np.float64)
-    return np.asarray(pooled.astype(np.float64) @ kernel + bias)
+    features = pooled.astype(np.float64)
+    blocks = [
+        features @ kernel[:, first : first + CLASSES_AT_ONCE].astype(np.float64)
+        for first in range(0, kernel.shape[1], CLASSES_AT_ONCE)
+    ]
+    return np.asarray(np.concatenate(blocks, axis=1) + bias)

@@ -66,14 +66,13 @@ class Part:
         random = np.random.default_rng(0)
         found = []
         for _, shape in self.arguments:
-            if None in shape:
-                side = 16 if shape[-1] == 3 else 6  # pixels; a stem makes them fewer
-                values = random.normal(0, 1, [2, side, side, shape[-1] or 1])
-            else:
-                sizes = [size or 1 for size in shape]
-                fan_in = prod(sizes[:-1]) if len(sizes) > 1 else 1
-                values = random.normal(0, 1, sizes) / np.sqrt(fan_in)
-            found.append(values.astype(np.float32))
+            side = 16 if shape[-1] == 3 else 6  # pixels; a stem makes them fewer
+            known = (2, side, side, shape[-1] or 1)
+            sizes = [size or other for size, other in zip(shape, known, strict=False)]
+            values = random.standard_normal(sizes, np.float32)
+            if None not in shape and len(sizes) > 1:
+                values /= np.float32(np.sqrt(prod(sizes[:-1])))
+            found.append(values)
         return found
 
 

@@ -1,7 +1,7 @@
 """The checks of a graph: what is read from it, and what its parts do without the weights."""
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from publisher.validation.conversion import conversion_obstacles
 from publisher.validation.expected import noise
 from publisher.validation.graph import GRAPH, parts_of, read_graph, untried_operations
 from publisher.validation.operations import forbidden_operations
-from publisher.validation.report import Check, Figure, Tolerance, compare
+from publisher.validation.report import Check, Figure
 from publisher.validation.request import Facts
 from publisher.validation.trials import converted_to_lite, converted_to_onnx, differentiated
 
 Array = npt.NDArray[np.float32]
 SMALL = 64  # pixels
 # Of the largest magnitude of each result or gradient, by XLA and without it.
-XLA_TOLERANCE = Tolerance(0.0, 1e-4)
+XLA_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -99,25 +99,35 @@ def compiles_with_xla(subject: Unpacked) -> Check:
         line = line if outside else "the graph has no function of an image and weights"
         return Check(name, "failed", line, figures)
     order = 0 if subject.folded else 1
-    compared = {}
+    largest, where = 0.0, parts[0].name
     for part in parts:
         plain = differentiated(part, order)
         compiled = differentiated(part, order, jit_compile=True)
-        of = ("results", "gradients")[: order + 1]
-        for kind, measured, expected in zip(of, compiled, plain, strict=True):
-            compared[f"{part.name} {kind}"] = compare(
-                _flat(measured, expected), _flat(expected, expected), XLA_TOLERANCE
-            )
-    worst = max(
-        compared, key=lambda label: (not compared[label].within, compared[label].largest_error)
-    )
+        for kind, measured, expected in zip(("result", "gradient"), compiled, plain, strict=False):
+            for one, other in zip(measured, expected, strict=True):
+                error = _relative_error(one, other)
+                if error >= largest:
+                    largest, where = error, f"{kind} of {part.name}"
     what = "results" if subject.folded else "results and gradients"
     return Check(
         name,
-        "passed" if all(comparison.within for comparison in compared.values()) else "failed",
-        f"{what} of {len(parts)} parts: {compared[worst].describe()} ({worst})",
-        figures | compared[worst].figures(),
+        "passed" if largest <= XLA_TOLERANCE else "failed",
+        f"{what} of {len(parts)} parts: largest relative error {largest:.1e}, bound"
+        f" {XLA_TOLERANCE:.1e} ({where})",
+        figures | {"largest_relative_error": largest, "bound": XLA_TOLERANCE},
     )
+
+
+def _relative_error(measured: Array, expected: Array) -> float:
+    """Return the largest difference by the largest magnitude expected; infinite if not finite.
+
+    In float32 and in place: the head of a network with many classes is large.
+    """
+    magnitude = max(float(expected.max()), -float(expected.min()), 1e-30)
+    difference = measured - expected
+    np.abs(difference, out=difference)
+    error = float(difference.max()) / magnitude
+    return error if np.isfinite(error) else float("inf")
 
 
 def second_derivatives_are_finite(subject: Unpacked) -> Check:
@@ -161,15 +171,6 @@ def converts_to_few_operations(subject: Unpacked) -> Check:
         f"operations for a convolution: {', '.join(found)}" if parts else "no part convolves",
         {form: round(figure, 2) for form, figure in most.items()},
     )
-
-
-def _flat(tensors: Iterable[Array], expected: Iterable[Array]) -> Array:
-    """Join tensors, each divided by the largest magnitude that is expected of it, into (1, n)."""
-    scaled = [
-        tensor.ravel() / max(float(np.abs(other).max()), 1e-30)
-        for tensor, other in zip(tensors, expected, strict=True)
-    ]
-    return np.concatenate(scaled)[np.newaxis]
 
 
 GRAPH_CHECKS: tuple[Callable[[Unpacked], Check], ...] = (
