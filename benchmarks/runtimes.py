@@ -32,7 +32,8 @@ class Runtime:
     load: Callable[[Path], Callable[[Images], Answer]] | None = None
 
 
-def _to_onnx(directory: Path, folder: Path) -> None:
+def to_onnx(directory: Path, folder: Path) -> None:
+    """Write `model.onnx`, with the command of tf2onnx."""
     command = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(directory)]
     command += ["--tag", "serve", "--signature_def", SIGNATURE]
     subprocess.run([*command, "--output", str(folder / "model.onnx")], check=True)
@@ -48,10 +49,17 @@ def _load_onnx(folder: Path) -> Callable[[Images], Answer]:
     return lambda images: session.run(None, {name: images})[0]
 
 
+def lite_converter(directory: Path) -> Any:
+    """Return TensorFlow's converter to TensorFlow Lite, for the signature of a SavedModel."""
+    import tensorflow as tf
+
+    return tf.lite.TFLiteConverter.from_saved_model(str(directory), signature_keys=[SIGNATURE])
+
+
 def _to_tflite(directory: Path, folder: Path, quantized: bool = False) -> None:
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(directory), signature_keys=[SIGNATURE])
+    converter = lite_converter(directory)
     if quantized:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     (folder / "model.tflite").write_bytes(converter.convert())
@@ -87,7 +95,7 @@ def _load_openvino(folder: Path) -> Callable[[Images], Answer]:
 
 
 RUNTIMES = {
-    "onnx": Runtime(_to_onnx, _load_onnx),
+    "onnx": Runtime(to_onnx, _load_onnx),
     "tflite": Runtime(_to_tflite, _load_tflite),
     "openvino": Runtime(_to_openvino, _load_openvino),
     "tflite-quantized": Runtime(lambda *paths: _to_tflite(*paths, quantized=True)),

@@ -115,16 +115,6 @@ def _convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int, *, folded: bool) -> 
     return convolve(x, centred, stride) * scale
 
 
-def _stem(
-    images: tf.Tensor, kernel: tf.Tensor, input_range: tuple[float, float], *, folded: bool
-) -> tf.Tensor:
-    """Scale images to [-1, 1], convolve and pool them."""
-    low, high = input_range
-    if (low, high) != (-1.0, 1.0):
-        images = (images - low) * (2.0 / (high - low)) - 1.0
-    return max_pool(_convolve(images, kernel, 2, folded=folded))
-
-
 def head(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, *dense: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -162,16 +152,19 @@ def _forward(
     It only reads variables and calls functions of an image and weights: one for the stem, one
     for each kind of unit, one for the head.
     """
+    low, high = input_range
     root = variables[f"resnet/root_block{STANDARDIZED_KERNEL}"]
-    last = [variables[f"resnet/group_norm/{name}"] for name in ("gamma", "beta")]
-    last += [variables[name] for name in (HEAD_KERNEL, HEAD_BIAS) if name in variables]
+    head_weights = [variables[f"resnet/group_norm/{name}"] for name in ("gamma", "beta")]
+    head_weights += [variables[name] for name in (HEAD_KERNEL, HEAD_BIAS) if name in variables]
 
     def stem(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        return _stem(images, kernel, input_range, folded=folded)
+        if (low, high) != (-1.0, 1.0):
+            images = (images - low) * (2.0 / (high - low)) - 1.0
+        return max_pool(_convolve(images, kernel, 2, folded=folded))
 
-    first_function = _function(stem, 3, [root])
-    last_function = _function(head, architecture.features, last)
-    functions: dict[tuple[object, ...], Callable[..., tf.Tensor]] = {}
+    stem_function = _function(stem, 3, [root])
+    head_function = _function(head, architecture.features, head_weights)
+    unit_functions: dict[tuple[object, ...], Callable[..., tf.Tensor]] = {}
 
     def unit_function(unit: Unit, weights: Mapping[str, tf.Variable]) -> Callable[..., tf.Tensor]:
         names = list(weights)
@@ -179,12 +172,10 @@ def _forward(
         def residual_unit(x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
             return _residual_unit(unit, x, dict(zip(names, weights, strict=True)), folded=folded)
 
-        return functions.setdefault(
-            unit.kind, _function(residual_unit, unit.inputs, weights.values())
-        )
+        return _function(residual_unit, unit.inputs, weights.values())
 
     def forward(images: tf.Tensor) -> Endpoints:
-        x = first_function(images, root)
+        x = stem_function(images, root)
         endpoints: Endpoints = {}
         for unit in architecture.residual_units():
             prefix = f"{unit.name}/"
@@ -193,9 +184,11 @@ def _forward(
                 for name, variable in variables.items()
                 if name.startswith(prefix)
             }
-            x = unit_function(unit, weights)(x, *weights.values())
+            if unit.kind not in unit_functions:
+                unit_functions[unit.kind] = unit_function(unit, weights)
+            x = unit_functions[unit.kind](x, *weights.values())
             endpoints[unit.block] = x  # the last unit of a block is its output
-        output, endpoints[PRE_POOLING] = last_function(x, *last)
+        output, endpoints[PRE_POOLING] = head_function(x, *head_weights)
         return {DEFAULT: output, **endpoints}
 
     return forward

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from tensorflow.core.framework import function_pb2, node_def_pb2, types_pb2
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from publisher.validation.graph import CALLS
 
@@ -20,18 +19,17 @@ class Conversion:
     obstacles: tuple[str, ...]
 
 
-def conversion_obstacles(saved_model: Path) -> Conversion:
-    """Return what is in the way of constant kernels in `saved_model.pb`.
+def conversion_obstacles(graph: SavedModel) -> Conversion:
+    """Return what is in the way of constant kernels in a graph.
 
     No kernel may be computed from an image, in the function that convolves or in one that calls
     it. An image is an argument whose shape is not known in full; weights are variables, or
     arguments of a known shape. Control dependencies do not count: they do not keep a constant
     from being folded.
     """
-    message = saved_model_pb2.SavedModel.FromString(saved_model.read_bytes())
     convolutions = 0
     found: list[str] = []
-    for meta_graph in message.meta_graphs:
+    for meta_graph in graph.meta_graphs:
         library = meta_graph.graph_def.library
         if library.registered_gradients:
             found.append(f"{len(library.registered_gradients)} gradients are registered at loading")

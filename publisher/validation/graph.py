@@ -79,8 +79,8 @@ class Part:
 def parts_of(graph: saved_model_pb2.SavedModel) -> list[Part]:
     """Return one part of each structure, the one with the fewest weights.
 
-    Two functions have one structure if they have the same operations, so often, with the same
-    strides and padding, and differ in the sizes of their weights.
+    Two functions have one structure if they do the same operations on the same results, with the
+    same strides and padding, and differ in their constants and in the sizes of their weights.
     """
     smallest: dict[tuple[object, ...], tuple[int, function_pb2.FunctionDef]] = {}
     for function in _functions(graph):
@@ -158,15 +158,21 @@ def _arguments(function: function_pb2.FunctionDef) -> tuple[tuple[str, Shape], .
 
 
 def _structure(function: function_pb2.FunctionDef) -> tuple[object, ...]:
+    """Return what a function does, whatever its constants are: those of equal shapes are shared."""
+    constants = {node.name for node in function.node_def if node.op == "Const"}
+
+    def without_constants(node: node_def_pb2.NodeDef) -> tuple[str, ...]:
+        return tuple("" if name.partition(":")[0] in constants else name for name in node.input)
+
     return tuple(
-        sorted(
-            (
-                node.op,
-                *(node.attr[name].SerializeToString() for name in _TELLING if name in node.attr),
-            )
-            for node in function.node_def
-            if node.op != "Const"  # those of equal shapes are shared
+        (
+            node.name,
+            node.op,
+            without_constants(node),
+            *(node.attr[name].SerializeToString() for name in _TELLING if name in node.attr),
         )
+        for node in function.node_def
+        if node.op != "Const"
     )
 
 

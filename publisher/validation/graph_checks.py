@@ -3,19 +3,21 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from publisher.validation.conversion import conversion_obstacles
 from publisher.validation.expected import noise
-from publisher.validation.graph import GRAPH, parts_of, read_graph, untried_operations
+from publisher.validation.graph import GRAPH, Part, parts_of, read_graph, untried_operations
 from publisher.validation.operations import forbidden_operations
 from publisher.validation.report import Check, Figure
 from publisher.validation.request import Facts
-from publisher.validation.trials import converted_to_lite, converted_to_onnx, differentiated
+from publisher.validation.trials import differentiated, lite_operations, onnx_operations
 
 Array = npt.NDArray[np.float32]
 SMALL = 64  # pixels
@@ -28,6 +30,16 @@ class Unpacked(Facts):
     """What the checks of the graph look at: `directory`, where the archive was unpacked."""
 
     directory: Path
+
+    @cached_property
+    def graph(self) -> SavedModel:
+        """The graph in that directory."""
+        return read_graph(self.directory)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """One part of each structure (see `parts_of`)."""
+        return parts_of(self.graph)
 
     @property
     def network(self) -> Any:
@@ -72,7 +84,7 @@ def kernels_are_constant_once_frozen(subject: Unpacked) -> Check:
     it at every call; and no function may refuse to be inlined, because converters keep none.
     """
     name = "kernels_are_constant_once_frozen"
-    found = conversion_obstacles(subject.directory / GRAPH)
+    found = conversion_obstacles(subject.graph)
     line = f"{found.convolutions} convolutions, and every kernel follows from the weights alone"
     if found.obstacles:
         line = "; ".join(found.obstacles[:3])
@@ -90,9 +102,8 @@ def compiles_with_xla(subject: Unpacked) -> Check:
     Nothing may be computed outside of the parts. A folded variant has no gradient to compile.
     """
     name = "compiles_with_xla"
-    graph = read_graph(subject.directory)
-    parts = parts_of(graph)
-    outside = untried_operations(graph)
+    parts = subject.parts
+    outside = untried_operations(subject.graph)
     figures: dict[str, Figure] = {"parts": len(parts), "outside": len(outside)}
     if outside or not parts:
         line = f"outside of functions of an image and weights: {', '.join(outside[:5])}"
@@ -136,8 +147,7 @@ def second_derivatives_are_finite(subject: Unpacked) -> Check:
     if subject.folded:
         return Check(name, "skipped", "weight standardization is folded; nothing is trainable")
     count, missing, infinite = 0, 0, 0
-    parts = parts_of(read_graph(subject.directory))
-    for part in parts:
+    for part in subject.parts:
         _, _, second = differentiated(part, 2)
         count += len(part.arguments)
         missing += len(part.arguments) - len(second)
@@ -147,7 +157,7 @@ def second_derivatives_are_finite(subject: Unpacked) -> Check:
     return Check(
         name,
         "failed" if bad else "passed",
-        line if bad else f"of {count} images and weights of {len(parts)} parts, all finite",
+        line if bad else f"of {count} images and weights of {len(subject.parts)} parts, all finite",
         {"arguments": count, "without": missing, "not_finite": infinite},
     )
 
@@ -157,11 +167,11 @@ def converts_to_few_operations(subject: Unpacked) -> Check:
 
     Half as many again would be there if kernels were standardized whenever a model runs.
     """
-    parts = [part for part in parts_of(read_graph(subject.directory)) if part.convolutions]
-    most = {"TensorFlow Lite": 0.0, "ONNX": 0.0}
-    for part in parts:
-        most["TensorFlow Lite"] = max(most["TensorFlow Lite"], converted_to_lite(part).each)
-        most["ONNX"] = max(most["ONNX"], converted_to_onnx(part).each)
+    parts = [part for part in subject.parts if part.convolutions]
+    most = {
+        form: max((operations(part) / part.convolutions for part in parts), default=0.0)
+        for form, operations in (("TensorFlow Lite", lite_operations), ("ONNX", onnx_operations))
+    }
     allowed = subject.network.OPERATIONS_OF_A_CONVOLUTION
     found = [f"{figure:.1f} in {form} (at most {allowed[form]})" for form, figure in most.items()]
     good = parts and all(figure <= allowed[form] for form, figure in most.items())

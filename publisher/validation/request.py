@@ -1,8 +1,8 @@
 """What to validate, as it travels to a worker process. Imports no TensorFlow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from publisher.architectures import Architecture
 from publisher.validation.report import Check, Tolerance
@@ -28,6 +28,11 @@ class Facts:
     synthetic: bool
     class_names_file: str | None
     class_names: tuple[str, ...] | None
+
+
+def shared(source: Facts, kind: type[Facts]) -> dict[str, Any]:
+    """Return the fields of `kind` as `source` has them, to make one that holds more of it."""
+    return {field.name: getattr(source, field.name) for field in fields(kind)}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ def share_noise(variables: Sequence[tf.Variable]) -> None:
     largest = max(math.prod(variable.shape) for variable in variables)
     # Of whole pages, because TensorFlow takes only aligned memory as it is.
     noise = np.frombuffer(mmap.mmap(-1, 4 * largest), np.float32)
-    noise[:] = np.random.default_rng(0).uniform(-1, 1, largest)
+    np.random.default_rng(0).random(out=noise, dtype=np.float32)
+    noise *= 2
+    noise -= 1
     for variable in variables:
         view = noise[: math.prod(variable.shape)].reshape(variable.shape)
         variable.assign(tf.experimental.dlpack.from_dlpack(view.__dlpack__()))

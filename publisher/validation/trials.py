@@ -1,8 +1,6 @@
 """Tries a part of a graph in the ways that people use networks."""
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -42,45 +40,25 @@ def _gradients(loss: tf.Tensor, arguments: Sequence[tf.Tensor]) -> list[tf.Tenso
     return [gradient for gradient in found if gradient is not None]
 
 
-@dataclass(frozen=True)
-class Converted:
-    """How many operations of each kind a part has in another format."""
-
-    operations: Counter[str]
-
-    @property
-    def each(self) -> float:
-        """Operations for each convolution, itself included."""
-        convolutions = sum(self.operations[name] for name in ("CONV_2D", "Conv"))
-        return self.operations.total() / convolutions if convolutions else 0.0
-
-
-def converted_to_lite(part: Part) -> Converted:
-    """Convert a part with constant weights to TensorFlow Lite."""
+def lite_operations(part: Part) -> int:
+    """Convert a part with constant weights to TensorFlow Lite, and count its operations."""
     function = _with_constants(part)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], function)
-    model = lite.Model.GetRootAs(converter.convert(), 0)
-    names = {code: name for name, code in vars(lite.BuiltinOperator).items() if name.isupper()}
-    graph = model.Subgraphs(0)
-    codes = [
-        model.OperatorCodes(graph.Operators(index).OpcodeIndex()).BuiltinCode()
-        for index in range(graph.OperatorsLength())
-    ]
-    return Converted(Counter(names[code] for code in codes))
+    operations: int = lite.Model.GetRootAs(converter.convert(), 0).Subgraphs(0).OperatorsLength()
+    return operations
 
 
-def converted_to_onnx(part: Part) -> Converted:
-    """Convert a part with constant weights to ONNX."""
-    import tf2onnx
+def onnx_operations(part: Part) -> int:
+    """Convert a part with constant weights to ONNX, and count its operations."""
+    import tf2onnx  # not before a model's weights are gone: it takes memory, too
 
     function = _with_constants(part)
-    graph = function.graph.as_graph_def()
     model, _ = tf2onnx.convert.from_graph_def(
-        graph,
+        function.graph.as_graph_def(),
         input_names=[tensor.name for tensor in function.inputs],
         output_names=[tensor.name for tensor in function.outputs],
     )
-    return Converted(Counter(node.op_type for node in model.graph.node))
+    return len(model.graph.node)
 
 
 def _with_constants(part: Part) -> tf.types.experimental.ConcreteFunction:

@@ -5,7 +5,6 @@ import shutil
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +23,7 @@ from publisher.validation.graph import shorten
 from publisher.validation.graph_checks import GRAPH_CHECKS, Unpacked
 from publisher.validation.proved import Proved
 from publisher.validation.report import Check, Report
-from publisher.validation.request import Facts, Request
+from publisher.validation.request import Facts, Request, shared
 from publisher.validation.training import TrainingStep, share_noise, take_training_step
 from publisher.validation.training_checks import TRAINING_CHECKS, Trained
 from publisher.weights import Arrays
@@ -72,8 +71,7 @@ def validate(
 
 
 def _unpacked(request: Request, address: str) -> Unpacked:
-    facts = {fact.name: getattr(request, fact.name) for fact in fields(Facts)}
-    return Unpacked(**facts, directory=Path(hub.resolve(address)))
+    return Unpacked(**shared(request, Facts), directory=Path(hub.resolve(address)))
 
 
 def _of_graph(
@@ -113,7 +111,7 @@ def _subject(
         spec = tf.TensorSpec((None, None, None, 3), tf.float32)
         compiled = tf.function(model, input_signature=[spec], autograph=False)
     return Subject(
-        **{fact.name: getattr(unpacked, fact.name) for fact in fields(Unpacked)},
+        **shared(unpacked, Unpacked),
         arrays=arrays,
         expected=expected,
         extractor_features=features,
@@ -144,8 +142,9 @@ def _try_training(unpacked: Unpacked, shortened: Path) -> Trained:
     gc.collect()
     memory.give_back()
     left_behind = (there() is not None) + len(ops.gradient_registry._registry) - registered
-    facts = {fact.name: getattr(unpacked, fact.name) for fact in fields(Unpacked)}
-    return Trained(**facts, step=step, untrained=untrained, left_behind=left_behind)
+    return Trained(
+        **shared(unpacked, Unpacked), step=step, untrained=untrained, left_behind=left_behind
+    )
 
 
 def _answers(subject: Subject, resolutions: Iterable[int]) -> dict[int, Array]:

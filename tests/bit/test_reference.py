@@ -139,7 +139,9 @@ def test_pools_with_zeros_at_the_border() -> None:
     np.testing.assert_array_equal(reference.max_pool(x)[0, :, :, 0], [[0, 0, 0], [0, -1, 0]])
 
 
-def test_the_head_is_a_matrix_and_a_bias() -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 3, 2048])
+def test_the_head_is_a_matrix_and_a_bias(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "CLASSES_AT_ONCE", at_once)
     weights = {
         "resnet/head/conv2d/kernel": np.array([[1, 2, 3], [4, 5, 6]], np.float32)[None, None],
         "resnet/head/conv2d/bias": np.array([0.5, -0.5, 0], np.float32),

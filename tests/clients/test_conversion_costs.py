@@ -12,11 +12,10 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
+from benchmarks.runtimes import lite_converter, to_onnx
 from tests.clients import converted
 from tests.clients.agreement import CLASSIFIER, FOLDED
-from tests.clients.converted import Converted, lite_converter, write_onnx
-
-CONVOLUTIONS = 23  # of the stand-in
+from tests.clients.converted import CONVOLUTIONS, Converted
 
 pytestmark = pytest.mark.clients
 
@@ -34,7 +33,7 @@ class Files:
 
 
 def converted_files(saved_model: Path, folder: Path) -> Files:
-    write_onnx(saved_model, folder / "model.onnx")
+    to_onnx(saved_model, folder)
     return Files(saved_model, lite_converter(saved_model).convert(), folder / "model.onnx")
 
 
@@ -82,35 +81,36 @@ def is_near(client: str, answer: npt.NDArray[Any], truth: npt.NDArray[Any], leas
     assert found > least, client
 
 
-def test_tensorflow_lite_with_small_weights_is_near(
-    plain: Files, images: Images, truth: Answers
+def examples() -> Iterator[dict[str, Images]]:
+    """Yield images that show a converter which values are met."""
+    random = np.random.default_rng(9)
+    for _ in range(8):
+        yield {"images": random.uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("whole_numbers", "types", "least"),
+    [(False, ("FLOAT32", "INT8"), 0.99), (True, ("INT8", "INT8"), 0.9)],
+    ids=["weights", "whole numbers"],
+)
+def test_quantized_tensorflow_lite_is_small_and_near(
+    plain: Files,
+    images: Images,
+    truth: Answers,
+    whole_numbers: bool,
+    types: tuple[str, str],
+    least: float,
 ) -> None:
     converter = lite_converter(plain.saved_model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if whole_numbers:
+        converter.representative_dataset = examples
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     model = converter.convert()
     assert len(model) < 0.3 * len(plain.lite)
-    types = converted.lite_convolutions(model)
-    assert types == Counter({("FLOAT32", "INT8"): CONVOLUTIONS})
-    is_near("TFLite, weights", converted.lite(model).answer(images), truth[CLASSIFIER], 0.99)
-
-
-def test_tensorflow_lite_in_whole_numbers_is_near(
-    plain: Files, images: Images, truth: Answers
-) -> None:
-    def examples() -> Iterator[dict[str, Images]]:
-        random = np.random.default_rng(9)
-        for _ in range(8):
-            yield {"images": random.uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)}
-
-    converter = lite_converter(plain.saved_model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = examples
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    model = converter.convert()
-    assert len(model) < 0.3 * len(plain.lite)
-    types = converted.lite_convolutions(model)
-    assert types == Counter({("INT8", "INT8"): CONVOLUTIONS})
-    is_near("TFLite, int8", converted.lite(model).answer(images), truth[CLASSIFIER], 0.9)
+    assert converted.lite_convolutions(model) == Counter({types: CONVOLUTIONS})
+    answer = converted.lite(model).answer(images)
+    is_near(f"TFLite, {' and '.join(types)}", answer, truth[CLASSIFIER], least)
 
 
 def test_onnx_with_small_weights_is_near(

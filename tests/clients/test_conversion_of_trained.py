@@ -11,10 +11,8 @@ import tensorflow as tf
 
 from tests.clients import converted
 from tests.clients.agreement import EXTRACTOR, agrees
-from tests.clients.converted import Converted
+from tests.clients.converted import CONVOLUTIONS, Converted
 from tests.clients.wrapped import Wrapped, frozen_layer, keras_3_layer, module, trained_layer
-
-CONVOLUTIONS = 23  # of the stand-in: a root, three in each of six units, four of shortcuts
 
 pytestmark = pytest.mark.clients
 

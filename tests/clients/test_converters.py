@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.runtimes import to_onnx
 from tests.clients.agreement import HANDLES, OUTPUTS, agrees
-from tests.clients.converted import write_onnx
 
 pytestmark = [pytest.mark.clients, pytest.mark.parametrize("handle", HANDLES)]
 
@@ -43,8 +43,8 @@ def test_onnx_runtime_runs_what_tf2onnx_converts(
 ) -> None:
     import onnxruntime
 
-    target = tmp_path / "model.onnx"
-    write_onnx(unpacked[handle], target)
-    session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
+    to_onnx(unpacked[handle], tmp_path)
+    model = tmp_path / "model.onnx"
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     [answer] = session.run([OUTPUTS[handle]], {"images": images})
     agrees(f"ONNX Runtime of {handle}", answer, float64=truth[handle], hub_load=answers[handle])

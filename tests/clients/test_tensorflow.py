@@ -12,11 +12,11 @@ import tensorflow as tf
 import tensorflow_hub
 import tf_keras
 
+from benchmarks.runtimes import lite_converter
 from publisher.bit import reference
 from publisher.weights import open_npz
 from tests.builds import Project
 from tests.clients.agreement import ALIAS, CLASSIFIER, EXTRACTOR, FOLDED, HANDLES, OUTPUTS, agrees
-from tests.clients.converted import lite_converter
 
 Images = npt.NDArray[np.float32]
 Answers = dict[str, npt.NDArray[Any]]

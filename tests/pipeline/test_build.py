@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from publisher.pipeline.build import BuildError, Built, Failed, Stale, build, bu
 from publisher.pipeline.steps import Run
 from publisher.pipeline.tasks import Key
 from publisher.pipeline.workers import WorkerError
+from publisher.validation.request import Request
 from publisher.weights import Retry, fetch, write_synthetic
 from tests.builds import (
     CLASSIFIER_A,
@@ -30,6 +32,7 @@ from tests.builds import (
     EXTRACTOR_B,
     HANDLES,
     REGISTRY,
+    STAND_INS,
     A,
     B,
     Inline,
@@ -359,6 +362,28 @@ def test_thorough_adds_the_native_resolution(built: Place) -> None:
         "resolutions changed from (32, 40) to (32, 40, 64)"
     )
     assert ("expect", "b") not in built.watcher.reasons  # 32 is native, and there already
+
+
+def test_what_is_found_of_graphs_is_kept_in_the_build_folder_unless_thorough(
+    built: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[Path | None] = []
+
+    def validate(request: Request, weights: Path) -> Any:
+        places.append(request.proved)
+        return known(request, weights)
+
+    known = STAND_INS["validate"]
+    monkeypatch.setitem(STAND_INS, "validate", validate)
+    for resolutions in ("[32, 48]", "[32, 56]"):
+        built.edit((A, checkpoint("a", parity_resolutions=resolutions)))
+        built.build_well()
+        built.settings["thorough"] = True
+    first, second, *thorough = places
+    assert first == second
+    assert first is not None
+    assert first.parent == built.build_dir / "graphs"
+    assert thorough == [None, None]
 
 
 def test_a_touched_but_equal_file_is_no_reason(built: Place) -> None:

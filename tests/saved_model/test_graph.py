@@ -1,7 +1,6 @@
 """The graph is saved without the weights; what comes of it is as if it had been with them."""
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import save_context
 
 from publisher.bit import BitArchitecture, network
+from publisher.memory import resident
 from publisher.saved_model import bundle
 from publisher.saved_model.canonical import make_canonical
 from publisher.saved_model.graph import save_hollow
@@ -59,12 +59,6 @@ def read(directory: Path) -> Any:
 
 
 # Memory.
-
-
-def resident() -> int:
-    """Return how many bytes of this process are in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")

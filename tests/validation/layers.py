@@ -21,7 +21,7 @@ def saved(layer: Layer, directory: Path) -> Path:
     root.__call__ = call
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)
     tf.saved_model.save(root, str(directory), options=options)
-    return directory / "saved_model.pb"
+    return directory
 
 
 def convolved(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:

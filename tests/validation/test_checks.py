@@ -1,7 +1,7 @@
 """Every check passes on a good archive and fails on a bad one of its kind."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from publisher.validation.expected import expected_features
 from publisher.validation.graph_checks import GRAPH_CHECKS, Unpacked
 from publisher.validation.operations import forbidden_operations
 from publisher.validation.report import Check, Report, Tolerance, ValidationError
-from publisher.validation.request import Request
+from publisher.validation.request import Request, shared
 from publisher.validation.training import take_training_step
 from publisher.validation.training_checks import TRAINING_CHECKS, Trained
 from publisher.validation.validate import validate
@@ -67,9 +67,8 @@ def changed(subject: Subject, change: Callable[..., tf.Tensor]) -> Subject:
 
 def trained(subject: Subject) -> Trained:
     """What a training step of the whole model gives, with its own weights."""
-    facts = {fact.name: getattr(subject, fact.name) for fact in fields(Unpacked)}
     step = take_training_step(subject.model, subject.small_image())
-    return Trained(**facts, step=step, untrained=frozenset(), left_behind=0)
+    return Trained(**shared(subject, Unpacked), step=step, untrained=frozenset(), left_behind=0)
 
 
 def with_arrays(subject: Subject, **changes: Array) -> Subject:

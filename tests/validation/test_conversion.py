@@ -10,6 +10,7 @@ import tensorflow as tf
 from publisher.validation import graph_checks
 from publisher.validation.checks import Subject
 from publisher.validation.conversion import conversion_obstacles
+from publisher.validation.graph import read_graph
 from tests.validation.layers import Layer, convolved, function_of, saved
 
 
@@ -43,7 +44,7 @@ not_inlined = function_of(convolved, _noinline=True)
 
 @pytest.mark.parametrize("layer", [convolved, after_the_image, inlined])
 def test_a_kernel_that_follows_from_weights_is_no_obstacle(layer: Layer, tmp_path: Path) -> None:
-    found = conversion_obstacles(saved(layer, tmp_path))
+    found = conversion_obstacles(read_graph(saved(layer, tmp_path)))
     assert found.convolutions >= 1
     assert found.obstacles == ()
 
@@ -59,7 +60,7 @@ def test_a_kernel_that_follows_from_weights_is_no_obstacle(layer: Layer, tmp_pat
     ],
 )
 def test_an_obstacle_is_found(layer: Layer, obstacle: str, tmp_path: Path) -> None:
-    found = conversion_obstacles(saved(layer, tmp_path))
+    found = conversion_obstacles(read_graph(saved(layer, tmp_path)))
     assert any(obstacle in words for words in found.obstacles), found
 
 

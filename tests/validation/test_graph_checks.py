@@ -1,16 +1,22 @@
 """What a graph's parts cannot do is found without the weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
+from publisher.bit import BitArchitecture, network
 from publisher.validation import graph_checks
 from publisher.validation.checks import Subject
+from publisher.validation.graph import Part
 from publisher.validation.report import Check
 from tests.validation.layers import Layer, convolved, function_of, saved
+
+Array = npt.NDArray[np.float32]
 
 
 @pytest.fixture
@@ -52,6 +58,24 @@ def test_an_operation_that_xla_lacks_is_found(found: Callable[..., Check]) -> No
         found(graph_checks.compiles_with_xla, scaled_by(tf.math.reduce_euclidean_norm))
 
 
+@pytest.mark.parametrize("kind", [0, 1], ids=["result", "gradient"])
+@pytest.mark.parametrize("factor", [1.001, np.nan])
+def test_what_xla_computes_otherwise_is_found(
+    kind: int, factor: float, found: Callable[..., Check], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def differentiated(part: Part, order: int, *, jit_compile: bool = False) -> list[list[Array]]:
+        answer = known(part, order)
+        if jit_compile:
+            answer[kind][-1] = answer[kind][-1] * np.float32(factor)
+        return answer
+
+    known = graph_checks.differentiated
+    monkeypatch.setattr(graph_checks, "differentiated", differentiated)
+    check = found(graph_checks.compiles_with_xla, function_of(convolved))
+    assert check.status == "failed"
+    assert ("result", "gradient")[kind] in check.summary
+
+
 def test_a_folded_graph_is_compiled_without_its_gradient(found: Callable[..., Check]) -> None:
     layer = function_of(lambda x, kernel: convolved(x, tf.stop_gradient(kernel)))
     check = found(graph_checks.compiles_with_xla, layer, folded=True)
@@ -84,15 +108,23 @@ def test_operations_of_a_published_convolution_are_counted(subject: Subject) -> 
     assert 10 < check.figures["TensorFlow Lite"] < check.figures["ONNX"]  # type: ignore[operator]
 
 
-def test_a_convolution_that_costs_too_much_after_conversion_is_found(
-    found: Callable[..., Check],
+def test_kernels_that_are_standardized_for_each_image_cost_too_much_after_conversion(
+    subject: Subject,
+    architecture: BitArchitecture,
+    arrays: dict[str, npt.NDArray[np.float32]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def layer(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        kernel = kernel * tf.reduce_max(x)  # else it is computed once
-        for _ in range(30):
-            kernel = tf.sin(kernel)
-        return convolved(x, kernel)
+    def not_before(x: tf.Tensor, kernels: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        one = tf.sigmoid(20.0 + tf.reduce_mean(x))
+        return {name: kernel * one for name, kernel in kernels.items()}
 
-    check = found(graph_checks.converts_to_few_operations, function_of(layer))
+    monkeypatch.setattr(network, "_not_before", not_before)
+    model, signature = network.build(architecture, arrays, (-1.0, 1.0), "logits")
+    tf.saved_model.save(model, str(tmp_path), signature)
+    check = graph_checks.converts_to_few_operations(replace(subject, directory=tmp_path))
     assert check.status == "failed"
-    assert "at most" in check.summary
+    for form, most in network.OPERATIONS_OF_A_CONVOLUTION.items():
+        figure = check.figures[form]
+        assert isinstance(figure, float)
+        assert figure > most

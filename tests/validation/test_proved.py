@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from publisher.validation.checks import Subject
+from publisher.validation.graph import GRAPH
 from publisher.validation.graph_checks import Unpacked
 from publisher.validation.proved import Proved
 from publisher.validation.report import Check, Tolerance
@@ -26,6 +28,16 @@ def test_checks_that_passed_are_known_again(subject: Subject, tmp_path: Path) ->
 def test_nothing_is_kept_where_one_failed(subject: Subject, tmp_path: Path) -> None:
     Proved(tmp_path, subject).keep([PASSED, Check("three", "failed", "bad")])
     assert Proved(tmp_path, subject).checks() == {}
+
+
+def test_two_do_not_try_one_graph_at_a_time(subject: Subject, tmp_path: Path) -> None:
+    with Proved(tmp_path, subject).alone():
+        (lock,) = tmp_path.glob("*.lock")
+        with pytest.raises(Timeout):
+            FileLock(lock, timeout=0).acquire()
+        with Proved(tmp_path, replace(subject, folded=True)).alone():
+            pass
+    FileLock(lock, timeout=0).acquire()
 
 
 def test_nothing_is_kept_without_a_folder(subject: Subject) -> None:
@@ -52,6 +64,12 @@ def test_what_was_asked_otherwise_is_not_known(
 ) -> None:
     Proved(tmp_path, subject).keep([PASSED])
     assert Proved(tmp_path, replace(subject, **changes)).checks() == {}  # type: ignore[arg-type]
+
+
+def test_another_graph_is_not_known(subject: Subject, tmp_path: Path) -> None:
+    Proved(tmp_path / "graphs", subject).keep([PASSED])
+    (tmp_path / GRAPH).write_bytes((subject.directory / GRAPH).read_bytes() + b"\0")
+    assert Proved(tmp_path / "graphs", replace(subject, directory=tmp_path)).checks() == {}
 
 
 def test_a_graph_is_tried_once_and_another_graph_again(
