@@ -5,8 +5,8 @@ as arguments, and units that are alike share one: the graph of a 152-layer netwo
 of unit once, and is written and read in a fraction of the time. All functions are inlined when
 the graph is run, frozen or converted.
 
-`__call__` and its endpoints share the functions of the units, and the signature calls
-`__call__`. The call itself is flat: to differentiate one function more costs a second.
+`__call__` and its endpoints share these functions, and the signature calls `__call__`. The call
+does not call another one: a gradient would have to be traced through both.
 
 A model for prediction only can have its kernels standardized once, before they are saved
 (`folded`). Nothing in it is trainable then.
