@@ -139,7 +139,7 @@ test: $(READY) ## Run every test that needs nothing but .venv.
 
 .PHONY: test-clients
 test-clients: $(CLIENTS_READY) $(OLDER_READY) ## Try models with every client, in .venv-clients.
-	@$(CLIENTS)/bin/python -m pytest -m '' tests/clients tests/bit/test_jax_form.py \
+	@$(CLIENTS)/bin/python -m pytest -m '' tests/clients tests/families/bit/test_jax_form.py \
 	  tests/verify/test_cross_check.py tests/benchmarks/test_runtimes.py
 
 chromium = command -v chromium >/dev/null && command -v chromedriver >/dev/null
@@ -154,10 +154,11 @@ browser: ## Install what test-browser starts: Debian's Chromium (as root).
 	@$(chromium) || { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium chromium-driver fonts-liberation; }
 
 .PHONY: lint
-lint: $(READY) ## Check format, lint, types and workflows.
+lint: $(READY) ## Check format, lint, types, layers and workflows.
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
 	@$(RUN) mypy
+	@$(VENV)/bin/lint-imports --no-logo
 	@$(VENV)/bin/actionlint $(WORKFLOWS)
 	@$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
 	@$(VENV)/bin/zizmor --offline --quiet $(WORKFLOWS)

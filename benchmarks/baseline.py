@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from publisher.bit.layout import HEAD_BIAS, HEAD_KERNEL, BitArchitecture, Unit
+from publisher.families.bit.layout import HEAD_BIAS, HEAD_KERNEL, BitArchitecture, Unit
 
 GROUPS = 32
 GROUP_NORM_EPSILON = 1e-5

@@ -13,8 +13,8 @@ from pathlib import Path
 import google_crc32c
 from isal import igzip_threaded
 
-from publisher.bit.layout import BitArchitecture
-from publisher.package import COMPRESSION_LEVEL, THREADS
+from publisher.families.bit.layout import BitArchitecture
+from publisher.formats.archive import COMPRESSION_LEVEL, THREADS
 
 BLOCK = 1 << 20
 CLIENT_BLOCK = 10 * 1024  # bytes that Python's tarfile reads of a stream at a time
@@ -38,7 +38,7 @@ def convolutions(architecture: BitArchitecture, resolution: int) -> Callable[[],
     """Return a function that does all convolutions of one image, and nothing between them."""
     import tensorflow as tf
 
-    from publisher.bit import layers
+    from publisher.families.bit import layers
 
     kernels = {
         name: tf.Variable(tf.random.stateless_uniform(shape, (0, 0), -0.01, 0.01))

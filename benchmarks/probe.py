@@ -35,7 +35,7 @@ def seeded_images(resolution: int, seed: int, batch: int = 1) -> npt.NDArray[np.
 
 def convert(side: str, weights: str, architecture: str, head: str, directory: str) -> Answer:
     """Write a SavedModel; `side` says by which route: `baseline`, `ours` or `folded`."""
-    from publisher.bit import ARCHITECTURES
+    from publisher.families.bit import ARCHITECTURES
 
     classifier = head == "classifier"
     if side == "baseline":
@@ -48,7 +48,7 @@ def convert(side: str, weights: str, architecture: str, head: str, directory: st
             directory=Path(directory),
         )
     else:
-        from publisher.pipeline import workers
+        from publisher.build import workers
 
         workers.convert(
             Path(weights),
@@ -67,7 +67,7 @@ def convert(side: str, weights: str, architecture: str, head: str, directory: st
 def archive(side: str, directory: str, target: str) -> Answer:
     """Pack a SavedModel; return seconds and bytes."""
     from benchmarks import baseline
-    from publisher.package import pack
+    from publisher.formats.archive import pack
 
     begin = time.perf_counter()
     (baseline.pack if side == "baseline" else pack)(Path(directory), Path(target))
@@ -77,7 +77,7 @@ def archive(side: str, directory: str, target: str) -> Answer:
 
 def reference(weights: str, resolution: int, seeds: list[int], target: str) -> Answer:
     """Save the float64 logits of one seeded image a row to `target`."""
-    from publisher.bit import reference as truth
+    from publisher.families.bit import reference as truth
     from publisher.weights import open_npz
 
     arrays = open_npz(Path(weights))
@@ -134,7 +134,7 @@ def latency(
     }
     if architecture:
         from benchmarks import limits
-        from publisher.bit import ARCHITECTURES
+        from publisher.families.bit import ARCHITECTURES
 
         work["convolutions"] = limits.convolutions(ARCHITECTURES[architecture], resolution)
     return {"calls": in_turn(work, calls)}
@@ -226,7 +226,7 @@ def first_gradient_step(directory: str, resolution: int, batch: int) -> Answer:
 def byte_limits(directory: str) -> Answer:
     """Return what handling the bytes of a SavedModel's variables costs at least."""
     from benchmarks import limits
-    from publisher.saved_model.bundle import DATA
+    from publisher.formats.saved_model.bundle import DATA
 
     return limits.of_bytes(Path(directory, "variables", DATA))
 

@@ -20,7 +20,7 @@ from benchmarks.figures import (
     reached,
     samples_of,
 )
-from publisher.files import write_whole
+from publisher.util.files import write_whole
 
 Results = Mapping[str, Any]
 

@@ -20,10 +20,10 @@ import click
 from benchmarks import measure, report
 from benchmarks.figures import DISTURBED
 from benchmarks.measure import BenchmarkError, Measured
-from publisher.architectures import ARCHITECTURES
 from publisher.errors import PublisherError
-from publisher.files import json_bytes, write_whole
+from publisher.families import ARCHITECTURES
 from publisher.registry import Registry, load_registry
+from publisher.util.files import json_bytes, write_whole
 from publisher.weights import write_synthetic
 
 REGISTRY = Path("models.yaml")

@@ -29,14 +29,14 @@ from benchmarks import clients, measure, report
 from benchmarks.figures import DISTURBED
 from benchmarks.measure import BenchmarkError
 from benchmarks.run import REGISTRY, WORK, machine
-from publisher.destinations.directory import Directory
+from publisher.build.manifest import Weights, build_manifest
+from publisher.destinations.local.directory import Directory
 from publisher.errors import PublisherError
-from publisher.files import json_bytes, sha256, sha256_file, write_whole
-from publisher.manifest import Weights, build_manifest
-from publisher.package import Archive
+from publisher.formats.archive import Archive
 from publisher.pages import render_module
-from publisher.publish import publish
 from publisher.registry import Registry, load_registry
+from publisher.release.publish import publish
+from publisher.util.files import json_bytes, sha256, sha256_file, write_whole
 from publisher.validation.report import Check, Report, Tolerance
 
 PAGE = Path("docs/serving.md")

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from publisher.architectures import ARCHITECTURES, Architecture
-from publisher.files import sha256_file
+from publisher.build import build as pipeline
+from publisher.build.settings import Settings
+from publisher.build.stages import Run
+from publisher.families import ARCHITECTURES, Architecture
 from publisher.pages.snippets import Fault, Snippet
-from publisher.pipeline import build as pipeline
-from publisher.pipeline.settings import Settings
-from publisher.pipeline.steps import Run
 from publisher.registry import Variant, load_registry
+from publisher.util.files import sha256_file
 from publisher.validation.expected import save_features
 from publisher.validation.report import Check, Report
 from publisher.validation.request import Request

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from publisher.cli import main
+from publisher.cli.main import main
 from tests.builds import Finished, Inline, project
 
 Command = Callable[..., Finished]

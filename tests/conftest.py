@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from publisher.architectures import ARCHITECTURES, Architecture
-from publisher.package import pack
-from publisher.pipeline.workers import convert, run_alone
+from publisher.build.workers import convert, run_alone
+from publisher.families import ARCHITECTURES, Architecture
+from publisher.formats.archive import pack
 from publisher.weights import synthetic_array, write_synthetic
 from tests.builds import inline, published
 

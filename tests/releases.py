@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from publisher.files import json_bytes, sha256, write_whole
-from publisher.manifest import Weights, build_manifest
-from publisher.package import Archive
+from publisher.build.manifest import Weights, build_manifest
+from publisher.formats.archive import Archive
 from publisher.pages import render_module
 from publisher.registry import Registry, Variant, load_registry
+from publisher.util.files import json_bytes, sha256, write_whole
 from publisher.validation.report import Check, Report, Tolerance
 
 TEMPLATES = Path(__file__).parents[1] / "templates"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from publisher.destinations import ConflictError, Style
+from publisher.destinations.base import ConflictError, Style
 
 
 class Shelf:

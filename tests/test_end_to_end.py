@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from publisher.bit import ARCHITECTURES, reference
-from publisher.files import sha256_file
-from publisher.release import SUMS
+from publisher.families.bit import ARCHITECTURES, reference
+from publisher.release.contents import SUMS
+from publisher.util.files import sha256_file
 from publisher.validation.client import hub_cache, served
 from publisher.weights import open_npz
 from tests.builds import (

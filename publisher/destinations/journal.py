@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from publisher.destinations import DestinationError
+from publisher.destinations.base import DestinationError
 
 FILE = "journal.jsonl"
 

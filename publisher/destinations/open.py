@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-from publisher.destinations import Destination, DestinationError
+from publisher.destinations.base import Destination, DestinationError
 from publisher.registry.models import Registry, Target
-from publisher.registry.wording import suggestion
+from publisher.util.wording import suggestion
 
 # Kind -> the module, and the class in it that is made of (name, target, environment, folder).
 CLASSES: Mapping[str, tuple[str, str]] = {
@@ -43,7 +43,7 @@ def open_destination(
     target = target_named(registry, name)
     module, kind = CLASSES[target.kind]
     try:
-        found = getattr(import_module(f"publisher.destinations.{module}"), kind)
+        found = getattr(import_module(f"publisher.destinations.base.{module}"), kind)
     except ModuleNotFoundError as error:
         if target.kind not in EXTRAS or (error.name or "").startswith("publisher"):
             raise

@@ -7,10 +7,10 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from publisher.files import sha256
-from publisher.hub.catalogue import Model
 from publisher.hub.ranges import UnsatisfiableError, none_match, part
-from publisher.hub.sources import Elsewhere, Source
+from publisher.release.catalogue import Model
+from publisher.release.sources.base import Elsewhere, Source
+from publisher.util.files import sha256
 
 PIECE = 256 * 1024  # bytes of an archive in memory, for each client
 REVALIDATE, FOREVER = "no-cache", "public, max-age=31536000, immutable"
@@ -56,7 +56,7 @@ async def archive(request: Request, model: Model, source: Source) -> Response:
     """Return an archive, whole or in part, or where it is.
 
     Its digest is its strong ETag, and a published version never changes, so clients may
-    keep it for ever. Raises `HubError` if it is not there in the size that the index states.
+    keep it for ever. Raises `ReleaseError` if it is not there in the size that the index states.
     """
     stated = model.entry.archive
     opened = await to_thread.run_sync(source.open, model.archive, stated.size)

@@ -14,13 +14,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from publisher.errors import PublisherError
 from publisher.hub.answers import SECURITY, plain
 from publisher.hub.errors import HubError
 from publisher.hub.live import Live
 from publisher.hub.pages import Renderer
 from publisher.hub.routes import Hub
 from publisher.hub.settings import Settings
-from publisher.hub.sources import Source, open_source
+from publisher.release.sources.base import Source
+from publisher.release.sources.open import open_source
 
 logger = logging.getLogger("publisher.hub")
 
@@ -49,7 +51,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     """Answer in a line, and log the rest: what went wrong is nobody's business outside."""
-    if isinstance(error, HubError):
+    if isinstance(error, PublisherError):
         logger.error("%s", error)
     return plain("This cannot be served at the moment; the log says why", 500, SECURITY)
 
@@ -57,12 +59,12 @@ async def _failed(request: Request, error: Exception) -> Response:
 def application(
     source: Source, settings: Settings | None = None, renderer: Renderer | None = None
 ) -> Starlette:
-    """Return the hub of a release. Raises `HubError` if it cannot be served."""
+    """Return the hub of a release. Raises `PublisherError` if it cannot be served."""
     hub = Hub(Live(source), renderer or Renderer(), settings or Settings())
     return Starlette(
         routes=[Route("/{path:path}", hub.answer, methods=["GET"])],
         middleware=[Middleware(_Secured)],
-        exception_handlers={HTTPException: _refused, HubError: _failed, Exception: _failed},
+        exception_handlers={HTTPException: _refused, PublisherError: _failed, Exception: _failed},
     )
 
 
@@ -83,5 +85,5 @@ def from_environment() -> Starlette:
             environment.get("PUBLISHER_UNCOMPRESSED") or None,
         )
         return application(open_source(where, environment), settings)
-    except HubError as error:
+    except PublisherError as error:
         sys.exit(f"error: {error}")

@@ -5,9 +5,9 @@ import logging
 
 from anyio import to_thread
 
-from publisher.hub.catalogue import Catalogue, load
-from publisher.hub.errors import HubError
-from publisher.hub.sources import Source
+from publisher.release.catalogue import Catalogue, load
+from publisher.release.errors import ReleaseError
+from publisher.release.sources.base import Source
 
 logger = logging.getLogger("publisher.hub")
 
@@ -15,7 +15,7 @@ logger = logging.getLogger("publisher.hub")
 class Live:
     """A source with the last good catalogue that it gave.
 
-    Raises `HubError` if there is none to begin with.
+    Raises `ReleaseError` if there is none to begin with.
     """
 
     def __init__(self, source: Source) -> None:
@@ -37,7 +37,7 @@ class Live:
             self._stamp = stamp
             try:
                 self._catalogue = await to_thread.run_sync(load, self.source)
-            except HubError as error:
+            except ReleaseError as error:
                 logger.error("the release has changed and is kept as it was: %s", error)
             else:
                 logger.info("the release has changed: %d versions", len(self._catalogue.models))

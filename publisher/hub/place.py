@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from publisher.manifest import ARCHIVE
+from publisher.documents.manifest import ARCHIVE
 
 
 @dataclass(frozen=True)

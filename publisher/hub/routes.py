@@ -14,13 +14,13 @@ from starlette.responses import Response
 
 from publisher.hub import views
 from publisher.hub.answers import A_DAY, PLAIN, REVALIDATE, archive, content, plain, redirect
-from publisher.hub.catalogue import Catalogue, Model, Moved
 from publisher.hub.live import Live
 from publisher.hub.pages import ASSETS, Renderer
 from publisher.hub.place import Place
 from publisher.hub.search import Filters
 from publisher.hub.settings import HOST, Settings
-from publisher.registry.wording import shown
+from publisher.release.catalogue import Catalogue, Model, Moved
+from publisher.util.wording import shown
 
 FORMAT = "tf-hub-format"
 HTML = "text/html; charset=utf-8"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
-from publisher.hub.catalogue import HEADS, Model
+from publisher.release.catalogue import HEADS, Model
 
 LONGEST = 100  # characters of one value
 

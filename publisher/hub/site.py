@@ -11,15 +11,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from publisher.files import write_whole
 from publisher.hub import views
 from publisher.hub.answers import POLICY
-from publisher.hub.catalogue import Catalogue
 from publisher.hub.errors import HubError
 from publisher.hub.pages import Renderer
 from publisher.hub.place import Place
 from publisher.hub.search import Filters
 from publisher.hub.settings import is_address
+from publisher.release.catalogue import Catalogue
+from publisher.util.files import write_whole
 
 MARK = ".publisher-site"
 

@@ -5,18 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from publisher.hub.catalogue import HEADS, Catalogue, Model
+from publisher.documents.fields import FOLDED
+from publisher.documents.index import Reported
+from publisher.documents.manifest import MANIFEST, PAGE
 from publisher.hub.documents import document_html
-from publisher.hub.index import Reported
 from publisher.hub.place import Place
 from publisher.hub.plot import Point, plot
 from publisher.hub.search import Filters, choices, searched_text
-from publisher.manifest import MANIFEST, PAGE
-from publisher.registry.fields import FOLDED
-from publisher.release import (
-    INDEX,
-    SUMS,
-)
+from publisher.release.catalogue import HEADS, Catalogue, Model
+from publisher.release.contents import INDEX, SUMS
 
 WIDE, NARROW = (720, 380), (330, 320)  # plots for a desk and for a phone
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from publisher.files import json_bytes
 from publisher.pages.errors import PageError
 from publisher.pages.render import Manifest, listed_models, module_facts, render_template
 from publisher.registry import Registry, Variant, select
 from publisher.registry.models import Target
+from publisher.util.files import json_bytes
 
 OVERVIEW = "kaggle/overview.md.j2"
 USAGE = "kaggle/usage.md.j2"

@@ -20,7 +20,7 @@ from jinja2 import (
 )
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from publisher.manifest import is_folded
+from publisher.documents.manifest import is_folded
 from publisher.pages import format as formats
 from publisher.pages.document import ROOT, publisher_path
 from publisher.pages.errors import PageError

@@ -13,13 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from publisher.pages.document import (
-    PLACES,
-    Document,
-    Line,
-    parse,
-    publisher_path,
-)
+from publisher.pages.document import PLACES, Document, Line, parse, publisher_path
 from publisher.pages.errors import PageError
 from publisher.pages.snippets import addresses, snippets, syntax_fault, undefined_names
 from publisher.pages.values import (

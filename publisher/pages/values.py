@@ -6,7 +6,7 @@ of tasks those that image models can need. The values that the registry may name
 
 from collections.abc import Mapping
 
-from publisher.registry.values import DATASETS, LICENSES, NETWORK_ARCHITECTURES
+from publisher.documents.values import DATASETS, LICENSES, NETWORK_ARCHITECTURES
 
 REQUIRED_KEYS: Mapping[str, tuple[str, ...]] = {
     "Module": ("asset-path", "task", "fine-tunable", "format"),

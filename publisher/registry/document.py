@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from publisher.registry.wording import shown
+from publisher.util.wording import shown
 
 LARGEST = 1 << 20  # bytes
 DEEPEST = 16  # mappings and lists within each other

@@ -19,13 +19,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from publisher.files import write_whole
 from publisher.registry.document import Document, Location, Problem, parse
 from publisher.registry.errors import RegistryError
 from publisher.registry.load import parse_registry, read_content, shown_path
 from publisher.registry.models import Registry, Variant
 from publisher.registry.select import select
-from publisher.registry.wording import listed, nearest, shown
+from publisher.util.files import write_whole
+from publisher.util.wording import listed, nearest, shown
 
 WIDTH = 99  # columns of a line, where words allow it
 

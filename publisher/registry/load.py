@@ -12,7 +12,7 @@ from publisher.registry.document import LARGEST, Document, Location, Problem, pa
 from publisher.registry.errors import RegistryError
 from publisher.registry.models import Registry
 from publisher.registry.rules import RULES, Content
-from publisher.registry.wording import listed, shown, suggestion
+from publisher.util.wording import listed, shown, suggestion
 
 MOST = 200  # problems in a message
 

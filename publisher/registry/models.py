@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from publisher.registry.errors import RegistryError
-from publisher.registry.fields import (
+from publisher.documents.fields import (
     COMPUTED,
     FOLDED,
     Alias,
@@ -19,6 +18,7 @@ from publisher.registry.fields import (
     DestinationName,
     Distinct,
     Handle,
+    Head,
     License,
     Line,
     NameThere,
@@ -32,8 +32,8 @@ from publisher.registry.fields import (
     WebAddress,
     WeightStandardization,
 )
+from publisher.registry.errors import RegistryError
 
-Head = Literal["classifier", "feature_extractor"]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from publisher.architectures import ARCHITECTURES
+from publisher.families import ARCHITECTURES
 from publisher.registry.document import Location
 from publisher.registry.models import read_class_names
-from publisher.registry.wording import shown, suggestion
+from publisher.util.wording import shown, suggestion
 
 LARGEST_LIST = 64 << 20  # bytes of a file of class names
 

@@ -8,8 +8,8 @@ writes it; without an argument into the current folder.
 import sys
 from pathlib import Path
 
-from publisher.files import json_bytes, write_whole
 from publisher.registry.models import Registry
+from publisher.util.files import json_bytes, write_whole
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FILE = "models.schema.json"

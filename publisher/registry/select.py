@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from publisher.registry.errors import RegistryError
 from publisher.registry.models import Registry, Variant
-from publisher.registry.wording import listed, nearest, shown
+from publisher.util.wording import listed, nearest, shown
 
 
 def select(registry: Registry, globs: Sequence[str]) -> tuple[Variant, ...]:

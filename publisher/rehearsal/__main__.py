@@ -11,7 +11,7 @@ from typing import Any
 import click
 from filelock import FileLock, Timeout
 
-from publisher import console
+from publisher.cli import console
 from publisher.errors import PublisherError
 from publisher.rehearsal.checkout import commit, tracked_files, untracked_files
 from publisher.rehearsal.errors import RehearsalError

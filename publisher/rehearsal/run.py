@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from publisher.files import json_bytes, write_whole
-from publisher.pipeline.reporter import Reporter
 from publisher.rehearsal.errors import RehearsalError, StepError
 from publisher.rehearsal.expressions import Scope, holds, shown, value_of
 from publisher.rehearsal.matrix import combinations, name_of, values
 from publisher.rehearsal.steps import Place, is_rehearsed, run_step
 from publisher.rehearsal.workflow import Input, Job, Step, Workflow, read_workflow
+from publisher.util.files import json_bytes, write_whole
+from publisher.util.reporter import Reporter
 
 Status = Literal["success", "failure", "skipped", "cancelled"]
 

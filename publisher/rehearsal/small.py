@@ -12,12 +12,12 @@ from typing import Any
 import click
 import yaml
 
-from publisher.console import print_error, print_line
+from publisher.cli.console import print_error, print_line
 from publisher.errors import PublisherError
-from publisher.files import write_whole
 from publisher.registry import load_registry
 from publisher.registry.document import Problem, parse
 from publisher.registry.errors import RegistryError
+from publisher.util.files import write_whole
 
 ARCHITECTURE = "R20x0.5"
 RESOLUTION, PARITY = 32, (32, 40)  # pixels

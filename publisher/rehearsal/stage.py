@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from publisher.files import write_whole
 from publisher.rehearsal.errors import RehearsalError
 from publisher.rehearsal.small import content_of, with_stand_ins, write_registry
+from publisher.util.files import write_whole
 
 DIRECTORY, DOCUMENTATION = "directory", "tfhub"  # kinds of destinations
 REHEARSED = "rehearsed"  # the one that there is where models.yaml has none

@@ -10,13 +10,13 @@ from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from publisher.documents.manifest import SYNTHETIC_NOTICE, is_folded
 from publisher.errors import first_problem
-from publisher.files import json_bytes, sha256
-from publisher.manifest import SYNTHETIC_NOTICE, is_folded
 from publisher.pages.values import CLASSIFIER_TASKS, FEATURE_TASKS
 from publisher.registry.models import Checkpoint
 from publisher.signing.errors import SigningError
 from publisher.signing.provenance import packages, purl
+from publisher.util.files import json_bytes, sha256
 
 SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 WEIGHTS = "weights"  # the reference of their component

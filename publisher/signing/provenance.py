@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from publisher.documents.manifest import ARCHIVE, MANIFEST, SYNTHETIC_NOTICE
 from publisher.errors import first_problem
-from publisher.files import sha256
-from publisher.manifest import ARCHIVE, MANIFEST, SYNTHETIC_NOTICE
 from publisher.signing.errors import SigningError
 from publisher.signing.source import Source
+from publisher.util.files import sha256
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from publisher.destinations.directory import Directory
-from publisher.files import json_bytes, sha256, sha256_file
-from publisher.manifest import ARCHIVE, MANIFEST
-from publisher.pipeline.reporter import Reporter, Silent
+from publisher.destinations.local.directory import Directory
+from publisher.documents.errors import DocumentError
+from publisher.documents.manifest import ARCHIVE, MANIFEST
+from publisher.documents.signature import differences, read_signature
 from publisher.registry import Registry
-from publisher.release import (
+from publisher.release.contents import (
     BOM,
     INDEX,
     INDEX_SIGNATURE,
@@ -30,11 +30,12 @@ from publisher.release import (
     sums_of,
 )
 from publisher.signing.bom import bom, read_bom
-from publisher.signing.bundle import differences, read_signature
 from publisher.signing.errors import SigningError
 from publisher.signing.provenance import provenance, read_provenance
 from publisher.signing.signatures import Digests, Signer
 from publisher.signing.source import Source
+from publisher.util.files import json_bytes, sha256, sha256_file
+from publisher.util.reporter import Reporter, Silent
 
 STAGE = "sign"
 Manifest = Mapping[str, Any]
@@ -151,7 +152,7 @@ def _good(signer: Signer, content: bytes | None, digests: Digests) -> bool:
     """Whether that is the signer's own signature of these files."""
     try:
         return content is not None and signer.check(content).digests == digests
-    except SigningError:
+    except (DocumentError, SigningError):
         return False
 
 
@@ -159,13 +160,13 @@ def _other_signer(signer: Signer, content: bytes | None) -> str:
     """Return who made a signature; empty if the signer did, or nobody who can be told."""
     try:
         signature = read_signature(content or b"")
-    except SigningError:
+    except (DocumentError, SigningError):
         return ""
     if signature.key is not None:
         return "" if signature.key == signer.key else f"key SHA-256 {signature.key}"
     try:
         signer.check(content or b"")
-    except SigningError:
+    except (DocumentError, SigningError):
         return "an identity"
     return ""
 
@@ -196,7 +197,7 @@ def _statement(
     try:
         if before is not None and read_provenance(before).subjects == subjects:
             return before
-    except SigningError:
+    except (DocumentError, SigningError):
         pass  # whatever that is, it is replaced
     upstream = work.registry.upstream
     return json_bytes(provenance(manifest, manifest_bytes, upstream=upstream, source=work.source))
@@ -209,7 +210,7 @@ def _materials(work: _Work, manifest: Manifest, before: bytes | None) -> bytes:
         known = checkpoint is not None or before is None
         if not known and read_bom(before or b"")[0] == manifest["archive"]["sha256"]:
             return before or b""
-    except SigningError:
+    except (DocumentError, SigningError):
         pass  # whatever that is, it is replaced
     return json_bytes(bom(manifest, checkpoint))
 

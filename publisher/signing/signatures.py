@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from publisher.files import sha256
-from publisher.signing.bundle import Signature, read_signature
+from publisher.documents.signature import Signature, read_signature
 from publisher.signing.errors import SigningError
+from publisher.util.files import sha256
 
 if TYPE_CHECKING:  # what the extra brings is imported where it is needed
     from model_signing.hashing import Config as HashingConfig

@@ -13,12 +13,7 @@ import tensorflow_hub as hub
 from publisher.validation import photographs
 from publisher.validation.expected import BATCH, images, noise
 from publisher.validation.graph_checks import Unpacked
-from publisher.validation.report import (
-    Check,
-    Comparison,
-    Figure,
-    compare,
-)
+from publisher.validation.report import Check, Comparison, Figure, compare
 from publisher.weights import Arrays
 
 Array = npt.NDArray[Any]

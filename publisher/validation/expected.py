@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from publisher.architectures import Architecture
-from publisher.files import write_whole
+from publisher.families import Architecture
+from publisher.util.files import write_whole
 
 BATCH = 3
 

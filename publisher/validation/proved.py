@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from publisher.files import json_bytes, write_whole
+from publisher.util.files import json_bytes, write_whole
 from publisher.validation.graph import GRAPH
 from publisher.validation.graph_checks import Unpacked
 from publisher.validation.report import Check

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from publisher.architectures import Architecture
+from publisher.families import Architecture
 from publisher.validation.report import Check, Tolerance
 
 

@@ -21,8 +21,8 @@ import tensorflow as tf
 import tensorflow_hub  # noqa: F401  with the Keras that this program asks for
 from tensorflow.python.util.lazy_loader import KerasLazyLoader
 
-from publisher import memory
 from publisher.pages.snippets import Fault, Snippet, addresses, replaced, syntax_fault
+from publisher.util import memory
 from publisher.validation.client import hub_cache, served
 
 LEGACY_KERAS = "TF_USE_LEGACY_KERAS"

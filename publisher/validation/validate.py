@@ -13,8 +13,8 @@ import tensorflow as tf
 import tensorflow_hub as hub
 from tensorflow.python.framework import ops
 
-from publisher import memory
 from publisher.errors import PublisherError
+from publisher.util import memory
 from publisher.validation.archive import archive_is_a_plain_saved_model
 from publisher.validation.checks import CHECKS, Array, Subject
 from publisher.validation.client import hub_cache, served

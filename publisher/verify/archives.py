@@ -10,8 +10,8 @@ from typing import IO
 
 from isal import igzip
 
-from publisher.architectures import ARCHITECTURES
-from publisher.pipeline.workers import run_alone
+from publisher.build.workers import run_alone
+from publisher.families import ARCHITECTURES
 from publisher.validation.archive import archive_is_a_plain_saved_model
 from publisher.verify.findings import Finding, counted, judged
 

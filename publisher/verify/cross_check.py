@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from publisher.architectures import ARCHITECTURES
+from publisher.build.workers import run_alone
+from publisher.documents.fields import FOLDED
+from publisher.documents.index import Manifest
 from publisher.errors import PublisherError
-from publisher.hub.index import Manifest
-from publisher.pipeline.reporter import Reporter
-from publisher.pipeline.workers import run_alone
-from publisher.registry.fields import FOLDED
+from publisher.families import ARCHITECTURES
+from publisher.util.reporter import Reporter
 from publisher.validation.expected import noise
 from publisher.validation.report import Tolerance, compare
 from publisher.verify.archives import unpacked

@@ -5,14 +5,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from publisher.build import engine as tasks
+from publisher.build.engine import Key
+from publisher.build.records import Record
+from publisher.build.stages import Run, tasks_of, toolchain
+from publisher.build.workers import Workers
+from publisher.documents.index import Manifest
 from publisher.errors import PublisherError
-from publisher.hub.index import Manifest
-from publisher.pipeline import tasks
-from publisher.pipeline.records import Record
-from publisher.pipeline.reporter import Reporter, Silent
-from publisher.pipeline.steps import Run, tasks_of, toolchain
-from publisher.pipeline.tasks import Key
-from publisher.pipeline.workers import Workers
+from publisher.util.reporter import Reporter, Silent
 from publisher.verify.archives import UNREADABLE, unpacked
 from publisher.verify.findings import SHOWN, Finding, failed, judged
 from publisher.verify.targets import Target

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from publisher.files import sha256, sha256_file
-from publisher.hub.catalogue import Catalogue
-from publisher.release import INDEX, INDEX_SIGNATURE, SUMS
+from publisher.release.catalogue import Catalogue
+from publisher.release.contents import INDEX, INDEX_SIGNATURE, SUMS
+from publisher.util.files import sha256, sha256_file
 from publisher.verify.findings import Finding, counted, judged, proved, unproved
 
 OTHER = "has other bytes"

@@ -7,21 +7,15 @@ prove that a person has from elsewhere, or an identity that they know.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from publisher.files import sha256
-from publisher.manifest import ARCHIVE, MANIFEST
-from publisher.release import (
-    BOM,
-    INDEX,
-    INDEX_SIGNATURE,
-    PROVENANCE,
-    SIGNATURE,
-    SUMS,
-)
+from publisher.documents.errors import DocumentError
+from publisher.documents.manifest import ARCHIVE, MANIFEST
+from publisher.documents.signature import Signature, differences, read_signature
+from publisher.release.contents import BOM, INDEX, INDEX_SIGNATURE, PROVENANCE, SIGNATURE, SUMS
 from publisher.signing.bom import read_bom
-from publisher.signing.bundle import Signature, differences, read_signature
 from publisher.signing.errors import SigningError
 from publisher.signing.provenance import Claims, read_provenance
 from publisher.signing.signatures import Digests, Verifier
+from publisher.util.files import sha256
 from publisher.verify.findings import Finding, counted, judged, proved, unproved
 from publisher.verify.targets import Target
 
@@ -57,7 +51,7 @@ def signature(target: Target, verifier: Verifier | None) -> Finding:
             problems += [f"{part.name}: {one}, since it was signed" for one in differing]
             if verifier and not differing:
                 verifier.check(part.content)
-        except SigningError as error:
+        except (DocumentError, SigningError) as error:
             problems.append(f"{part.name}: its signature {error}")
     if problems:
         return judged(SIGNED_BY, problems, "")
@@ -86,7 +80,7 @@ def provenance(target: Target) -> Finding:
             continue
         try:
             found = read_provenance(content)
-        except SigningError as error:
+        except (DocumentError, SigningError) as error:
             problems.append(f"{handle}: {PROVENANCE} {error}")
             continue
         claims.append(found)
@@ -114,7 +108,7 @@ def materials(target: Target) -> list[Finding]:
             continue
         try:
             digest, count = read_bom(content)
-        except SigningError as error:
+        except (DocumentError, SigningError) as error:
             problems.append(f"{handle}: {BOM} {error}")
             continue
         counts.append(count)

@@ -12,21 +12,19 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from publisher.files import sha256_file
-from publisher.hub.catalogue import Catalogue, Model, Moved, load
-from publisher.hub.directory import DirectorySource
-from publisher.hub.errors import HubError
-from publisher.hub.index import Manifest
-from publisher.hub.sources import Elsewhere, Source, open_source
-from publisher.hub.web import WebSource
-from publisher.manifest import ARCHIVE, MANIFEST
-from publisher.pipeline.reporter import Reporter, Silent
-from publisher.registry.fields import HANDLE_FORM
-from publisher.release import (
-    INDEX,
-    SIGNED,
-)
-from publisher.verify.downloads import download
+from publisher.documents.fields import HANDLE_FORM
+from publisher.documents.index import Manifest
+from publisher.documents.manifest import ARCHIVE, MANIFEST
+from publisher.release.catalogue import Catalogue, Model, Moved, load
+from publisher.release.contents import INDEX, SIGNED
+from publisher.release.downloads import download
+from publisher.release.errors import ReleaseError
+from publisher.release.sources.base import Elsewhere, Source
+from publisher.release.sources.directory import DirectorySource
+from publisher.release.sources.open import open_source
+from publisher.release.sources.web import WebSource
+from publisher.util.files import sha256_file
+from publisher.util.reporter import Reporter, Silent
 from publisher.verify.errors import VerifyError
 
 _NAME = r"[a-z0-9-]+/[A-Za-z0-9_][A-Za-z0-9_.-]*"
@@ -93,7 +91,7 @@ def target_of(
     """Return what a person means by `what`; archives elsewhere are downloaded to `folder`.
 
     `release` is where a bare handle is looked for. Raises `VerifyError` for what cannot be
-    found, and `HubError` for a release that contradicts itself.
+    found, and `ReleaseError` for a release that contradicts itself.
     """
     search = _Search(environment, folder, reporter or Silent())
     path = Path(what)
@@ -133,7 +131,7 @@ def _beside(source: Source) -> dict[str, bytes]:
     """Return what is signed along with an archive, and the signature, as far as it is there."""
     found = {}
     for name in SIGNED:
-        with suppress(HubError):
+        with suppress(ReleaseError):
             found[name] = source.read(name)
     return found
 
@@ -213,7 +211,7 @@ def _archive_at(address: str, search: _Search) -> Target:
     source = WebSource(base, base)
     try:
         content = source.read(MANIFEST)
-    except HubError:
+    except ReleaseError:
         unstated = f"no {MANIFEST} lies beside it"
         archive = search.fetched(address, name, None)
         files = {name: _beside(source)}
@@ -231,7 +229,7 @@ def _handle_at(address: str, path: str, search: _Search) -> Target:
     source = search.open(address.removesuffix(f"/{path}"))
     try:
         source.read(INDEX)
-    except HubError:
+    except ReleaseError:
         archive = search.fetched(asked, path, None)
         return Target(address, {path: archive}, {}, unstated=f"its host has no {INDEX}")
     catalogue = load(source)

@@ -12,7 +12,7 @@ wrong is a `WeightsError` whose message says what to do.
 
 from typing import TYPE_CHECKING, Any
 
-from publisher.transfers import Retry
+from publisher.util.http import Retry
 from publisher.weights.digest import Digest, digest_file
 from publisher.weights.download import download
 from publisher.weights.errors import UnreachableError, WeightsError

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-from publisher.files import json_bytes, write_whole
-from publisher.transfers import DEFAULT_RETRY, Retry, failure
+from publisher.util.files import json_bytes, write_whole
+from publisher.util.http import DEFAULT_RETRY, Retry, failure
 from publisher.weights.digest import CHUNK, Digest, digest_file
 from publisher.weights.errors import UnreachableError, WeightsError
 

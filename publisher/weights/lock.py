@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock
 
-from publisher.files import write_whole
+from publisher.util.files import write_whole
 from publisher.weights.digest import Digest
 from publisher.weights.errors import WeightsError
 

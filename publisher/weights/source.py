@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from publisher.transfers import DEFAULT_RETRY, Retry
+from publisher.util.http import DEFAULT_RETRY, Retry
 from publisher.weights.digest import Digest, digest_file
 from publisher.weights.download import Progress, download, without_secrets
 from publisher.weights.errors import UnreachableError, WeightsError

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import baseline
-from publisher.bit import ARCHITECTURES, reference
+from publisher.families.bit import ARCHITECTURES, reference
 
 ARCHITECTURE = ARCHITECTURES["R20x0.5"]
 Arrays = dict[str, npt.NDArray[np.float32]]

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import limits
-from publisher.bit import ARCHITECTURES
+from publisher.families.bit import ARCHITECTURES
 
 
 def test_bytes_are_handled_in_each_way_and_nothing_is_left_behind(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_the_probe_converts_a_folded_model_as_one(
 ) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(
-        "publisher.pipeline.workers.convert", lambda *_, **arguments: given.update(arguments)
+        "publisher.build.workers.convert", lambda *_, **arguments: given.update(arguments)
     )
     probe.convert(side, "weights.npz", "R50x1", "classifier", "saved_model")
     assert given["folded"] is folded

@@ -11,8 +11,8 @@ import requests
 
 from benchmarks import clients, measure, serving
 from benchmarks.measure import BenchmarkError
-from publisher.hub.catalogue import load
-from publisher.hub.directory import DirectorySource
+from publisher.release.catalogue import load
+from publisher.release.sources.directory import DirectorySource
 from tests.hub.releases import served
 from tests.releases import HANDLES, registry_of
 

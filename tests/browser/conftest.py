@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from publisher.hub.catalogue import load
-from publisher.hub.directory import DirectorySource
 from publisher.hub.pages import Renderer
 from publisher.hub.site import site_files, write_site
+from publisher.release.catalogue import load
+from publisher.release.sources.directory import DirectorySource
 from tests.browser.chromium import Browser, elsewhere, started
 from tests.browser.names import CLASSIFIER, EXTRACTOR, TEACHER, Place
 from tests.hub.releases import edit_json, publish_into, resize, served

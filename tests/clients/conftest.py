@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow_hub
 
-from publisher.bit import reference
+from publisher.families.bit import reference
 from publisher.validation.client import hub_cache
 from publisher.weights import open_npz
 from tests.builds import Project, checkpoint, project, publisher, variant

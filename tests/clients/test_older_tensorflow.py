@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow_hub
 
-from publisher.bit import reference
+from publisher.families.bit import reference
 from publisher.weights import open_npz
 from tests.builds import ROOT, Project
 from tests.clients.agreement import EXTRACTOR, agrees

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from publisher.hub.catalogue import load
-from publisher.hub.directory import DirectorySource
 from publisher.hub.pages import Renderer
 from publisher.hub.site import site_files
 from publisher.pages.document import parse
 from publisher.pages.snippets import snippets
+from publisher.release.catalogue import load
+from publisher.release.sources.directory import DirectorySource
 from tests.builds import Project
 from tests.clients.agreement import CLASSIFIER, EXTRACTOR, FOLDED, HANDLES
 from tests.hub.html import parsed

@@ -13,7 +13,7 @@ import tensorflow_hub
 import tf_keras
 
 from benchmarks.runtimes import lite_converter
-from publisher.bit import reference
+from publisher.families.bit import reference
 from publisher.weights import open_npz
 from tests.builds import Project
 from tests.clients.agreement import ALIAS, CLASSIFIER, EXTRACTOR, FOLDED, HANDLES, OUTPUTS, agrees

@@ -24,12 +24,12 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from moto.s3 import models as moto_s3
 from moto.server import ThreadedMotoServer
 
-from publisher.destinations.google_cloud_storage import GoogleCloudStorage
-from publisher.destinations.objects import Objects
-from publisher.destinations.s3 import S3
-from publisher.files import json_bytes, write_whole
+from publisher.destinations.bucket.google_cloud_storage import GoogleCloudStorage
+from publisher.destinations.bucket.objects import Objects
+from publisher.destinations.bucket.s3 import S3
 from publisher.registry import Registry
 from publisher.registry.models import Target
+from publisher.util.files import json_bytes, write_whole
 from tests.destinations.faulty import FaultyProxy
 from tests.destinations.servers.cloud_storage import SECRET, CloudStorage
 from tests.releases import CLASSIFIER, manifest_of, registry_of

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from publisher.files import json_bytes, write_whole
 from publisher.pages.styles import PageStyle
 from publisher.registry import Registry
 from publisher.registry.models import Target
-from publisher.transfers import Retry
+from publisher.util.files import json_bytes, write_whole
+from publisher.util.http import Retry
 from tests.releases import TEMPLATES, manifest_of
 
 Files = Mapping[str, Path | bytes]

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import uvicorn
 from starlette.types import ASGIApp
 
-from publisher.destinations.directory import Directory
+from publisher.destinations.local.directory import Directory
 from publisher.hub.app import application
-from publisher.hub.directory import DirectorySource
 from publisher.hub.server import address_of, bind, configuration
 from publisher.hub.settings import Settings
-from publisher.publish import publish
+from publisher.release.publish import publish
+from publisher.release.sources.directory import DirectorySource
 from tests.releases import TEMPLATES, build, edited, registry_of
 
 FIGURES = (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from publisher.hub.app import application
-from publisher.hub.directory import DirectorySource
+from publisher.release.sources.directory import DirectorySource
 from tests.hub.html import assets, by_id, cards, facts, links, parsed, sound, text
 from tests.hub.releases import ask, edit_json, publish_into, served
 from tests.releases import CLASSIFIER, EXTRACTOR, HANDLES, OTHER

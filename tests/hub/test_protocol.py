@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from publisher.files import sha256
-from publisher.hub.catalogue import load
-from publisher.hub.directory import DirectorySource
 from publisher.hub.errors import HubError
 from publisher.hub.settings import Settings
+from publisher.release.catalogue import load
+from publisher.release.sources.directory import DirectorySource
+from publisher.util.files import sha256
 from tests.hub.releases import ask, publish_into, served
 from tests.releases import CLASSIFIER, EXTRACTOR, HANDLES, OTHER
 

@@ -14,9 +14,9 @@ import pytest
 
 from publisher.hub import answers
 from publisher.hub.app import application
-from publisher.hub.directory import DirectorySource
 from publisher.hub.errors import HubError
 from publisher.hub.protocol import LARGEST_HEADERS, ImpatientProtocol
+from publisher.release.sources.directory import DirectorySource
 from tests.hub.releases import Answer, ask, resize, served
 from tests.releases import CLASSIFIER, EXTRACTOR
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from publisher.cli import main
+from publisher.cli.main import main
 from publisher.hub.app import application
-from publisher.hub.directory import DirectorySource
 from publisher.hub.errors import HubError
 from publisher.hub.protocol import ImpatientProtocol
 from publisher.hub.server import address_of, bind, is_loopback
+from publisher.release.sources.directory import DirectorySource
 from tests.hub.html import cards, parsed
 from tests.hub.releases import ask, served
 from tests.releases import CLASSIFIER, tree
@@ -160,7 +160,7 @@ def test_serving_never_imports_tensorflow(release: Path) -> None:
     program = (
         "import sys; from pathlib import Path;"
         "from publisher.hub.app import application; import publisher.hub.server;"
-        "from publisher.hub.sources import open_source;"
+        "from publisher.release.sources.base import open_source;"
         "from publisher.hub import site;"
         f"application(open_source({str(release)!r}, {{}}));"
         "sys.exit('tensorflow' in sys.modules or 'numpy' in sys.modules)"

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from publisher.hub.catalogue import load
-from publisher.hub.directory import DirectorySource
 from publisher.hub.errors import HubError
 from publisher.hub.pages import Renderer
 from publisher.hub.site import site_files, write_site
+from publisher.release.catalogue import load
+from publisher.release.sources.directory import DirectorySource
 from tests.hub.html import assets, cards, facts, links, parsed, sound, text
 from tests.hub.releases import edit_json, publish_into
 from tests.releases import CLASSIFIER, EXTRACTOR, HANDLES, OTHER, faults, tree

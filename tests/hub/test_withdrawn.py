@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from publisher.destinations.directory import Directory
-from publisher.hub.catalogue import load
-from publisher.hub.directory import DirectorySource
-from publisher.publish import publish
+from publisher.destinations.local.directory import Directory
+from publisher.release.catalogue import load
+from publisher.release.publish import publish
+from publisher.release.sources.directory import DirectorySource
 from tests.hub.releases import ask, publish_into, served
 from tests.releases import CLASSIFIER, EXTRACTOR, TEMPLATES, edited, registry_of
 

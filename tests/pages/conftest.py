@@ -5,12 +5,7 @@ from typing import Any
 
 import pytest
 
-from publisher.pages import (
-    document_path,
-    render_collection,
-    render_module,
-    render_publisher,
-)
+from publisher.pages import document_path, render_collection, render_module, render_publisher
 from publisher.registry import Registry, Variant, load_registry
 
 ROOT = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from publisher.architectures import ARCHITECTURES
+from publisher.documents.fields import Head
+from publisher.families import ARCHITECTURES
 from publisher.registry import RegistryError, load_registry
-from publisher.registry.models import Head
 
 from .conftest import GOOD, Load, edited
 

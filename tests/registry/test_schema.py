@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from publisher.architectures import ARCHITECTURES
+from publisher.families import ARCHITECTURES
 from publisher.registry.schema import schema_json
 
 from .conftest import GOOD, edited

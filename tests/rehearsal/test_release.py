@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from publisher.architectures import ARCHITECTURES
-from publisher.release import INDEX_SIGNATURE, SIGNED, SUMS
+from publisher.families import ARCHITECTURES
+from publisher.release.contents import INDEX_SIGNATURE, SIGNED, SUMS
 from publisher.weights import write_synthetic
 from tests.builds import CLASSES, HANDLES, REGISTRY, Finished, Project, publisher
 from tests.rehearsal.projects import checkout

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from publisher.pipeline.reporter import Silent
 from publisher.rehearsal.errors import RehearsalError
 from publisher.rehearsal.expressions import Scope, Settable
 from publisher.rehearsal.run import Rehearsal, Result, read_record, run_workflow
 from publisher.rehearsal.steps import Place
 from publisher.rehearsal.workflow import read_workflow
+from publisher.util.reporter import Silent
 from tests.rehearsal.projects import committed, git, link_environment
 
 KEEP = "actions/upload-artifact@0"

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from publisher.destinations.directory import Directory
+from publisher.destinations.local.directory import Directory
 from publisher.registry import Registry, load_registry
 from publisher.signing.sign import Signed, sign_release
 from publisher.signing.signatures import KeyVerifier, key_signer, key_verifier

@@ -8,12 +8,12 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from publisher.files import json_bytes
-from publisher.manifest import SYNTHETIC_NOTICE
+from publisher.documents.manifest import SYNTHETIC_NOTICE
+from publisher.documents.values import LICENSES
 from publisher.registry import Registry
-from publisher.registry.values import LICENSES
 from publisher.signing.bom import bom, read_bom
 from publisher.signing.errors import SigningError
+from publisher.util.files import json_bytes
 from tests.releases import build, edited, registry_of
 
 TOOLCHAIN = {"tensorflow": "2.21.0", "isal": "1.8.0", "publisher": "0.1.0", "platform": "Linux"}

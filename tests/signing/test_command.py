@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from publisher.commands import signing as command_module
+from publisher.cli import signing as command_module
 from publisher.signing.provenance import read_provenance
 from publisher.signing.signatures import PASSWORD
 from tests.builds import CLASSIFIER_A, HANDLES, Finished, publisher
@@ -101,7 +101,7 @@ def test_a_directory_without_a_release_is_said(command: Command, folder: Path, k
 def test_two_cannot_write_at_once(
     published: Finished, command: Command, folder: Path, keys: Keys
 ) -> None:
-    from publisher.destinations.directory import Directory
+    from publisher.destinations.local.directory import Directory
 
     with Directory(folder / "dist").locked():
         finished = command("sign", "dist", "--key", keys.private)

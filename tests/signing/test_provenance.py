@@ -9,11 +9,11 @@ from google.protobuf import json_format
 from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement
 
-from publisher.files import json_bytes, sha256
-from publisher.manifest import SYNTHETIC_NOTICE
+from publisher.documents.manifest import SYNTHETIC_NOTICE
 from publisher.signing.errors import SigningError
 from publisher.signing.provenance import BUILD_TYPE, provenance, read_provenance
 from publisher.signing.source import RUNNER, Source
+from publisher.util.files import json_bytes, sha256
 from tests.releases import build, registry_of
 
 UPSTREAM = "https://weights.example/bit/"

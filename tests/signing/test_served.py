@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from publisher.hub.catalogue import load
-from publisher.hub.directory import DirectorySource
 from publisher.hub.pages import Renderer
 from publisher.hub.site import site_files
+from publisher.release.catalogue import load
+from publisher.release.sources.directory import DirectorySource
 from tests.hub.releases import ask, served
 from tests.releases import CLASSIFIER, HANDLES
 from tests.signing.conftest import Keys, sign

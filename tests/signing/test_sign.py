@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from model_signing import verifying
 
-from publisher.destinations import DestinationError
-from publisher.destinations.directory import Directory
-from publisher.files import json_bytes, sha256
-from publisher.pipeline.reporter import Silent
-from publisher.publish import publish
+from publisher.destinations.base import DestinationError
+from publisher.destinations.local.directory import Directory
+from publisher.documents.signature import read_signature
 from publisher.registry import Registry
-from publisher.signing.bundle import read_signature
+from publisher.release.publish import publish
 from publisher.signing.errors import SigningError
 from publisher.signing.provenance import read_provenance
 from publisher.signing.sign import sign_release
 from publisher.signing.signatures import key_signer
 from publisher.signing.source import Source
+from publisher.util.files import json_bytes, sha256
+from publisher.util.reporter import Silent
 from tests.hub.releases import FIGURES
 from tests.releases import (
     CLASSIFIER,

@@ -18,8 +18,8 @@ from publisher.signing.signatures import (
     key_signer,
     key_verifier,
 )
+from tests.documents.test_signature import IDENTITY, changed
 from tests.signing.conftest import Keys, new_keys
-from tests.signing.test_bundle import IDENTITY, changed
 
 DIGESTS = {"model.tar.gz": "a" * 64, "manifest.json": "b" * 64}
 SECRET = "correct horse battery staple"
@@ -37,7 +37,7 @@ def test_the_public_key_proves_what_the_private_one_signed(good: bytes, keys: Ke
 
 def test_the_key_is_named_by_the_digest_of_its_file(keys: Keys) -> None:
     """`sha256sum` gives it as well."""
-    from publisher.files import sha256_file
+    from publisher.util.files import sha256_file
 
     assert key_verifier(keys.public).key == sha256_file(keys.public)
     assert key_signer(keys.private, {}).key == sha256_file(keys.public)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow_hub as hub
 
-from publisher.architectures import Architecture
+from publisher.families import Architecture
 from publisher.validation.checks import Subject
 from publisher.validation.expected import expected_features, save_features
 from publisher.validation.report import Check, Report, Tolerance

@@ -13,9 +13,9 @@ import tensorflow_hub as hub
 from tensorflow.core.protobuf import saved_model_pb2
 
 import publisher
-from publisher.bit import BitArchitecture, network
-from publisher.bit.network import FOLDED_NETWORK_OPERATIONS
-from publisher.package import pack
+from publisher.families.bit import BitArchitecture, network
+from publisher.families.bit.network import FOLDED_NETWORK_OPERATIONS
+from publisher.formats.archive import pack
 from publisher.validation import checks, graph_checks, training_checks
 from publisher.validation.checks import CHECKS, Subject
 from publisher.validation.expected import expected_features

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from publisher.architectures import Architecture
-from publisher.bit import reference
-from publisher.pipeline.workers import expect
+from publisher.build.workers import expect
+from publisher.families import Architecture
+from publisher.families.bit import reference
 from publisher.validation.expected import (
     BATCH,
     expected_features,
@@ -180,7 +180,7 @@ def test_the_truth_needs_no_tensorflow() -> None:
     program = (
         "import sys; sys.modules['tensorflow'] = None\n"
         "import numpy as np\n"
-        "from publisher.architectures import ARCHITECTURES\n"
+        "from publisher.families import ARCHITECTURES\n"
         "from publisher.validation.expected import expected_features\n"
         "architecture = ARCHITECTURES['R20x0.5']\n"
         "arrays = {n: np.ones(s, 'f4') for n, s in architecture.arrays(2).items()}\n"

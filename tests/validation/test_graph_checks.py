@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
-from publisher.bit import BitArchitecture, network
+from publisher.families.bit import BitArchitecture, network
 from publisher.validation import graph_checks
 from publisher.validation.checks import Subject
 from publisher.validation.graph import Part

@@ -9,10 +9,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.saved_model import save
 
-from publisher.bit import ARCHITECTURES, BitArchitecture, network
-from publisher.bit.network import FOLDED_NETWORK_OPERATIONS, NETWORK_OPERATIONS
-from publisher.saved_model.canonical import make_canonical
-from publisher.saved_model.saver import without_saver
+from publisher.families.bit import ARCHITECTURES, BitArchitecture, network
+from publisher.families.bit.network import FOLDED_NETWORK_OPERATIONS, NETWORK_OPERATIONS
+from publisher.formats.saved_model.canonical import make_canonical
+from publisher.formats.saved_model.saver import without_saver
 from publisher.validation.operations import (
     MAIN_GRAPH_OPERATIONS,
     RESTORING_OPERATIONS,

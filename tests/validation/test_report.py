@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from publisher.files import json_bytes
+from publisher.util.files import json_bytes
 from publisher.validation.report import (
     Check,
     Comparison,

@@ -12,9 +12,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_hub as hub
 
-from publisher import memory
-from publisher.files import json_bytes
-from publisher.package import pack
+from publisher.formats.archive import pack
+from publisher.util import memory
+from publisher.util.files import json_bytes
 from publisher.validation import checks, graph_checks
 from publisher.validation.checks import CHECKS, Subject
 from publisher.validation.expected import images as images_of

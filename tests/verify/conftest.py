@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from publisher.cli import main
+from publisher.cli.main import main
 from tests.builds import Finished, Project
 from tests.hub.releases import served
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
-from publisher.bit.network import FOLDED_NETWORK_OPERATIONS, NETWORK_OPERATIONS
-from publisher.files import sha256_file
-from publisher.package import pack
+from publisher.families.bit.network import FOLDED_NETWORK_OPERATIONS, NETWORK_OPERATIONS
+from publisher.formats.archive import pack
+from publisher.util.files import sha256_file
 from publisher.verify import archives
 from publisher.verify.archives import look_at_graphs
 from publisher.verify.findings import Finding

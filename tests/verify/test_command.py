@@ -15,9 +15,9 @@ from pytest_httpserver import HTTPServer
 from tensorflow.core.protobuf import saved_model_pb2
 from werkzeug import Request, Response
 
-from publisher.files import sha256, sha256_file
-from publisher.hub.index import Manifest
-from publisher.package import pack
+from publisher.documents.index import Manifest
+from publisher.formats.archive import pack
+from publisher.util.files import sha256, sha256_file
 from publisher.verify import cross_check
 from publisher.verify.findings import proved
 from publisher.verify.targets import Target
@@ -432,7 +432,7 @@ def test_what_was_made_from_synthetic_weights_is_made_again_from_such(
 
 def test_the_command_itself_never_imports_tensorflow(published: Project) -> None:
     code = (
-        "import sys\nfrom publisher.cli import main\n"
+        "import sys\nfrom publisher.cli.main import main\n"
         "if __name__ == '__main__':\n"
         "    try:\n        main(sys.argv[1:])\n    except SystemExit as stop:\n"
         "        print(stop.code, 'tensorflow' in sys.modules, 'jax' in sys.modules)"

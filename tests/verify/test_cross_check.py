@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from publisher.files import json_bytes, sha256_file
-from publisher.hub.index import Manifest
-from publisher.package import pack
+from publisher.documents.index import Manifest
+from publisher.formats.archive import pack
+from publisher.util.files import json_bytes, sha256_file
 from publisher.verify import cross_check as room
 from publisher.verify.cross_check import CONVERTED, JAX, PUBLISHED, TRUTH, Answer, Row, cross_check
 from publisher.verify.findings import Finding

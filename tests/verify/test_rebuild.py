@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from publisher.cli import main
-from publisher.files import sha256_file
-from publisher.pipeline.steps import toolchain
+from publisher.build.stages import toolchain
+from publisher.cli.main import main
+from publisher.util.files import sha256_file
 from publisher.verify import rebuild as rebuild_room
 from publisher.verify.findings import Finding
 from publisher.verify.rebuild import rebuild

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from publisher.hub.catalogue import Catalogue, load
-from publisher.hub.directory import DirectorySource
+from publisher.release.catalogue import Catalogue, load
+from publisher.release.sources.directory import DirectorySource
 from publisher.verify import release as release_room
 from publisher.verify.findings import Finding
 from publisher.verify.targets import target_of

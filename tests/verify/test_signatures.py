@@ -14,9 +14,9 @@ from publisher.signing.source import Source
 from publisher.verify import signatures
 from publisher.verify.targets import Target, target_of
 from tests.builds import CLASSIFIER_A, EXTRACTOR_A, HANDLES, Finished, Project, project
+from tests.documents.test_signature import IDENTITY, changed
 from tests.hub.releases import served
 from tests.signing.conftest import Keys, folder, keys, other_keys, sign, unsigned
-from tests.signing.test_bundle import IDENTITY, changed
 from tests.verify.conftest import Verify, detail, edit_json, flip, statuses
 from tests.verify.test_command import failures, refusal, store_of
 

@@ -10,9 +10,9 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from publisher.errors import PublisherError
-from publisher.files import sha256_file
 from publisher.hub.app import application
-from publisher.hub.sources import open_source
+from publisher.release.sources.open import open_source
+from publisher.util.files import sha256_file
 from publisher.verify import targets
 from publisher.verify.targets import Target, target_of
 from tests.hub.releases import publish_into, served

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from publisher.destinations.directory import Directory
-from publisher.publish import publish
+from publisher.destinations.local.directory import Directory
+from publisher.release.publish import publish
 from publisher.verify.targets import target_of
 from tests.hub.releases import publish_into
 from tests.releases import CLASSIFIER, EXTRACTOR, TEMPLATES, edited, registry_of

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from publisher.architectures import ARCHITECTURES
-from publisher.bit import reference
+from publisher.families import ARCHITECTURES
+from publisher.families.bit import reference
 from publisher.weights import (
     check_weights,
     digest_file,

@@ -1,0 +1,132 @@
+"""Brings variants up to date; a failure blocks its variant and no other."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from publisher.build import engine as tasks
+from publisher.build.engine import Key
+from publisher.build.records import Record
+from publisher.build.stages import Run, tasks_of
+from publisher.build.workers import Workers
+from publisher.errors import PublisherError
+from publisher.registry import Variant
+
+IN_WORKERS = ("expect", "convert", "validate", "try")
+
+
+class BuildError(PublisherError):
+    """The build folder cannot be used."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A variant that went through all stages; `folder` holds archive, manifest and page.
+
+    So every snippet on its page has run.
+    """
+
+    variant: Variant
+    folder: Path
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A variant that is blocked; the message of `error` says why, in one line."""
+
+    variant: Variant
+    error: PublisherError
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A variant that would be built from `stage` on, and why."""
+
+    variant: Variant
+    stage: str
+    reason: str
+
+
+@contextmanager
+def build_lock(build: Path) -> Iterator[None]:
+    """Hold the build folder for this process. Raises `BuildError` if another has it."""
+    try:
+        build.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(build / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise BuildError(
+            f"{build}: another publisher is at work here; wait for it, or take another folder"
+            " with --build-dir"
+        ) from error
+    except OSError as error:
+        raise BuildError(
+            f"{build}: cannot be written ({error.strerror}); take another folder with --build-dir"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def build(run: Run, variants: Sequence[Variant]) -> list[Built | Failed]:
+    """Bring every variant up to date, in as many processes as the settings allow."""
+    todo = tasks_of(run, variants)
+    looked_at = tasks.rehearse(todo)
+    stale = [found for found in looked_at.values() if isinstance(found, tasks.Stale)]
+    done = {key: found for key, found in looked_at.items() if isinstance(found, Record)}
+    run.workers = Workers(run.settings.jobs)
+    try:
+        if any(found.stage in ("fetch", *IN_WORKERS) for found in stale):
+            run.workers.warm_up(min(run.settings.jobs, len(stale)))
+        jobs, memory = run.settings.jobs, run.settings.memory
+        found = tasks.run(todo, run.reporter, jobs=jobs, memory=memory, done=done)
+    finally:
+        run.workers.close()
+    _tell_of_unchosen(run, variants, found)
+    results: list[Built | Failed] = []
+    for variant in variants:
+        result = found[Key("try", variant.handle)]
+        if isinstance(result, Record):
+            results.append(_built(run, variant, found))
+        else:
+            results.append(Failed(variant, result))
+    return results
+
+
+def rehearse(run: Run, variants: Sequence[Variant]) -> list[Built | Stale | Failed]:
+    """Say what `build` would do, as far as can be known before, and do nothing."""
+    found = tasks.rehearse(tasks_of(run, variants))
+    results: list[Built | Stale | Failed] = []
+    for variant in variants:
+        result = found[Key("try", variant.handle)]
+        if isinstance(result, Record):
+            results.append(_built(run, variant, found))
+        elif isinstance(result, tasks.Stale):
+            results.append(Stale(variant, result.stage, result.reason))
+        else:
+            results.append(Failed(variant, result))
+    return results
+
+
+def _tell_of_unchosen(
+    run: Run, variants: Sequence[Variant], found: Mapping[Key, Record | PublisherError]
+) -> None:
+    """Warn of a failed variant that was only built because a chosen one is held to it."""
+    chosen = {variant.handle for variant in variants}
+    shown = {str(found[Key("try", handle)]) for handle in chosen}
+    for key, result in found.items():
+        unchosen = key.stage == "validate" and key.subject not in chosen
+        if unchosen and isinstance(result, PublisherError) and str(result) not in shown:
+            run.reporter.warn(str(result))
+
+
+def _built(run: Run, variant: Variant, found: Mapping[Key, object]) -> Built:
+    rendered = found[Key("render", variant.handle)]
+    assert isinstance(rendered, Record)  # noqa: S101  else nothing after it could be done
+    return Built(variant, run.folder(variant), dict(rendered.result))

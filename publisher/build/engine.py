@@ -1,0 +1,278 @@
+"""Tasks that wait for each other, and running them side by side.
+
+A task becomes a step (what it is made from, and what it does) once the tasks that it needs
+are done, because their results are among what it is made from.
+"""
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from publisher.build.records import Record, read_record, why_stale, write_record
+from publisher.errors import PublisherError
+from publisher.util.reporter import Reporter, Silent
+
+
+class Key(NamedTuple):
+    """A stage of a subject: a handle, or the name of a checkpoint."""
+
+    stage: str
+    subject: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage made: files or folders, a result for later stages, a note for people."""
+
+    outputs: tuple[Path, ...]
+    result: dict[str, Any]
+    note: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage, ready to run. `stale` is a reason to run that no input shows."""
+
+    record: Path
+    inputs: Mapping[str, str]
+    action: Callable[[], Made]
+    stale: str = ""
+
+    def why_stale(self, record: Record | None) -> str:
+        """Return why the stage has to run, in a few words; empty if it is up to date."""
+        return self.stale or why_stale(record, self.inputs)
+
+
+Records = Mapping[Key, Record]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What has to be done after other tasks.
+
+    It cannot be done where one of `needs` failed; where one of `after` did, it can.
+    `memory` is what the step is expected to take at its peak, in bytes. Of the tasks with
+    the same `turn`, where it is not empty, one runs at a time.
+    """
+
+    key: Key
+    needs: tuple[Key, ...]
+    step: Callable[[Records], Step]
+    memory: int = 0
+    after: tuple[Key, ...] = ()
+    turn: str = ""
+
+
+@dataclass(frozen=True)
+class Stale:
+    """In a rehearsal: this stage would have to run, and so would all that need it."""
+
+    stage: str
+    reason: str
+
+
+class TaskError(PublisherError):
+    """A stage could not read or write what it needs."""
+
+
+def rehearse(tasks: Mapping[Key, Task]) -> dict[Key, Record | Stale | PublisherError]:
+    """Say of every task whether it is up to date, or cannot even be looked at; run nothing."""
+    results: dict[Key, Record | Stale | PublisherError] = {}
+    done: dict[Key, Record] = {}
+    for key, task in tasks.items():
+        before = [results[need] for need in task.needs]
+        errors = [found for found in before if isinstance(found, PublisherError)]
+        stale = [found for found in before if isinstance(found, Stale)]
+        if errors or stale:
+            results[key] = (errors or stale)[0]
+            continue
+        try:
+            ready = _look(task, done)
+        except PublisherError as error:
+            results[key] = error
+            continue
+        waits_for = [other for other in task.after if isinstance(results[other], Stale)]
+        if isinstance(ready, _Ready):
+            results[key] = Stale(key.stage, ready.reason)
+        elif waits_for:
+            results[key] = Stale(key.stage, f"{waits_for[0].subject} is not up to date")
+        else:
+            results[key] = done[key] = ready
+    return results
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A step that has to run, and why."""
+
+    step: Step
+    reason: str
+
+
+@dataclass
+class _State:
+    reporter: Reporter
+    waiting: dict[Key, Task]
+    done: dict[Key, Record] = field(default_factory=dict)
+    failed: dict[Key, PublisherError] = field(default_factory=dict)
+    ready: dict[Key, _Ready] = field(default_factory=dict)
+    running: dict[Key, Task] = field(default_factory=dict)
+    ended: queue.SimpleQueue[tuple[Key, Record | BaseException]] = field(
+        default_factory=queue.SimpleQueue
+    )
+
+    def settled(self, key: Key) -> bool:
+        """Whether a task is done or has failed."""
+        return key in self.done or key in self.failed
+
+    def has_room(self, task: Task, jobs: int, memory: int) -> bool:
+        """Whether a task may run beside those that run now."""
+        if not self.running:
+            return True
+        held = sum(other.memory for other in self.running.values())
+        return len(self.running) < jobs and held + task.memory <= memory
+
+    def has_turn(self, task: Task) -> bool:
+        """Whether no task of the same turn runs."""
+        return not task.turn or all(other.turn != task.turn for other in self.running.values())
+
+
+def run(
+    tasks: Mapping[Key, Task],
+    reporter: Reporter,
+    *,
+    jobs: int,
+    memory: int,
+    done: Records = MappingProxyType({}),
+) -> dict[Key, Record | PublisherError]:
+    """Bring every task up to date; what needs a failed one fails with the same error.
+
+    Those in `done` are known to be up to date and are not looked at again.
+
+    At most `jobs` tasks run at a time, and no further one is started that might take the
+    memory beyond `memory` bytes, unless it is the only one. `tasks` are in an order in
+    which they could run one by one; earlier ones are preferred.
+
+    Any other exception than a `PublisherError`, an interruption too, is raised at once,
+    and what still runs is left to itself: its threads say no more, and do not keep the
+    program from ending.
+    """
+    waiting = {key: task for key, task in tasks.items() if key not in done}
+    state = _State(reporter, waiting, dict(done))
+    try:
+        while state.waiting or state.running:
+            _start_what_can_start(state, jobs, memory)
+            if state.running:
+                _settle(state, *_next_end(state))
+    except BaseException:
+        state.reporter = Silent()
+        raise
+    return {**state.done, **state.failed}
+
+
+def _next_end(state: _State) -> tuple[Key, Record | BaseException]:
+    while True:
+        # Not without end: Ctrl-C in the instant before a wait is only seen after it.
+        with contextlib.suppress(queue.Empty):
+            return state.ended.get(timeout=1.0)
+
+
+def _settle(state: _State, key: Key, found: Record | BaseException) -> None:
+    del state.running[key]
+    if isinstance(found, PublisherError):
+        state.failed[key] = found
+    elif isinstance(found, BaseException):
+        raise found
+    else:
+        state.done[key] = found
+
+
+def _start_what_can_start(state: _State, jobs: int, memory: int) -> None:
+    """Start what has room, in order, and settle what need not run.
+
+    A task comes after all that it waits for, so that one pass is enough.
+    """
+    for key, task in list(state.waiting.items()):
+        errors = [state.failed[need] for need in task.needs if need in state.failed]
+        if errors:
+            state.failed[key] = errors[0]
+            del state.waiting[key]
+            continue
+        waits = not all(state.settled(need) for need in task.needs + task.after)
+        if waits or not state.has_turn(task):
+            continue
+        # Whoever had the turn before may have done what this task is for.
+        if task.turn or key not in state.ready:
+            try:
+                found = _look(task, state.done)
+            except PublisherError as error:
+                state.failed[key] = error
+                del state.waiting[key]
+                continue
+            if isinstance(found, Record):
+                state.done[key] = found
+                del state.waiting[key]
+                continue
+            state.ready[key] = found
+        if state.has_room(task, jobs, memory):
+            del state.waiting[key]
+            state.running[key] = task
+            ready = state.ready.pop(key)
+            thread = threading.Thread(
+                target=_work, args=(state, key, ready), name=" ".join(key), daemon=True
+            )
+            thread.start()
+    if state.waiting and not state.running:
+        raise ValueError(f"{next(iter(state.waiting))} waits for what comes after it or never")
+
+
+def _look(task: Task, done: Records) -> Record | _Ready:
+    """Return the record of a task that is up to date, or else its step."""
+    try:
+        step = task.step(done)
+        record = read_record(step.record)
+        reason = step.why_stale(record)
+    except OSError as error:
+        raise _disk_error(task.key, error) from error
+    return record if record is not None and not reason else _Ready(step, reason)
+
+
+def _work(state: _State, key: Key, ready: _Ready) -> None:
+    try:
+        state.ended.put((key, _make(state, key, ready)))
+    except BaseException as error:
+        state.ended.put((key, error))
+
+
+def _make(state: _State, key: Key, ready: _Ready) -> Record:
+    state.reporter.started(key.subject, key.stage, ready.reason)
+    begin = time.monotonic()
+    try:
+        record, note = _recorded(key, ready.step)
+    except PublisherError as error:
+        state.reporter.failed(key.subject, key.stage, str(error))
+        raise
+    state.reporter.finished(key.subject, key.stage, time.monotonic() - begin, note)
+    return record
+
+
+def _recorded(key: Key, step: Step) -> tuple[Record, str]:
+    try:
+        step.record.unlink(missing_ok=True)
+        made = step.action()
+        return write_record(step.record, step.inputs, made.outputs, made.result), made.note
+    except OSError as error:
+        raise _disk_error(key, error) from error
+
+
+def _disk_error(key: Key, error: OSError) -> TaskError:
+    return TaskError(
+        f"{key.subject}: {key.stage}: {error.filename or 'the disk'}: {error.strerror or error};"
+        " free space or correct the rights, and run the same command again"
+    )

@@ -1,0 +1,103 @@
+"""The manifest of a variant, from the registry, its weights and its archive."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from publisher.documents.manifest import ARCHIVE, SCHEMA_VERSION, SYNTHETIC_NOTICE
+from publisher.families import ARCHITECTURES
+from publisher.formats.archive import Archive
+from publisher.registry import Registry, Variant
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weight file a variant was made from: size in bytes, and whether it is synthetic."""
+
+    size: int
+    sha256: str
+    synthetic: bool
+
+
+def output_of(registry: Registry, variant: Variant) -> tuple[str, int]:
+    """Return the name and the length of a variant's output vector."""
+    checkpoint = registry.checkpoint_of(variant)
+    if variant.head == "classifier":
+        return "logits", checkpoint.classes
+    return "features", ARCHITECTURES[checkpoint.architecture].features
+
+
+def kept_arrays(registry: Registry, variant: Variant) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of the arrays that a variant holds."""
+    checkpoint = registry.checkpoint_of(variant)
+    architecture = ARCHITECTURES[checkpoint.architecture]
+    shapes = architecture.arrays(checkpoint.classes)
+    if variant.head == "classifier":
+        return shapes
+    return {name: shapes[name] for name in architecture.backbone(shapes)}
+
+
+def build_manifest(
+    registry: Registry,
+    variant: Variant,
+    *,
+    weights: Weights,
+    archive: Archive,
+    report: Mapping[str, Any],
+    toolchain: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the manifest of one variant; synthetic weights are its first line."""
+    checkpoint = registry.checkpoint_of(variant)
+    output, length = output_of(registry, variant)
+    arrays = kept_arrays(registry, variant)
+    names_file = class_names_file(registry, variant)
+    notice = {"notice": SYNTHETIC_NOTICE} if weights.synthetic else {}
+    return {
+        **notice,
+        "schema_version": SCHEMA_VERSION,
+        "handle": variant.handle,
+        "aliases": list(variant.aliases),
+        "synthetic": weights.synthetic,
+        "checkpoint": {
+            "name": variant.checkpoint,
+            "path": checkpoint.path,
+            "size": weights.size,
+            "sha256": weights.sha256,
+            # The collection's page has to say of a model what its own page says, also when
+            # its checkpoint is no longer in the registry.
+            "datasets": list(checkpoint.datasets),
+            "network_architectures": list(checkpoint.network_architectures),
+        },
+        "architecture": checkpoint.architecture,
+        "head": variant.head,
+        "weight_standardization": variant.weight_standardization,
+        "resolution": checkpoint.resolution,
+        "input_range": [float(bound) for bound in checkpoint.input_range],
+        "smallest_image": ARCHITECTURES[checkpoint.architecture].smallest_image,
+        "classes": checkpoint.classes,
+        "parameters": sum(prod(shape) for shape in arrays.values()),
+        "variables": len(arrays),
+        "signature": {
+            "name": "serving_default",
+            "input": {"name": "images", "dtype": "float32", "shape": [None, None, None, 3]},
+            "output": {"name": output, "dtype": "float32", "shape": [None, length]},
+        },
+        "assets": [names_file] if names_file else [],
+        "archive": {
+            "file": ARCHIVE,
+            "size": archive.size,
+            "sha256": archive.sha256,
+            "unpacked_size": archive.unpacked_size,
+        },
+        "validation": dict(report),
+        "toolchain": dict(toolchain),
+    }
+
+
+def class_names_file(registry: Registry, variant: Variant) -> str | None:
+    """Return the name of the class names' file in `assets/`, for a classifier that has one."""
+    checkpoint = registry.checkpoint_of(variant)
+    if variant.head != "classifier" or checkpoint.class_names is None:
+        return None
+    return checkpoint.class_names.rpartition("/")[2]

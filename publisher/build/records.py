@@ -1,0 +1,116 @@
+"""What a stage was made from, and whether that still holds.
+
+A record is a JSON file beside the artifact. It holds the stage's inputs (each a short
+text: a digest, a setting, a version), the digest of every output, and the stage's
+result. A stage is up to date when its inputs are the same and its outputs are intact.
+A digest of the record itself tells a spoiled one from a good one.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from publisher.util.files import json_bytes, sha256_file, sha256_value, write_whole
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished stage. `outputs` maps a path to its size, time of change and SHA-256."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, Mapping[str, Any]]
+    result: Mapping[str, Any]
+
+
+def read_record(path: Path) -> Record | None:
+    """Return the record at `path`; none if there is none or it is not as it was written."""
+    try:
+        document = json.loads(path.read_bytes())
+        content = document["record"]
+        if document["sha256"] != sha256_value(content):
+            return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    outputs = {
+        os.path.normpath(path.parent / name): recorded
+        for name, recorded in content["outputs"].items()
+    }
+    return Record(content["inputs"], outputs, content["result"])
+
+
+def write_record(
+    path: Path, inputs: Mapping[str, str], outputs: Iterable[Path], result: Mapping[str, Any]
+) -> Record:
+    """Record a finished stage; directories among `outputs` stand for all files in them."""
+    described = {}
+    for file in _files(outputs):
+        status = file.stat()
+        described[os.path.normpath(file)] = {
+            "size": status.st_size,
+            "mtime_ns": status.st_mtime_ns,
+            "sha256": sha256_file(file),
+        }
+    # Relative to the record, so that a build folder may be moved.
+    relative = {os.path.relpath(name, path.parent): value for name, value in described.items()}
+    content = {"inputs": dict(inputs), "outputs": relative, "result": dict(result)}
+    write_whole(path, json_bytes({"sha256": sha256_value(content), "record": content}))
+    return Record(dict(inputs), described, dict(result))
+
+
+def why_stale(record: Record | None, inputs: Mapping[str, str]) -> str:
+    """Return why the stage has to run, in a few words; empty if it is up to date.
+
+    A file whose size and time of change are as recorded is taken to be intact; one with
+    another time is read again before it is called changed.
+    """
+    if record is None:
+        return "not built yet"
+    changes = [
+        _change(name, record.inputs.get(name), inputs.get(name))
+        for name in {**record.inputs, **inputs}
+        if record.inputs.get(name) != inputs.get(name)
+    ]
+    if changes:
+        return ", ".join(changes)
+    for name, recorded in record.outputs.items():
+        path = Path(name)
+        try:
+            if not path.is_file():
+                return f"{path.name} is missing"
+            status = path.stat()
+            if status.st_size != recorded["size"]:
+                return f"{path.name} was changed on disk"
+            touched = status.st_mtime_ns != recorded["mtime_ns"]
+            if touched and sha256_file(path) != recorded["sha256"]:
+                return f"{path.name} was changed on disk"
+        except OSError as error:
+            return f"{path.name} cannot be read ({error.strerror})"
+    return ""
+
+
+def outputs_digest(record: Record, root: Path) -> str:
+    """Return one text that changes with any output: names relative to `root` and digests."""
+    lines = [
+        f"{recorded['sha256']}  {Path(os.path.relpath(name, root)).as_posix()}"
+        for name, recorded in sorted(record.outputs.items())
+    ]
+    return "\n".join(lines)
+
+
+def _files(outputs: Iterable[Path]) -> list[Path]:
+    found = []
+    for path in outputs:
+        if path.is_dir():
+            found += sorted(child for child in path.rglob("*") if child.is_file())
+        else:
+            found.append(path)
+    return found
+
+
+def _change(name: str, before: str | None, now: str | None) -> str:
+    if before is None or now is None or max(len(before), len(now)) > 40:
+        return f"{name} changed"
+    return f"{name} changed from {before} to {now}"

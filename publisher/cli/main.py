@@ -1,0 +1,103 @@
+"""The command line: what a person types, and how it ends.
+
+Exit status: 0 done, 1 something failed, 2 wrong usage or a wrong registry.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from publisher.util.collector import uncollected
+
+with uncollected():  # much of the time of a run that finds nothing to do
+    import click
+
+    import publisher
+    from publisher.cli import (
+        building,
+        console,
+        editing,
+        notes,
+        publishing,
+        serving,
+        signing,
+        verifying,
+    )
+    from publisher.cli import ci as workflows
+    from publisher.cli.options import DONE, FAILED, INTERRUPTED, USAGE
+    from publisher.errors import PublisherError
+    from publisher.registry import RegistryError
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="HANDLE is a glob over handles, for example '*_224_*'; none means all. Quote it.",
+)
+@click.version_option(publisher.__version__, prog_name="publisher")
+def cli() -> None:
+    """Publish BiT-ResNet checkpoints as checked, reproducible TensorFlow SavedModels.
+
+    models.yaml says what should be published; these commands make it true.
+    """
+
+
+for _command in (
+    building.list_command,
+    publishing.plan,
+    building.build,
+    publishing.publish,
+    editing.withdraw,
+    editing.bump,
+    notes.release_notes,
+    serving.serve,
+    serving.site,
+    signing.sign,
+    verifying.verify,
+    workflows.matrix,
+    workflows.pull,
+    workflows.pages,
+    workflows.review,
+    workflows.turn,
+):
+    cli.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with its exit status."""
+    state = {"debug": False}
+    try:
+        status = cli.main(arguments, prog_name="publisher", standalone_mode=False, obj=state)
+        sys.exit(status if isinstance(status, int) else DONE)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        console.print_error("interrupted; what is finished is kept, run the same command again")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has enough of it; the rest must not raise at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except PublisherError as error:
+        if state["debug"]:
+            raise
+        # A wrong registry has a line for each problem.
+        for line in str(error).splitlines():
+            console.print_error(line)
+        sys.exit(USAGE if isinstance(error, RegistryError) else FAILED)
+    except OSError as error:
+        if state["debug"]:
+            raise
+        where = error.filename or "standard output"
+        console.print_error(f"{where}: {error.strerror or error}; see to space and permissions")
+        sys.exit(FAILED)
+    except Exception as error:
+        if state["debug"]:
+            raise
+        console.print_error(
+            f"{type(error).__name__}: {error}; this is a fault of the program: run again with"
+            " --debug to see where, and report it"
+        )
+        sys.exit(FAILED)

@@ -1,0 +1,96 @@
+"""serve, site: a release for browsers and hub.load."""
+
+import os
+from pathlib import Path
+
+import click
+
+from publisher.cli import console
+from publisher.cli.options import DONE, reporting
+
+_of_release = click.argument("release", metavar="RELEASE")
+
+
+@click.command()
+@_of_release
+@reporting
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen at; 0: any free one.",
+)
+@click.option(
+    "--public-url",
+    metavar="URL",
+    help="The hub's address for its users, where it is not the one that they ask for.",
+)
+@click.option(
+    "--uncompressed",
+    metavar="gs://...",
+    help="Where the unpacked models lie, each below its handle.",
+)
+def serve(
+    release: str,
+    quiet: bool,
+    host: str,
+    port: int,
+    public_url: str | None,
+    uncompressed: str | None,
+) -> int:
+    """Serve a release to browsers and to hub.load.
+
+    RELEASE is a release directory, or a public bucket that holds one: gs://bucket/prefix,
+    s3://bucket/prefix or https://host/prefix. docs/serving.md says how to run it in
+    production.
+    """
+    from publisher.hub import server
+    from publisher.hub.app import application
+    from publisher.hub.settings import Settings
+    from publisher.release.sources.open import open_source
+
+    console.log_to_stderr(quiet=quiet)
+    app = application(open_source(release, os.environ), Settings(public_url, uncompressed))
+    listener = server.bind(host, port)
+    if not server.is_loopback(listener):
+        console.print_warning(f"{host} can be reached from other machines, and so can the release")
+    address = server.address_of(listener)
+    server.run(app, listener, lambda: console.print_line(f"{release} is served at {address}"))
+    return DONE
+
+
+@click.command()
+@_of_release
+@reporting
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="The directory to write; an earlier site there is replaced.",
+)
+@click.option("--base-url", metavar="URL", help="Make links absolute: the site's address.")
+@click.option(
+    "--archives",
+    metavar="URL",
+    help="The address that models/<handle>/model.tar.gz lies below; default: the registry's"
+    " asset_base.",
+)
+def site(
+    release: str, quiet: bool, output: Path, base_url: str | None, archives: str | None
+) -> int:
+    """Write the pages of a release as files, for any web host.
+
+    RELEASE is as for `serve`. The archives are not among the files.
+    """
+    from publisher.hub.pages import Renderer
+    from publisher.hub.site import site_files, write_site
+    from publisher.release.catalogue import load
+    from publisher.release.sources.open import open_source
+
+    catalogue = load(open_source(release, os.environ))
+    count = write_site(site_files(catalogue, Renderer(), base_url, archives), output)
+    if not quiet:
+        console.print_line(f"{output}: {count} files, {len(catalogue.models)} models")
+    return DONE

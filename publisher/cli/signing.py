@@ -1,0 +1,67 @@
+"""sign: who vouches for a release, how it was made, and what it consists of."""
+
+import os
+from pathlib import Path
+
+import click
+
+from publisher.cli import console
+from publisher.cli.options import DONE, FAILED, Common, common_options
+from publisher.cli.results import Problems
+from publisher.registry import load_registry
+
+
+@click.command()
+@click.argument(
+    "release", metavar="RELEASE", type=click.Path(path_type=Path, file_okay=False, exists=True)
+)
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Sign with this private key (PEM, elliptic curve); the password of an encrypted one is"
+    " read from PUBLISHER_KEY_PASSWORD.",
+)
+@click.option(
+    "--identity",
+    is_flag=True,
+    help="Sign with Sigstore, as the workflow that runs in CI; its public log records it.",
+)
+@click.option("--again", is_flag=True, help="Sign anew what somebody else signed.")
+@common_options
+def sign(common: Common, release: Path, key: Path | None, identity: bool, again: bool) -> int:
+    """Sign a release: each version, and the index.
+
+    RELEASE is a release directory. Beside each archive come provenance.json, which says how
+    it was made, bom.json, which says what it consists of, and model.sig, the signature of
+    all but the page; index.sig signs index.json and SHA256SUMS. What is signed already stays
+    as it is. `publisher verify RELEASE --key PUBLIC.pem` proves it.
+    """
+    from publisher.destinations.local.directory import Directory
+    from publisher.signing.sign import sign_release
+    from publisher.signing.signatures import Signer, identity_signer, key_signer
+    from publisher.signing.source import source_of
+
+    if (key is None) == (not identity):
+        raise click.UsageError("say who signs: --key FILE or --identity")
+    registry = load_registry(common.registry)
+    signer: Signer = key_signer(key, os.environ) if key else identity_signer(os.environ)
+    source = source_of(common.registry, os.environ)
+    directory = Directory(release.absolute())
+    with console.Commentary(quiet=common.quiet) as commentary, directory.locked():
+        done = sign_release(directory, registry, signer, source, again=again, reporter=commentary)
+    problems = Problems()
+    for one in done:
+        if one.status == "refused":
+            problems.add(f"{one.what}: {one.detail}", one.what)
+    if common.as_json:
+        document = {"release": str(release), "by": signer.by, "key": signer.key}
+        console.print_json({**document, "signed": [one.as_json() for one in done]})
+    else:
+        rows = [
+            [one.what, one.status, "" if one.status == "refused" else one.detail] for one in done
+        ]
+        console.print_table(["WHAT", "STATUS", "DETAIL"], rows)
+        console.print_line(f"\n{release}: signed by {signer.by}")
+    problems.print(debug=common.debug)
+    return FAILED if problems else DONE

@@ -1,0 +1,344 @@
+"""A release as objects in a bucket of Amazon S3, or of a service with the same interface.
+
+Sources: Amazon S3 User Guide, "Add preconditions to S3 operations with conditional requests",
+"Checking object integrity in Amazon S3", "Uploading and copying objects using multipart
+upload in Amazon S3" and "Amazon S3 multipart upload limits".
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
+from typing import Any, BinaryIO
+
+import boto3
+import tenacity
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    FlexibleChecksumError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+from botocore.parsers import ResponseParserError
+from requests import RequestException
+
+from publisher.destinations.base import DestinationError
+from publisher.destinations.bucket.objects import (
+    LARGEST_SMALL,
+    GoneError,
+    Objects,
+    Source,
+    Stored,
+    TakenError,
+    headers_of,
+    one_line,
+    settings,
+)
+from publisher.util.http import failure
+
+BLOCK = 1 << 16
+SETTINGS = ("AWS_", "BOTO_")
+MISSING = ("NoSuchKey", "404", "NotFound")
+# The second: others write at this very moment.
+TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
+REFUSED_CREDENTIALS = (
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+)
+NO_CREDENTIALS = (
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, FlexibleChecksumError)
+
+
+class _BodyError(Exception):
+    """An answer began and did not come to its end."""
+
+
+class S3(Objects):
+    """A release below s3://bucket/prefix.
+
+    Files of more than `part` bytes are sent in parts of that size, and the next run goes on
+    with an upload that was not finished. Uploads of others that are older than `stale` are
+    aborted, because their parts cost money and nobody sees them. Timeouts in seconds.
+    """
+
+    part = 64 << 20
+    attempts = 5
+    connect_timeout = 10.0
+    read_timeout = 60.0
+    stale = timedelta(days=1)
+    login = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run: aws configure"
+    permission = (
+        "s3:ListBucket and s3:ListBucketMultipartUploads on the bucket, and s3:GetObject,"
+        " s3:PutObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts on its objects"
+    )
+    creation = "aws s3 mb s3://"
+    _secrets: tuple[str | None, ...] = ()
+
+    def check(self) -> None:
+        """See that the bucket is there and that the credentials suffice to write."""
+        with self._during(f"looking whether {self._address} can be written"):
+            # Not HeadBucket, which needs the same permission and cannot say why it fails.
+            client = self._client
+            if self._anonymous:
+                raise NoCredentialsError
+            client.list_objects_v2(**self._bucket, Prefix=self._prefix, MaxKeys=1)
+            # Needs the permission to write and makes no object.
+            self._abort_stale("index.json")
+            upload = self._client.create_multipart_upload(**self._at("index.json"))
+            self._cancel("index.json", upload["UploadId"])
+
+    # The calls of the service
+
+    @cached_property
+    def _client(self) -> Any:
+        environment = self._environment
+        endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+        config = Config(
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
+            retries={"mode": "standard", "total_max_attempts": self.attempts},
+            # Other services seldom have a name for each bucket; `publisher serve` asks so too.
+            s3={"addressing_style": "path"} if endpoint else None,
+        )
+        with settings(environment, *SETTINGS):
+            session = boto3.session.Session()
+            credentials = session.get_credentials()
+            if credentials is None:  # then it can be read if everybody may
+                self._anonymous = True
+                config = config.merge(Config(signature_version=UNSIGNED))
+            else:
+                known = credentials.get_frozen_credentials()
+                self._secrets = (known.secret_key, known.token)
+            return session.client("s3", endpoint_url=endpoint or None, config=config)
+
+    @property
+    def _bucket(self) -> dict[str, str]:
+        return {"Bucket": self._bucket_name}
+
+    def _at(self, path: str) -> dict[str, str]:
+        return {**self._bucket, "Key": f"{self._prefix}{path}"}
+
+    def _paths(self, start: str) -> Iterable[str]:
+        with self._during("listing objects"):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(**self._bucket, Prefix=f"{self._prefix}{start}"):
+                for entry in page.get("Contents", ()):
+                    yield entry["Key"].removeprefix(self._prefix)
+
+    def _stat(self, path: str) -> Stored | None:
+        with self._during(f"looking at {path}"):
+            try:
+                facts = self._client.head_object(**self._at(path), ChecksumMode="ENABLED")
+            except ClientError as error:
+                if _code(error) in MISSING:
+                    return None
+                raise
+            return Stored(
+                facts["ContentLength"],
+                facts["ETag"],
+                facts["LastModified"],
+                facts["Metadata"].get("sha256", ""),
+                # Of an upload in parts it ends with their number.
+                facts.get("ChecksumSHA256", "").partition("-")[0],
+            )
+
+    def _get(self, path: str) -> tuple[bytes, str] | None:
+        # boto3 repeats a request that fails, but not one whose answer breaks off.
+        reading = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self.attempts),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=20.0),
+            retry=tenacity.retry_if_exception_type(_BodyError),
+            reraise=True,
+        )
+        with self._during(f"reading {path}"):
+            try:
+                return reading(self._read, path)
+            except ClientError as error:
+                if _code(error) in MISSING:
+                    return None
+                raise
+
+    def _read(self, path: str) -> tuple[bytes, str]:
+        answer = self._client.get_object(**self._at(path))
+        content = bytearray()
+        try:
+            while block := answer["Body"].read(BLOCK):
+                content += block
+                if len(content) > LARGEST_SMALL:
+                    raise self._too_large(path)
+        except BROKEN_BODY as error:
+            raise _BodyError from error
+        finally:
+            answer["Body"].close()
+        return bytes(content), answer["ETag"]
+
+    def _store(self, path: str, source: Source, expected: str | None) -> None:
+        headers = headers_of(path)
+        facts = {
+            "ContentType": headers.content_type,
+            "CacheControl": headers.cache_control,
+            "Metadata": {"sha256": source.sha256},
+            "ChecksumAlgorithm": "SHA256",
+        }
+        condition = {"IfMatch": expected} if expected else {"IfNoneMatch": "*"}
+        with self._during(f"sending {path}"), source.open() as file:
+            try:
+                if source.size <= self.part:
+                    checksum = {"ChecksumSHA256": source.digest}
+                    place = self._at(path)
+                    self._client.put_object(**place, Body=file, **facts, **checksum, **condition)
+                else:
+                    self._store_in_parts(path, source, file, facts, condition)
+            except ClientError as error:
+                code = _code(error)
+                if code in TAKEN or (expected and code in MISSING):
+                    self._give_up(path)
+                    raise TakenError from None
+                if code == "NoSuchUpload":
+                    self._pending.remove(path)
+                    raise GoneError from None
+                raise
+
+    def _store_in_parts(
+        self,
+        path: str,
+        source: Source,
+        file: BinaryIO,
+        facts: Mapping[str, Any],
+        condition: Mapping[str, str],
+    ) -> None:
+        """Send the parts that are not there yet, and make one object of all."""
+        upload = {**self._at(path), "UploadId": self._upload(path, source, facts)}
+        pages = self._client.get_paginator("list_parts").paginate(**upload)
+        there = {part["PartNumber"]: part for page in pages for part in page.get("Parts", ())}
+        parts = []
+        for number, data in enumerate(iter(partial(file.read, self.part), b""), 1):
+            facts_of_part = {"PartNumber": number, "ChecksumSHA256": _sha256(data)}
+            part = there.get(number, {})
+            if not _is_that(part, data):
+                part = self._client.upload_part(**upload, **facts_of_part, Body=data)
+            parts.append({**facts_of_part, "ETag": part["ETag"]})
+        self._complete(path, {**upload, "MultipartUpload": {"Parts": parts}}, condition)
+        self._pending.remove(path)
+
+    def _upload(self, path: str, source: Source, facts: Mapping[str, Any]) -> str:
+        """Return the upload of an earlier run with the same content, or else a new one.
+
+        Only uploads that began here are known to be of the same content: the service does
+        not tell what was noted when one began.
+        """
+        known = self._kept(path, source)
+        if known is not None:
+            return known
+        self._abort_stale(path)
+        upload = self._client.create_multipart_upload(**self._at(path), **facts)["UploadId"]
+        self._pending.put(path, source.sha256, upload)
+        return str(upload)
+
+    def _complete(self, path: str, done: Mapping[str, Any], condition: Mapping[str, str]) -> None:
+        try:
+            self._client.complete_multipart_upload(**done, **condition)
+        except ClientError as error:
+            if _code(error) != "NotImplemented":
+                raise
+            # Some services know conditions for whole objects only. The manifest, which makes
+            # the version, is one of those.
+            there = self._stat(path)
+            if (there.tag if there else None) != condition.get("IfMatch"):
+                self._give_up(path)
+                raise TakenError from None
+            self._client.complete_multipart_upload(**done)
+
+    def _abort_stale(self, path: str) -> None:
+        """Abort uploads to `path` that somebody began long ago, if that may be asked."""
+        place = self._at(path)
+        pages = self._client.get_paginator("list_multipart_uploads")
+        before = datetime.now(UTC) - self.stale
+        try:
+            for page in pages.paginate(**self._bucket, Prefix=place["Key"]):
+                for upload in page.get("Uploads", ()):
+                    if upload["Key"] == place["Key"] and upload["Initiated"] < before:
+                        self._cancel(path, upload["UploadId"])
+        except ClientError as error:
+            if _status(error) not in (403, 501):
+                raise
+
+    def _cancel(self, path: str, key: str) -> None:
+        with self._during(f"cancelling an upload to {path}"):
+            try:
+                self._client.abort_multipart_upload(**self._at(path), UploadId=key)
+            except ClientError as error:
+                if _code(error) != "NoSuchUpload":
+                    raise
+
+    def _digest(self, file: BinaryIO) -> str:
+        """Return the SHA-256 of the content, or of the parts' own SHA-256 if there are several."""
+        parts = iter(partial(file.read, self.part), b"")
+        digests = [hashlib.sha256(data).digest() for data in parts] or [hashlib.sha256().digest()]
+        whole = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()
+        return base64.b64encode(whole).decode()
+
+    @contextmanager
+    def _during(self, what: str) -> Iterator[None]:
+        """Make `DestinationError`s of the client library's errors."""
+        try:
+            yield
+        except ClientError as error:
+            status, code = _status(error), _code(error)
+            said = f"{code} {error.response.get('Error', {}).get('Message', '')}"
+            status = 401 if code in REFUSED_CREDENTIALS else status
+            raise self._failure(what, status, one_line(said, self._secrets)) from error
+        except NO_CREDENTIALS as error:
+            reason = one_line(str(error), self._secrets)
+            raise DestinationError(
+                f"{self._name}: no usable credentials ({reason}); {self.login}"
+            ) from error
+        except _BodyError as error:
+            raise self._failure(what, 0, "the answer broke off each time") from error
+        except (ResponseParserError, KeyError) as error:
+            raise self._failure(what, 502, "an answer that is not understood") from error
+        except BotoCoreError as error:
+            cause = getattr(error, "kwargs", {}).get("error", error)
+            raise self._failure(what, 0, failure(RequestException(repr(cause)))) from error
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _sha256(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
+
+
+def _is_that(part: Mapping[str, Any], data: bytes) -> bool:
+    """Whether a part that is there is that one; services that list no SHA-256 list the MD5."""
+    if part.get("Size") != len(data):
+        return False
+    if "ChecksumSHA256" in part:
+        return bool(part["ChecksumSHA256"] == _sha256(data))
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return bool(part["ETag"].strip('"') == md5)

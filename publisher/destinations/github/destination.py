@@ -1,0 +1,418 @@
+"""Versions as the releases of a GitHub repository.
+
+One release a version: its tag is that of `pages.github.tag_of`, its title the handle, its
+text the page, and the other files are its assets. It is made as a draft, which only those
+who may push see, and published in the last step, so that it appears whole.
+
+What an interrupted run left is a draft whose text lists the digests of the files that belong
+to it. Only a run with the same files goes on with it.
+
+What GitHub can guarantee when two publish the same version at once: drafts of one tag may
+stand side by side, but a tag is made by one of them only. So before a draft is published its
+tag is made, with a message that lists the digests too: whoever finds a tag with other digests
+was too late. Two who publish the same bytes both succeed; nothing tells them apart, and the
+page of the later one stands.
+
+Pages and small files have no such lock, since GitHub takes no precondition there. What is
+there is looked at right before it is replaced.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from publisher.destinations.base import ConflictError, DestinationError, Style
+from publisher.destinations.github.api import PERMISSION, Api, PassingError
+from publisher.destinations.github.releases import (
+    LARGEST_SMALL,
+    Asset,
+    Part,
+    Release,
+    Releases,
+    part_of,
+    size_of,
+)
+from publisher.documents.errors import DocumentError
+from publisher.documents.manifest import MANIFEST, PAGE, read_manifest
+from publisher.pages.github import LONGEST, tag_of
+from publisher.registry.models import Target
+from publisher.util.http import DEFAULT_RETRY, Retry
+
+LARGEST_ASSET = 1 << 31  # bytes; GitHub takes files below 2 GiB
+NEXT = ".new"  # ends the name of an asset that will take the place of another
+UNFINISHED = "This release is not finished. Publish again and it will be; or delete this draft."
+
+_FILE = re.compile(r"models/([^/]+/[^/]+/[1-9][0-9]*)/([^/]+)")
+
+
+@dataclass(frozen=True)
+class _Version:
+    """A version to be published: its page, and the other files by name."""
+
+    handle: str
+    tag: str
+    page: str
+    parts: Mapping[str, Part]
+
+    @property
+    def note(self) -> str:
+        """The message of its tag."""
+        sums = "".join(f"{part.sha256}  {name}\n" for name, part in self.parts.items())
+        return f"{self.handle}\n\n{sums}"
+
+    @property
+    def draft_text(self) -> str:
+        return f"{UNFINISHED}\n\n{self.note}"
+
+    def is_draft(self, draft: Release) -> bool:
+        """Whether a draft was made for exactly these files."""
+        return _plain(draft.body) == _plain(self.draft_text)
+
+
+class GitHub:
+    """The releases of one repository; what is no version of ours there is left alone."""
+
+    local = False
+    style: Style = "github"
+    holds_versions = True
+    holds_index = False
+    shares_page = False
+
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        environment: Mapping[str, str],
+        folder: Path,
+        *,
+        retry: Retry = DEFAULT_RETRY,
+    ) -> None:
+        """Use the token in GITHUB_TOKEN or GH_TOKEN, at GITHUB_API_URL; no `folder` is needed.
+
+        Raises `DestinationError` if one of them cannot be used.
+        """
+        self._name = name
+        self._target = target
+        self._api = Api(name, environment, retry)
+        self._there = Releases(self._api, target.to)
+        self._seen: dict[str, bytes | None] = {}
+        self._sealed = False
+
+    @property
+    def name(self) -> str:
+        """Its name in models.yaml."""
+        return self._name
+
+    @property
+    def seals_versions(self) -> bool:
+        """Whether a version that was listed last is an immutable release."""
+        return self._sealed
+
+    def check(self) -> None:
+        """See that the repository takes releases from this token."""
+        if not self._api.has_token:
+            raise DestinationError(
+                f"{self._name}: no token for GitHub; set GITHUB_TOKEN or GH_TOKEN (GitHub's own"
+                f" client prints one: gh auth token) and {PERMISSION}"
+            )
+        self._api.during(f"looking whether {self._target.to} can be written", self._look)
+
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """Return the manifest of every version, by handle; see `Destination`.
+
+        Raises `DestinationError` if a published release of ours lacks its manifest or its
+        archive, or has another archive than the manifest states.
+        """
+        found = {}
+        self._sealed = False
+        for release in self._api.during("listing releases", lambda: list(self._there.each())):
+            reading = f"reading {MANIFEST} of {release.tag_name}"
+            manifest = None
+            if not release.draft:
+                manifest = self._api.during(reading, partial(self._manifest, release))
+            if manifest:
+                found[str(manifest["handle"])] = manifest
+                self._sealed |= release.immutable
+        return dict(sorted(found.items()))
+
+    def read(self, path: str) -> bytes | None:
+        """Return a page or another small file of a version; none if there is none."""
+        match = _FILE.fullmatch(path)
+        if match is None:
+            return None
+        handle, name = match.groups()
+
+        def step() -> bytes | None:
+            release = self._there.published(tag_of(self._target, handle))
+            return self._held(release, name)
+
+        self._seen[path] = self._api.during(f"reading {name} of {handle}", step)
+        return self._seen[path]
+
+    def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
+        """Publish a release with `files`: draft, assets, tag, and then all is seen at once.
+
+        Raises `DestinationError` for a file that is too large before anything is sent.
+        """
+        version = self._version(handle, files)
+        what = f"publishing {handle}"
+        self._api.during(what, lambda: self._require_new(version))
+        draft = self._api.during(what, lambda: self._draft(version))
+        for name, part in version.parts.items():
+            sending = f"sending {name} of {handle}"
+            self._api.during(sending, partial(self._there.put, draft, name, part))
+        try:
+            self._api.during(what, lambda: self._claim(version))
+            self._api.during(what, lambda: self._publish(draft, version))
+        except ConflictError:
+            # Nobody will publish it any more. If it does not go away now, it does no harm.
+            with suppress(DestinationError):
+                self._api.during(what, lambda: self._there.delete_draft(draft))
+            raise
+        self._api.during(what, lambda: self._prove(draft, version))
+
+    def write(self, path: str, content: bytes) -> None:
+        """Replace the page or another small file of a version; the same content is not sent.
+
+        A page is replaced at once. Of another file the new asset is sent under a name of its
+        own, the old one deleted, and the new one renamed: between the last two steps nothing
+        has the name. An interruption there is mended by the same call, and `manifests` knows
+        the manifest under both names.
+        """
+        match = _FILE.fullmatch(path)
+        if match is None:
+            raise DestinationError(
+                f"{self._name}: {path}: releases hold versions and nothing else; leave it out"
+            )
+        handle, name = match.groups()
+        text = self._text(handle, content) if name == PAGE else ""
+        what = f"writing {name} of {handle}"
+        release = self._api.during(what, lambda: self._to_change(path, handle, name, content))
+        if release is None:
+            return
+        if name == PAGE:
+            self._api.during(
+                what, lambda: self._there.require(self._there.edit(release, body=text))
+            )
+        else:
+            self._api.during(what, lambda: self._replace(release, name, part_of(content)))
+        if self.read(path) != content:
+            raise DestinationError(
+                f"{self._name}: GitHub took {path} and does not give it back; run again"
+            )
+
+    def _look(self) -> None:
+        """Raise `DestinationError` if the token cannot make releases in the repository."""
+        repository, scopes = self._there.repository()
+        if repository.archived:
+            raise self._api.error("it is archived; unarchive it, or choose another repository")
+        # Only a classic token tells its scopes, and then the permissions are its owner's. Of
+        # an app's token GitHub says that it may nothing, whatever it may.
+        if scopes is not None and not repository.permissions.get("push", False):
+            raise self._api.error("the token's owner may not push there; ask for write access")
+        self._there.head()
+        refusal = self._there.refusal_to_write()
+        if refusal:
+            shown = "" if scopes is None else f"; its scopes are {ascii(scopes)[:200]}"
+            raise self._api.error(f"the token may not ({refusal}{shown}); {PERMISSION}")
+
+    # What is there
+
+    def _manifest(self, release: Release) -> dict[str, Any] | None:
+        """Return the manifest of a published release, if it is one of ours."""
+        title = release.name or ""
+        ours = title.count("/") == 2 and tag_of(self._target, title) == release.tag_name
+        asset = release.asset(MANIFEST) or release.asset(f"{MANIFEST}{NEXT}")
+        try:
+            if asset is None or asset.size > LARGEST_SMALL:
+                raise DocumentError(f"it has no {MANIFEST}")
+            manifest = read_manifest(self._there.content(asset))
+        except DocumentError as error:
+            if ours:
+                raise self._damaged(release, str(error)) from error
+            return None
+        if tag_of(self._target, manifest["handle"]) != release.tag_name:
+            return None
+        stated = manifest["archive"]
+        archive = release.asset(stated["file"])
+        if archive is None:
+            raise self._damaged(release, "the archive is missing")
+        if not Part(b"", stated["size"], stated["sha256"]).is_that(archive):
+            raise self._damaged(release, "the archive is not the one that its manifest states")
+        return manifest
+
+    def _damaged(self, release: Release, why: str) -> DestinationError:
+        return DestinationError(
+            f"{self._name}: the release {release.tag_name} is damaged: {why}; upload the file there"
+            " again, or delete the release with its tag and publish again"
+        )
+
+    def _held(self, release: Release | None, name: str) -> bytes | None:
+        """Return a small file of a release."""
+        if release is None:
+            return None
+        if name == PAGE:
+            return _plain(release.body).encode()
+        asset = release.asset(name)
+        return None if asset is None else self._there.content(asset)
+
+    # A new version; each step can be done again from its beginning
+
+    def _version(self, handle: str, files: Mapping[str, Path | bytes]) -> _Version:
+        for name, source in files.items():
+            size = size_of(source)
+            if size >= LARGEST_ASSET:
+                raise DestinationError(
+                    f"{self._name}: {handle}: {name} has {size:,} bytes, and GitHub takes less than"
+                    f" {LARGEST_ASSET:,}; leave the model out with `only` in models.yaml"
+                )
+        parts = {name: part_of(source) for name, source in files.items() if name != PAGE}
+        page = files[PAGE]
+        content = page if isinstance(page, bytes) else page.read_bytes()
+        return _Version(handle, tag_of(self._target, handle), self._text(handle, content), parts)
+
+    def _text(self, handle: str, content: bytes) -> str:
+        """Return a page as GitHub takes it. Raises if it would not come back as it is."""
+        text = content.decode(errors="replace")
+        if _plain(text).encode() != content or len(text) > LONGEST:
+            raise DestinationError(
+                f"{self._name}: {handle}: its page has {len(text):,} characters; GitHub takes"
+                f" {LONGEST:,}, in UTF-8, with plain line ends and one of them last: correct the"
+                " template"
+            )
+        return text
+
+    def _require_new(self, version: _Version) -> None:
+        if self._there.published(version.tag):
+            raise ConflictError(
+                f"{self._name}: {version.handle} is published there already, as {version.tag};"
+                " raise the version"
+            )
+        self._is_tagged(version)
+
+    def _is_tagged(self, version: _Version) -> bool:
+        """Whether the tag is there; raises `ConflictError` if it was made for other files."""
+        message = self._there.tag_message(version.tag)
+        if message is not None and _plain(message) != _plain(version.note):
+            raise ConflictError(
+                f"{self._name}: {version.handle}: the tag {version.tag} is there and is not for"
+                " these files; somebody else publishes this version or did not finish: if it is"
+                " nobody's, delete the tag and run again, otherwise raise the version"
+            )
+        return message is not None
+
+    def _drafts(self, version: _Version) -> list[Release]:
+        """Return the drafts of a version that a publisher made, the oldest first."""
+        drafts = [
+            release
+            for release in self._there.each()
+            if release.draft
+            and release.tag_name == version.tag
+            and _plain(release.body).startswith(UNFINISHED)
+        ]
+        return sorted(drafts, key=lambda draft: draft.id)
+
+    def _draft(self, version: _Version) -> Release:
+        """Return the draft of exactly these files, made now if there is none."""
+        for draft in self._drafts(version):
+            if version.is_draft(draft):
+                return draft
+        return self._there.create_draft(version.tag, version.handle, version.draft_text)
+
+    def _claim(self, version: _Version) -> None:
+        """Make the version's tag. Raises `ConflictError` if it is another publisher's."""
+        if not self._is_tagged(version):
+            answer = self._there.make_tag(version.tag, version.note)
+            if answer.status == 422 and not self._is_tagged(version):
+                self._there.require(answer)
+
+    def _publish(self, draft: Release, version: _Version) -> None:
+        """Make the draft public, having seen that it is whole."""
+        now = self._there.release(draft.id)
+        if now is None:
+            raise self._too_late(version)
+        self._compare(self._there.assets(draft), version)
+        if not now.draft:
+            if _plain(now.body) != version.page:
+                raise self._too_late(version)
+            return  # the answer to an earlier attempt was lost
+        for other in self._drafts(version):
+            if not version.is_draft(other):
+                # The tag is made for other files than its own, so it cannot be published.
+                self._there.delete_draft(other)
+        answer = self._there.edit(
+            draft, tag_name=version.tag, name=version.handle, body=version.page, draft=False
+        )
+        if answer.status == 404 or "already_exists" in answer.reason:
+            raise self._too_late(version)
+        self._there.require(answer)
+
+    def _prove(self, draft: Release, version: _Version) -> None:
+        """See that what everybody sees now is what was sent, and that nothing else is left."""
+        release = self._there.published(version.tag)
+        if release is None:
+            raise PassingError("GitHub took it and does not show it")
+        if release.id != draft.id:
+            raise self._too_late(version)
+        self._compare(release.assets, version)
+        if _plain(release.body) != version.page:
+            raise self._api.error("GitHub shows another page than was sent; run again")
+        for other in self._drafts(version):
+            self._there.delete_draft(other)
+
+    def _compare(self, assets: list[Asset], version: _Version) -> None:
+        for name, part in version.parts.items():
+            if not any(asset.name == name and part.is_that(asset) for asset in assets):
+                raise self._api.error(f"GitHub does not hold {name} as it was sent; run again")
+
+    def _too_late(self, version: _Version) -> ConflictError:
+        return ConflictError(
+            f"{self._name}: {version.handle}: another publisher was faster; run again, and raise"
+            " the version if this is another build"
+        )
+
+    # Changes of a version
+
+    def _to_change(self, path: str, handle: str, name: str, content: bytes) -> Release | None:
+        """Return the release whose file is to be replaced; none if it has that content.
+
+        Raises `ConflictError` if the file is no longer what was read.
+        """
+        release = self._there.published(tag_of(self._target, handle))
+        if release is None:
+            raise self._api.error("there is no such version; publish it first")
+        now = self._held(release, name)
+        if now == content:
+            return None
+        if path in self._seen and self._seen[path] != now:
+            raise ConflictError(
+                f"{self._name}: {path}: somebody changed it meanwhile; run again and look at the"
+                " plan"
+            )
+        return release
+
+    def _replace(self, release: Release, name: str, part: Part) -> None:
+        if release.immutable:
+            raise self._api.error(
+                "the release is immutable, and but for its page never changes; raise the version"
+            )
+        there = self._there.assets(release)
+        if self._there.arrived(there, name, part):
+            return
+        old = [asset for asset in there if asset.name == name]
+        if not old and all(asset.name != f"{name}{NEXT}" for asset in there):
+            self._there.put(release, name, part)
+            return
+        new = self._there.put(release, f"{name}{NEXT}", part)
+        for asset in old:
+            self._there.delete_asset(asset)
+        self._there.rename_asset(new, name)
+
+
+def _plain(text: str | None) -> str:
+    """Return a text of GitHub's with plain line ends, one last; it gives back both kinds."""
+    return (text or "").replace("\r\n", "\n").rstrip("\n") + "\n"

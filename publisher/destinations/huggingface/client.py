@@ -1,0 +1,276 @@
+"""huggingface_hub with what it lacks: timeouts, bounds, attempts that end, plain errors.
+
+huggingface_hub knows the Hub's calls. It waits for ever, tries again at some calls and not at
+others, writes addresses with signatures to its log, and repeats in its errors what the service
+said. Here its requests go through a client of ours, for as long as one of its functions runs.
+"""
+
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import httpx2
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_session,
+    get_token,
+    hf_raise_for_status,
+    set_client_factory,
+)
+from huggingface_hub.errors import DeviceCodeError, HfHubHTTPError, OIDCError
+from huggingface_hub.utils._http import default_client_factory
+from huggingface_hub.utils.tqdm import disable_progress_bars
+
+from publisher import __version__
+from publisher.destinations.base import ConflictError, DestinationError
+from publisher.destinations.huggingface.http import (
+    PASSING,
+    Client,
+    RefusalError,
+    failure,
+    origin_of,
+    reason_of,
+)
+from publisher.util.http import Retry, is_service_address
+
+ENDPOINT = "https://huggingface.co"
+LOGIN = (
+    "set HF_TOKEN to a token with write access (https://huggingface.co/settings/tokens), or run"
+    " `hf auth login`"
+)
+LONGEST_REASON = 300  # characters
+
+# The Hub refuses a commit whose parent is not the newest with the first, the second is git's.
+STALE = (412, 409)
+# Addresses with signatures stand in what these log.
+_LOGGERS = ("huggingface_hub", "httpx2", "httpcore2")
+_SETTINGS = ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY")
+_YES = ("1", "ON", "YES", "TRUE")
+
+T = TypeVar("T")
+
+
+class StaleError(ConflictError):
+    """Somebody else committed there since it was looked at."""
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """Why something failed: the status of the answer, 0 without one, and words for people."""
+
+    status: int
+    reason: str
+    remedy: str = ""
+
+
+class Hub:
+    """The Hub as one user sees it. `name` is what errors begin with."""
+
+    def __init__(self, name: str, environment: Mapping[str, str], retry: Retry) -> None:
+        """Take token and address from the environment.
+
+        Raises `DestinationError` for settings that cannot be used.
+        """
+        self.name = name
+        self.endpoint = _checked_endpoint(name, environment.get("HF_ENDPOINT") or ENDPOINT)
+        # In this order huggingface_hub looks for them too.
+        given = environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN") or ""
+        self._given = _checked_token(name, given)
+        self._offline = (environment.get("HF_HUB_OFFLINE") or "").upper() in _YES
+        self._retry = retry
+        self._client: Client | None = None
+        self._found: str | None = None
+
+    @property
+    def signed_in(self) -> bool:
+        """Whether there is a token, good or bad."""
+        return bool(self._token)
+
+    def error(self, problem: str) -> DestinationError:
+        """Return an error of this destination."""
+        return DestinationError(f"{self.name}: {problem}")
+
+    def ask(
+        self, what: str, call: Callable[[HfApi], T], remedies: Mapping[int, str] | None = None
+    ) -> T:
+        """Return what a function of the library returns; nothing else of it is kept.
+
+        `what` is what errors speak of, and `remedies` what to do about a status. Raises
+        `StaleError` where somebody else was faster, and `DestinationError` for all else.
+        """
+        token = self._token
+        if self._offline:
+            raise self.error(f"{what}: HF_HUB_OFFLINE is set; unset it")
+        try:
+            with self._lent() as client:
+                client.requests = 0
+                return call(
+                    HfApi(
+                        endpoint=self.endpoint,
+                        token=token or False,
+                        library_name="bit-publisher",
+                        library_version=__version__,
+                    )
+                )
+        # What it says may hold addresses with signatures: nothing of it stays with our error.
+        except (HfHubHTTPError, httpx2.HTTPError, RefusalError, RuntimeError) as error:
+            fault = _fault(error)
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+            fault = _fault(error)
+        raise self._error_of(what, fault, remedies or {})
+
+    def require_good_card(self, what: str, text: str) -> None:
+        """Raise `DestinationError` if the Hub would refuse a card."""
+
+        def call(api: HfApi) -> None:
+            response = get_session().post(
+                f"{self.endpoint}/api/validate-yaml",
+                json={"content": text, "repoType": "model"},
+                headers=self._headers(),
+            )
+            hf_raise_for_status(response)
+
+        self.ask(what, call, {400: "correct what models.yaml says of it, or the template"})
+
+    def content(self, what: str, repository: str, commit: str, path: str) -> bytes:
+        """Return a file at a commit."""
+
+        def call(api: HfApi) -> bytes:
+            address = f"{self.endpoint}/{repository}/resolve/{commit}/{path}"
+            response = get_session().get(address, headers=self._headers(), follow_redirects=True)
+            hf_raise_for_status(response)
+            return response.content
+
+        return self.ask(what, call)
+
+    @property
+    def _token(self) -> str:
+        """The token of the environment, or else of huggingface_hub's own store."""
+        if self._given:
+            return self._given
+        if self._found is None:
+            try:
+                with self._lent():
+                    found = get_token() or ""
+            except (OIDCError, DeviceCodeError, RefusalError, httpx2.HTTPError):
+                found = ""
+            except (OSError, ValueError):
+                found = ""
+            self._found = _checked_token(self.name, found)
+        return self._found
+
+    def _headers(self) -> dict[str, str]:
+        token = self._token
+        return {"authorization": f"Bearer {token}"} if token else {}
+
+    @contextmanager
+    def _lent(self) -> Iterator[Client]:
+        """Give the library our client and settings, and take them back.
+
+        It has both for the process as a whole and reads the settings once, so setting them in
+        the environment would be too late, and would reach programs that are started from here.
+        """
+        self._client = self._client or Client(origin_of(self.endpoint), self._retry)
+        client = self._client
+        settings = {name: getattr(constants, name) for name in _SETTINGS}
+        levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+        with warnings.catch_warnings(action="ignore"), disable_progress_bars():
+            try:
+                for name in settings:
+                    setattr(constants, name, True)
+                for name in levels:
+                    logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+                set_client_factory(lambda: client)
+                yield client
+            finally:
+                set_client_factory(default_client_factory)
+                for name, level in levels.items():
+                    logging.getLogger(name).setLevel(level)
+                for name, value in settings.items():
+                    setattr(constants, name, value)
+
+    def _error_of(self, what: str, fault: _Fault, remedies: Mapping[int, str]) -> DestinationError:
+        reason = re.sub(r"https?://\S+", "(address)", fault.reason)
+        if self._token:
+            reason = reason.replace(self._token, "***")
+        reason = "".join(c for c in " ".join(reason.split()) if c.isprintable())
+        said = reason[:LONGEST_REASON]
+        if fault.status:
+            said = f"Hugging Face answered {fault.status}{f' ({said})' if said else ''}"
+        message = f"{self.name}: {what}: {said}"
+        if fault.status in STALE:
+            return StaleError(f"{message}; somebody else wrote there: run again")
+        remedy = remedies.get(fault.status) or fault.remedy or _remedy(fault)
+        return DestinationError(f"{message}; {remedy}")
+
+
+def _fault(error: BaseException) -> _Fault:
+    """Return what an exception of the library means."""
+    # It packs what went wrong with a file into another one.
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, RefusalError):
+        return _Fault(error.status, error.reason)
+    if isinstance(error, HfHubHTTPError):
+        response = error.response
+        # Files go to a storage, which repeats signatures in what it says.
+        sent = response.request.method == "PUT"
+        return _Fault(response.status_code, "" if sent else reason_of(response))
+    if isinstance(error, httpx2.HTTPError):
+        return _Fault(0, failure(error))
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return _Fault(0, f"{place}{error.strerror or 'no access'}", "see to that file")
+    if isinstance(error, ValueError) and str(error).startswith("LFS batch API"):
+        return _Fault(400, str(error).partition("\n")[2])
+    return _Fault(
+        0,
+        f"an answer came that is not understood ({type(error).__name__})",
+        "see to HF_ENDPOINT and to what lies between; otherwise run again later",
+    )
+
+
+def _remedy(fault: _Fault) -> str:
+    """Return what to do about a fault."""
+    reason = fault.reason.lower()
+    if fault.status in (402, 413, 507) or "quota" in reason or "storage limit" in reason:
+        return "free space there or get more, and run again"
+    if fault.status == 401:
+        return f"the token is not accepted: {LOGIN}"
+    if fault.status == 403:
+        return "let this token write to the models of that owner (role `write`, or `repo.write`)"
+    if fault.status == 404:
+        return "see that it is there and that this token may see it"
+    if fault.status in (301, 302, 303, 307, 308):
+        return "it has another name now: correct `to` or `names` in models.yaml"
+    if fault.status in PASSING:
+        return "wait a while and run again"
+    if fault.status == 0:
+        return "see to the network, and run again"
+    return "mend that and run again"
+
+
+def _checked_endpoint(name: str, text: str) -> str:
+    """Return the Hub's address without a slash at its end."""
+    if not is_service_address(text):
+        raise DestinationError(
+            f"{name}: HF_ENDPOINT is no address of a Hub; leave it out ({ENDPOINT}), or set it to"
+            " https://HOST"
+        )
+    return text.rstrip("/")
+
+
+def _checked_token(name: str, text: str) -> str:
+    """Return a token as the library takes it, or none."""
+    token = text.strip()
+    # An odd character would be refused by the client library, which shows the header.
+    if not re.fullmatch(r"[!-~]*", token):
+        raise DestinationError(
+            f"{name}: the token for Hugging Face has characters that no token has; {LOGIN}"
+        )
+    return token

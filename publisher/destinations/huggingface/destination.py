@@ -1,0 +1,404 @@
+"""The Hugging Face Hub: one repository for each model, a folder and a tag for each version.
+
+`v1/` holds the files of version 1 and is added in one commit, so it appears whole; README.md
+at the root is the page of the newest version, byte for byte, and changes in the same commit
+as that. Each commit names the one it was made for, and the Hub refuses it if that is no
+longer the newest. A version counts once its tag is there, which is made last: so a run that
+ended before is finished by the next, which sends nothing that the Hub has.
+
+Two who publish the same bytes of one version at once may both succeed; of two with other
+bytes one is refused.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
+
+from publisher.destinations.base import ConflictError, Style
+from publisher.destinations.huggingface.client import LOGIN, Hub
+from publisher.destinations.huggingface.repository import (
+    LARGEST_SMALL,
+    File,
+    Repository,
+    Snapshot,
+    addition,
+)
+from publisher.destinations.huggingface.user import refusal_to_write, user_of
+from publisher.documents.errors import DocumentError
+from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, read_manifest
+from publisher.pages.errors import PageError
+from publisher.pages.huggingface import folder_of, repository_of
+from publisher.registry.models import Target
+from publisher.util.http import DEFAULT_RETRY, Retry
+
+MOST_MODELS = 10_000  # of an owner
+# The Hub puts a large file together and hashes it before it answers.
+PATIENCE = replace(DEFAULT_RETRY, read_timeout=120.0)
+
+_FILE = re.compile(r"models/([^/]+/[^/]+/[1-9][0-9]*)/(\w[\w.-]*)", re.ASCII)
+_FOLDER = re.compile(rf"v([1-9][0-9]{{0,8}})/{MANIFEST}")
+
+
+@dataclass(frozen=True)
+class _Version:
+    """A version to be published: its archive as the manifest states it, the rest by path."""
+
+    handle: str
+    folder: str
+    size: int
+    sha256: str
+    small: Mapping[str, bytes]
+
+    @property
+    def archive(self) -> str:
+        return f"{self.folder}/{ARCHIVE}"
+
+    @property
+    def page(self) -> bytes:
+        return self.small[f"{self.folder}/{PAGE}"]
+
+    def is_archive(self, file: File | None) -> bool:
+        """Whether a file is its archive."""
+        return file is not None and (file.size, file.digest) == (self.size, self.sha256)
+
+
+class HuggingFace:
+    """The models of one owner; what is no version of ours there is left alone."""
+
+    local = False
+    style: Style = "huggingface"
+    holds_versions = True
+    holds_index = False
+    shares_page = False
+    seals_versions = False
+
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        environment: Mapping[str, str],
+        folder: Path,
+        *,
+        retry: Retry = PATIENCE,
+    ) -> None:
+        """Use HF_TOKEN or what `hf auth login` stored, at HF_ENDPOINT; no `folder` is needed.
+
+        Raises `DestinationError` if one of them cannot be used.
+        """
+        self._name = name
+        self._target = target
+        self._hub = Hub(name, environment, retry)
+        self._repositories: dict[str, Repository] = {}
+        # Added to by this run: a list of an owner's models may not show them at once.
+        self._added: set[str] = set()
+        self._seen: dict[str, bytes | None] = {}
+
+    @property
+    def name(self) -> str:
+        """Its name in models.yaml."""
+        return self._name
+
+    def check(self) -> None:
+        """See that there is a token, and that it may write to the owner's models."""
+        if not self._hub.signed_in:
+            raise self._hub.error(f"no token for Hugging Face; {LOGIN}")
+        user = self._hub.ask("looking whose token it is", lambda api: user_of(api.whoami()))
+        refusal = refusal_to_write(user, self._target.to)
+        if refusal:
+            raise self._hub.error(refusal)
+
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """Return the manifest of every version, by handle; see `Destination`.
+
+        Raises `DestinationError` if a version of ours has another archive than its manifest
+        states, or none.
+        """
+        found = {}
+        for name in sorted({*self._listed(), *self._added}):
+            repository = self._repository(name)
+            there = repository.look()
+            for folder in _folders(there) if there else ():
+                if there and folder in there.tags:
+                    manifest = self._manifest(repository, there, folder)
+                    if manifest:
+                        found[str(manifest["handle"])] = manifest
+        return dict(sorted(found.items()))
+
+    def read(self, path: str) -> bytes | None:
+        """Return a page or another small file of a version; none if there is none.
+
+        The page of a model's newest version is the one at the root, which people see.
+        """
+        match = _FILE.fullmatch(path)
+        if match is None:
+            return None
+        handle, name = match.groups()
+        repository = self._repository_of(handle)
+        there = repository.look()
+        content = None
+        if there and folder_of(handle) in there.tags:
+            content = repository.content(there, _shown(there, handle, name))
+        self._seen[path] = content
+        return content
+
+    def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
+        """Publish a version: its archive is sent, one commit adds all files, then comes its tag.
+
+        Raises `DestinationError` for a page that the Hub refuses before anything is sent.
+        """
+        what = f"publishing {handle}"
+        version, archive = self._version(handle, files)
+        repository = self._repository_of(handle)
+        there = repository.look()
+        if there:
+            self._require_room(repository, there, version)
+        self._hub.require_good_card(f"the page of {handle}", _text(version.page))
+        if there is None:
+            repository.create(private=self._target.visibility == "private")
+        repository.upload(f"sending {ARCHIVE} of {handle}", archive)
+
+        def missing(there: Snapshot) -> Sequence[CommitOperationAdd]:
+            self._require_room(repository, there, version)
+            new = [] if version.archive in there.files else [archive]
+            pages = _pages(there, version.folder, version.page)
+            return [*new, *_changed(there, {**version.small, **pages})]
+
+        there = repository.commit(what, f"Publish {handle}", missing)
+        self._added.add(repository.name)
+        if version.folder in there.tags:
+            raise ConflictError(
+                f"{self._name}: {handle}: somebody else published it meanwhile; run again"
+            )
+        self._prove(version.is_archive(there.files.get(version.archive)), version.archive, handle)
+        pages = _pages(there, version.folder, version.page)
+        for path, content in {**version.small, **pages}.items():
+            self._prove(_holds(there, path, content), path, handle)
+        repository.tag(f"making the tag {version.folder} of {handle}", version.folder, there.commit)
+        self._prove_tag(repository, version)
+
+    def write(self, path: str, content: bytes) -> None:
+        """Replace the page or another small file of a version; the same content is not sent.
+
+        Raises `ConflictError` if it is no longer what `read` returned last.
+        """
+        match = _FILE.fullmatch(path)
+        if match is None or match[2] == ARCHIVE:
+            raise self._hub.error(
+                f"{path}: only the page, the manifest and other small files of a version can be"
+                " replaced; leave it out"
+            )
+        handle, name = match.groups()
+        repository = self._repository_of(handle)
+        folder = folder_of(handle)
+
+        def wanted(there: Snapshot) -> dict[str, bytes]:
+            pages = _pages(there, folder, content) if name == PAGE else {}
+            return {f"{folder}/{name}": content, **pages}
+
+        def changes(there: Snapshot) -> Sequence[CommitOperationAdd]:
+            if folder not in there.tags or f"{folder}/{MANIFEST}" not in there.files:
+                raise self._hub.error(f"{path}: there is no such version; publish it first")
+            changed = _changed(there, wanted(there))
+            shown = _shown(there, handle, name)
+            if changed and path in self._seen and not _holds(there, shown, self._seen[path]):
+                raise ConflictError(
+                    f"{self._name}: {path}: somebody changed it meanwhile; what they wrote is left"
+                    " as it is: run again"
+                )
+            if changed and name == PAGE:
+                self._hub.require_good_card(f"the page of {handle}", _text(content))
+            return changed
+
+        there = repository.commit(
+            f"writing {name} of {handle}", f"Change {name} of {handle}", changes
+        )
+        for place, text in wanted(there).items():
+            self._prove(_holds(there, place, text), place, handle)
+        self._seen[path] = content
+
+    # What is there
+
+    def _repository(self, name: str) -> Repository:
+        return self._repositories.setdefault(name, Repository(self._hub, name))
+
+    def _repository_of(self, handle: str) -> Repository:
+        try:
+            return self._repository(repository_of(self._target, handle))
+        except PageError as error:
+            raise self._hub.error(str(error)) from error
+
+    def _listed(self) -> Iterator[str]:
+        """Yield the owner's repositories that may hold versions."""
+
+        def call(api: HfApi) -> list[ModelInfo]:
+            models = api.list_models(author=self._target.to, expand=["siblings"])
+            found = list(islice(models, MOST_MODELS + 1))
+            if not all(isinstance(model.id, str) for model in found):
+                raise TypeError("no model")
+            return found
+
+        models = self._hub.ask(f"listing the models of {self._target.to}", call)
+        if len(models) > MOST_MODELS:
+            raise self._hub.error(
+                f"{self._target.to} has more than {MOST_MODELS:,} models, and they are not looked"
+                " through; use another owner"
+            )
+        for model in models:
+            files = model.siblings
+            looks_so = files is None or any(_FOLDER.fullmatch(file.rfilename) for file in files)
+            if looks_so and model.id.startswith(f"{self._target.to}/"):
+                yield model.id
+
+    def _manifest(
+        self, repository: Repository, there: Snapshot, folder: str
+    ) -> dict[str, Any] | None:
+        """Return the manifest of a version, if it is one of ours."""
+        manifest = self._any_manifest(repository, there, folder)
+        try:
+            ours = manifest and repository_of(self._target, manifest["handle"]) == repository.name
+        except PageError:
+            return None
+        if not manifest or not ours or folder_of(manifest["handle"]) != folder:
+            return None
+        stated = manifest["archive"]
+        archive = there.files.get(f"{folder}/{stated['file']}")
+        if archive is None or (archive.size, archive.digest) != (stated["size"], stated["sha256"]):
+            problem = "is missing" if archive is None else "is not the one that its manifest states"
+            raise self._hub.error(
+                f"{folder} of {repository.name} is damaged: the archive {problem}; put back what"
+                " was there before, or delete folder and tag and publish again"
+            )
+        return manifest
+
+    def _any_manifest(
+        self, repository: Repository, there: Snapshot, folder: str
+    ) -> dict[str, Any] | None:
+        """Return what lies there as a manifest, whatever model it is of; none if it is none."""
+        path = f"{folder}/{MANIFEST}"
+        try:
+            if there.files[path].size > LARGEST_SMALL:
+                return None
+            return read_manifest(repository.content(there, path) or b"")
+        except DocumentError:
+            return None
+
+    # A new version
+
+    def _version(
+        self, handle: str, files: Mapping[str, Path | bytes]
+    ) -> tuple[_Version, CommitOperationAdd]:
+        """Return a version, and what adds its archive."""
+        folder = folder_of(handle)
+        small = {
+            f"{folder}/{name}": source if isinstance(source, bytes) else source.read_bytes()
+            for name, source in files.items()
+            if name != ARCHIVE
+        }
+        stated = read_manifest(small[f"{folder}/{MANIFEST}"])["archive"]
+        version = _Version(handle, folder, stated["size"], stated["sha256"], small)
+        try:
+            archive = addition(version.archive, files[ARCHIVE])
+            same = archive.upload_info.sha256.hex() == version.sha256
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "there is no such file"
+            raise self._hub.error(
+                f"{files[ARCHIVE]!s}: cannot be read ({reason}); build the variant again"
+            ) from error
+        if not same:
+            raise self._hub.error(
+                f"{handle}: its archive is not the one that its manifest states; build the variant"
+                " again"
+            )
+        return version, archive
+
+    def _require_room(self, repository: Repository, there: Snapshot, version: _Version) -> None:
+        """Raise an error unless the version is new, or only what is missing of it can be added."""
+        place = f"{version.folder} of {repository.name}"
+        if version.folder in there.tags:
+            problem = (
+                f"is published there already, as {place}"
+                if version.archive in there.files
+                else f"cannot be {place}: that tag is there and marks something else"
+            )
+            raise ConflictError(f"{self._name}: {version.handle} {problem}; raise the version")
+        model = version.handle.rpartition("/")[0]
+        for folder in _folders(there):
+            manifest = self._any_manifest(repository, there, folder)
+            other = manifest["handle"].rpartition("/")[0] if manifest else model
+            if other != model:
+                raise self._hub.error(
+                    f"{repository.name} holds versions of {other}; give {model} another name there"
+                    " with `names` in models.yaml"
+                )
+        begun = [path for path in (version.archive, *version.small) if path in there.files]
+        if begun and not version.is_archive(there.files.get(version.archive)):
+            raise ConflictError(
+                f"{self._name}: {version.handle}: {place} is there and is not for these files;"
+                " somebody else publishes this version or did not finish: if it is nobody's, delete"
+                " that folder and run again, otherwise raise the version"
+            )
+
+    def _prove(self, held: bool, path: str, handle: str) -> None:
+        if not held:
+            raise self._hub.error(
+                f"{handle}: Hugging Face took {path} without an error and does not hold it as it"
+                " was sent; run again, and if that ends the same way look at it there"
+            )
+
+    def _prove_tag(self, repository: Repository, version: _Version) -> None:
+        """See that the tag is there, and leads to the version."""
+        there = repository.must_look()
+        commit = there.tags.get(version.folder)
+        self._prove(commit is not None, f"the tag {version.folder}", version.handle)
+        if not version.is_archive(repository.files(str(commit)).get(version.archive)):
+            raise ConflictError(
+                f"{self._name}: {version.handle}: the tag {version.folder} of {repository.name}"
+                " marks something else; delete that tag and run again"
+            )
+
+
+def _folders(there: Snapshot) -> list[str]:
+    """Return the folders that look like versions, the newest last."""
+    numbers = [int(match[1]) for match in map(_FOLDER.fullmatch, there.files) if match]
+    return [f"v{number}" for number in sorted(numbers)]
+
+
+def _is_newest(there: Snapshot, folder: str) -> bool:
+    """Whether no later version is there."""
+    return int(folder[1:]) >= max((int(other[1:]) for other in _folders(there)), default=0)
+
+
+def _pages(there: Snapshot, folder: str, page: bytes) -> dict[str, bytes]:
+    """Return the card at the root, by its path, if a version's page is that."""
+    return {PAGE: page} if _is_newest(there, folder) else {}
+
+
+def _shown(there: Snapshot, handle: str, name: str) -> str:
+    """Return where the file lies that people see as this one of a version."""
+    folder = folder_of(handle)
+    at_root = name == PAGE and PAGE in there.files and _is_newest(there, folder)
+    return PAGE if at_root else f"{folder}/{name}"
+
+
+def _holds(there: Snapshot, path: str, content: bytes | None) -> bool:
+    """Whether a file has that content; none: whether there is no such file."""
+    file = there.files.get(path)
+    return file is None if content is None else file is not None and file.is_that(content)
+
+
+def _changed(there: Snapshot, wanted: Mapping[str, bytes]) -> list[CommitOperationAdd]:
+    """Return what makes the files be as they are wanted."""
+    return [
+        addition(path, content)
+        for path, content in wanted.items()
+        if not _holds(there, path, content)
+    ]
+
+
+def _text(page: bytes) -> str:
+    return page.decode(errors="replace")

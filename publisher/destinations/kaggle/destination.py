@@ -1,0 +1,313 @@
+"""Kaggle Models: a variation for each of our models, a version there for each version.
+
+Kaggle numbers versions itself, never changes one, and tells the notes of a variation's
+newest version only, of its first none at all. So every version holds its manifest.json,
+which says what it is; the notes repeat it for people, and must not contradict it. The card
+of a variation, and that of the model, are JSON texts (`publisher/pages/kaggle.py`).
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from publisher.destinations.base import ConflictError, DestinationError, Style
+from publisher.destinations.kaggle.cards import card_of, model_card, variation_card
+from publisher.destinations.kaggle.client import PATIENCE, Connection, Patience
+from publisher.destinations.kaggle.service import Service
+from publisher.destinations.kaggle.uploads import Sending, Shelf, parts_of, send, tree, unpack
+from publisher.destinations.kaggle.versions import Version, Versions, notes_of
+from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, read_manifest
+from publisher.pages.kaggle import MODEL_CARD, MODEL_FIELDS, VARIATION_FIELDS, variation_of
+from publisher.registry.models import Target
+from publisher.util.files import sha256
+
+_PATH = re.compile(r"models/([^/]+/[^/]+/[0-9]+)/(\w[\w.-]*)", re.ASCII)
+
+
+class Kaggle:
+    """One model at Kaggle.
+
+    Every method raises `DestinationError` where Kaggle cannot be reached or says no.
+    """
+
+    local = False
+    style: Style = "kaggle"
+    holds_versions = True
+    holds_index = False
+    shares_page = True
+    seals_versions = True
+
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        environment: Mapping[str, str],
+        folder: Path,
+        patience: Patience = PATIENCE,
+    ) -> None:
+        self._name = name
+        self._target = target
+        self._patience = patience
+        self._connection = Connection(name, environment, patience)
+        self._service = Service(self._connection, target.to)
+        self._shelf = Shelf(folder)
+        self._versions = Versions(self._service, target, self._shelf)
+        self._seen: dict[str, bytes | None] = {}
+
+    @property
+    def name(self) -> str:
+        """Its name in models.yaml."""
+        return self._name
+
+    def check(self) -> None:
+        """See whose credentials there are, and whether the model is theirs as far as that shows.
+
+        Kaggle does not tell the organizations of a user: a model of another owner has to be
+        there already. It does not tell who may edit either.
+        """
+        user, owner = self._service.user(), self._service.owner
+        model = self._service.model_there()
+        if model is None and user.lower() != owner.lower():
+            raise DestinationError(
+                f"{self._name}: {user} sees no model {self._target.to} at Kaggle; correct `to` in"
+                f" models.yaml, or if {owner} is an organization of {user}, make an empty private"
+                " model of that name there first"
+            )
+        if model is not None:
+            self._refuse_to_hide(bool(model.is_private))
+
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """Return the manifest of every version that is whole, by handle.
+
+        Its files must be those of a SavedModel with as many bytes as the manifest states;
+        Kaggle tells no digests of them. What this machine was about to send, and never saw
+        arrive, is also held to the checksums that the storage tells.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for variation in self._service.variations():
+            for version in self._versions.of(variation.slug, variation):
+                if not version.fault and version.handle not in found:
+                    found[version.handle] = version.manifest
+                    self._shelf.remove(version.handle)
+        return found
+
+    def read(self, path: str) -> bytes | None:
+        """Return a card, made from what Kaggle shows, or a small file of a version.
+
+        None if there is none.
+        """
+        self._seen[path] = self._read(path)
+        return self._seen[path]
+
+    def write(self, path: str, content: bytes) -> None:
+        """Replace a card; the same content is left as it is.
+
+        Raises `ConflictError` if it is no longer what `read` returned last. Kaggle has no
+        means against a change in the moment between. Nothing of a version can be replaced.
+        """
+        now = self._read(path)
+        if now == content:
+            return
+        if path in self._seen and self._seen[path] != now:
+            raise ConflictError(
+                f"{self._name}: {path} was changed by somebody else meanwhile; run again"
+            )
+        if path != MODEL_CARD and not path.endswith(f"/{PAGE}"):
+            raise DestinationError(
+                f"{self._name}: {path} is part of a version, which never changes at Kaggle, and it"
+                " would be another now; raise the version in models.yaml"
+            )
+        if now is None:
+            raise DestinationError(
+                f"{self._name}: {path} would describe what is not there; publish a version first"
+            )
+        if path == MODEL_CARD:
+            card = card_of(self._name, path, content, MODEL_FIELDS)
+            self._refuse_to_hide(json.loads(now)["isPrivate"], card["isPrivate"])
+            self._service.update_model(card)
+        else:
+            self._service.update_variation(card_of(self._name, path, content, VARIATION_FIELDS))
+        after = self.read(path)
+        if after != content:
+            shown = json.loads(after or b"{}")
+            others = [k for k, v in json.loads(content).items() if shown.get(k) != v]
+            raise DestinationError(
+                f"{self._name}: took {path} without an error and shows it otherwise"
+                f" ({', '.join(others)}); look at it there, and run again"
+            )
+
+    def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
+        """Upload the files of an archive, with the small ones beside them, as a new version.
+
+        All bytes are there before Kaggle is asked to make the version. Raises
+        `ConflictError` if the version is there, or another was made under the same handle
+        meanwhile, which Kaggle cannot prevent.
+        """
+        archive = files[ARCHIVE]
+        small = {name: file for name, file in files.items() if isinstance(file, bytes)}
+        if not isinstance(archive, Path) or len(small) != len(files) - 1:
+            raise TypeError(f"{ARCHIVE} is given as a path, and all else as bytes")
+        page, content = small.pop(PAGE), small[MANIFEST]
+        manifest = read_manifest(content)
+        slug = variation_of(self._target, handle)
+        path = f"models/{handle}/{PAGE}"
+        card = card_of(self._name, path, page, VARIATION_FIELDS)
+        sending = self._shelf.get(handle, sha256(content))
+        asked = sending.asked if sending else None
+        if asked is None or not self._appears(slug, handle, content, asked):
+            # What was uploaded for a version that never appeared may be used up.
+            if sending is None or asked is not None:
+                sending = Sending(key=sha256(content), began=time.time())
+            self._require_room(slug, handle)
+            with self._shelf.workplace() as place:
+                unpack(archive, manifest["archive"]["unpacked_size"], place)
+                for name, file in small.items():
+                    (place / name).write_bytes(file)
+                self._upload(handle, place, sending)
+            self._make(handle, slug, card, manifest, sending)
+            if not self._appears(slug, handle, content):
+                raise DestinationError(
+                    f"{self._name}: took {handle} without an error and shows no such version after"
+                    f" {self._patience.processing:,.0f} s; look at {slug} there, and run again"
+                )
+        self._shelf.remove(handle)
+        self._seen.pop(path, None)
+        self.write(path, page)
+
+    def _upload(self, handle: str, place: Path, sending: Sending) -> None:
+        """Send all files below `place`, and the model's own entry if there is none."""
+        if self._service.model_there() is None:
+            self._service.create_model()
+            self._seen.pop(MODEL_CARD, None)
+        sending.files = parts_of(place, sending.files)
+        for name, part in sending.files.items():
+            what = f"{handle}: {name}"
+            start = partial(self._service.start_upload, what, name.rpartition("/")[2], part.size)
+            keep = partial(self._shelf.put, handle, sending)
+            send(self._connection, what, place / name, part, start, keep)
+
+    def _make(
+        self,
+        handle: str,
+        slug: str,
+        card: Mapping[str, Any],
+        manifest: Mapping[str, Any],
+        sending: Sending,
+    ) -> None:
+        """Ask for the version."""
+        # Somebody may have been faster while the bytes were on their way.
+        self._require_room(slug, handle)
+        known = any(one.slug == slug for one in self._service.variations())
+        sending.asked = time.time()
+        self._shelf.put(handle, sending)
+        try:
+            if known:
+                notes = notes_of(manifest)
+                self._service.create_version(handle, slug, notes, tree(sending.files))
+            else:
+                self._service.create_variation(handle, card, tree(sending.files))
+        except DestinationError as error:
+            status = getattr(error, "status", 0)
+            if status in (400, 404):  # it may not know any longer what was uploaded
+                self._shelf.remove(handle)
+            elif status in range(400, 500) or isinstance(error, ConflictError):
+                sending.asked = None
+                self._shelf.put(handle, sending)
+            raise
+
+    def _appears(self, slug: str, handle: str, content: bytes, asked: float | None = None) -> bool:
+        """Whether the version is listed and whole before patience ends.
+
+        `asked` is when an earlier run asked for it, in vain perhaps. Raises
+        `DestinationError` if it is listed and stays incomplete, and `ConflictError` if it is
+        there twice.
+        """
+        patience = self._patience
+        end = time.monotonic() + patience.processing
+        if asked is not None:
+            left = patience.processing - (time.time() - asked)
+            end = time.monotonic() + max(0.0, min(patience.settling, left))
+        settled: float | None = None
+        while True:
+            versions = [v for v in self._versions.of(slug) if v.handle == handle]
+            ours = [v for v in versions if v.content == content]
+            if any(not version.fault for version in ours):
+                self._require_one(slug, versions)
+                return True
+            now = time.monotonic()
+            settled = (settled or now + patience.settling) if versions else None
+            if settled and now >= settled:
+                raise self._damaged(handle, slug, (ours or versions)[0])
+            if now >= end and not versions:
+                return False
+            patience.sleep(patience.look_again)
+
+    def _require_room(self, slug: str, handle: str) -> None:
+        """Raise an error if the version is there, or must not come behind what is there."""
+        model, _, number = handle.rpartition("/")
+        for version in self._versions.of(slug):
+            other, _, there = version.handle.rpartition("/")
+            if version.handle == handle and version.fault:
+                raise self._damaged(handle, slug, version)
+            if version.handle == handle:
+                raise ConflictError(
+                    f"{self._name}: {handle} is there already, as version {version.number} of"
+                    f" {slug}; a published version never changes"
+                )
+            if other != model:
+                raise DestinationError(
+                    f"{self._name}: {slug} holds versions of {other}; give {model} another name"
+                    " there with `names` in models.yaml"
+                )
+            if int(there) > int(number):
+                raise DestinationError(
+                    f"{self._name}: {version.handle} is there, and people get what was uploaded"
+                    f" last; leave {handle} out with `only` in models.yaml"
+                )
+
+    def _require_one(self, slug: str, versions: Sequence[Version]) -> None:
+        """Raise `ConflictError` if two publishers have made the same version."""
+        if len(versions) > 1:
+            numbers = [str(version.number) for version in versions]
+            raise ConflictError(
+                f"{self._name}: {versions[0].handle} was published twice at once, as the versions"
+                f" {', '.join(numbers)} of {slug}; {numbers[0]} counts: remove the others at"
+                " Kaggle, and run again"
+            )
+
+    def _read(self, path: str) -> bytes | None:
+        if path == MODEL_CARD:
+            return model_card(self._service)
+        match = _PATH.fullmatch(path)
+        if match is None:
+            return None
+        handle, name = match.groups()
+        slug = variation_of(self._target, handle)
+        if name == PAGE:
+            return variation_card(self._service, slug)
+        for version in self._versions.of(slug):
+            if version.handle == handle and not version.fault:
+                if name == MANIFEST:
+                    return version.content
+                return self._service.content(slug, version.number, name)
+        return None
+
+    def _refuse_to_hide(self, private_there: bool, private: bool | None = None) -> None:
+        """Raise `DestinationError` rather than take a public model from its users."""
+        wanted = self._target.visibility == "private" if private is None else private
+        if wanted and not private_there:
+            raise DestinationError(
+                f"{self._name}: {self._target.to} is public at Kaggle and would become private; set"
+                " `visibility: public` in models.yaml, or make it private there yourself"
+            )
+
+    def _damaged(self, handle: str, slug: str, version: Version) -> DestinationError:
+        fault = version.fault or "it has another manifest than was sent"
+        return DestinationError(
+            f"{self._name}: version {version.number} of {slug} at Kaggle is to be {handle} and is"
+            f" not: {fault}; remove that version there, and run again"
+        )

@@ -1,0 +1,317 @@
+"""Kaggle's calls as publishing needs them: one model, its variations, versions and files.
+
+What the service answers is taken for what it may be: absent, another type, too long.
+"""
+
+import io
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from google.protobuf.field_mask_pb2 import FieldMask
+from kagglesdk.blobs.services.blob_api_service import BlobApiClient
+from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUploadRequest
+from kagglesdk.models.services.model_api_service import ModelApiClient
+from kagglesdk.models.types import model_api_service as calls
+from kagglesdk.models.types.model_enums import ModelFramework, ModelInstanceType
+
+from publisher.destinations.base import DestinationError
+from publisher.destinations.kaggle.client import (
+    LARGEST,
+    Connection,
+    Fault,
+    RefusedError,
+    ServiceError,
+    bounded,
+)
+
+PAGE_SIZE = 100
+MOST_PAGES = 100
+ABSENT = (403, 404)  # it says forbidden of what is not there, so that nobody can probe
+FRAMEWORK = ModelFramework.MODEL_FRAMEWORK_TENSOR_FLOW_2
+TYPES = {
+    "ExternalVariant": ModelInstanceType.MODEL_INSTANCE_TYPE_EXTERNAL_VARIANT,
+    "KaggleVariant": ModelInstanceType.MODEL_INSTANCE_TYPE_KAGGLE_VARIANT,
+    "BaseModel": ModelInstanceType.MODEL_INSTANCE_TYPE_BASE_MODEL,
+    "Unspecified": ModelInstanceType.MODEL_INSTANCE_TYPE_UNSPECIFIED,
+}
+
+
+class _Hello:
+    """The answer of the call that says whose credentials these are."""
+
+    @staticmethod
+    def from_dict(answer: dict[str, Any]) -> str:
+        name = answer.get("userName")
+        return name if isinstance(name, str) else ""
+
+
+class Service:
+    """One model at Kaggle, `to` being owner/model.
+
+    Every method raises `DestinationError` if it fails: `ServiceError` with the service's
+    status, and `ConflictError` for 409.
+    """
+
+    def __init__(self, connection: Connection, to: str) -> None:
+        self.owner, _, self.model = to.partition("/")
+        self._connection = connection
+        self._models = ModelApiClient(connection.client)
+        self._blobs = BlobApiClient(connection.client)
+
+    def user(self) -> str:
+        """Return whose credentials there are. Raises `DestinationError` if none, or bad ones."""
+        if not self._connection.signed_in:
+            raise DestinationError(
+                f"{self._connection.name}: no credentials for Kaggle; set KAGGLE_API_TOKEN, or"
+                " KAGGLE_USERNAME and KAGGLE_KEY, to a token from kaggle.com/settings/api, or save"
+                " it in ~/.kaggle/access_token"
+            )
+        # kagglehub's own login asks this, for want of a call that is meant for it.
+        user = self._connection.ask(
+            "credentials",
+            lambda request: self._connection.client.call(
+                "api.v1.DiagnosticsService", "Hello", request, _Hello
+            ),
+            calls.ApiGetModelRequest(),
+        )
+        if not user:
+            raise self._connection.error("credentials", Fault(401, "they belong to nobody"))
+        return str(user)
+
+    def model_there(self) -> Any | None:
+        """Return the model (`ApiModel`); none if it cannot be seen."""
+        return self._found(self.model, self._models.get_model, calls.ApiGetModelRequest)
+
+    def variation(self, slug: str) -> Any | None:
+        """Return a variation (`ApiModelInstance`) with its card; none if it cannot be seen."""
+        return self._found(
+            slug,
+            self._models.get_model_instance,
+            calls.ApiGetModelInstanceRequest,
+            instance_slug=slug,
+            framework=FRAMEWORK,
+        )
+
+    def variations(self) -> list[Any]:
+        """Return the variations (`ModelInstance`) of our framework, with the newest's notes."""
+        found = self._pages(
+            self.model,
+            self._models.list_model_instances,
+            calls.ApiListModelInstancesRequest,
+            lambda answer: answer.instances,
+        )
+        return [one for one in found if one.framework == FRAMEWORK and isinstance(one.slug, str)]
+
+    def versions(self, slug: str) -> list[int]:
+        """Return the numbers of a variation's versions, the oldest first."""
+        found = self._pages(
+            slug,
+            self._models.list_model_instance_versions,
+            calls.ApiListModelInstanceVersionsRequest,
+            lambda answer: answer.version_list.versions if answer.version_list else [],
+            instance_slug=slug,
+            framework=FRAMEWORK,
+        )
+        return sorted({_count(version.version_number) for version in found} - {0})
+
+    def files(self, slug: str, number: int) -> dict[str, int]:
+        """Return the files of a version with their sizes in bytes; none while it is made."""
+        found = self._pages(
+            f"{slug}/{number}",
+            self._models.list_model_instance_version_files,
+            calls.ApiListModelInstanceVersionFilesRequest,
+            lambda answer: answer.files,
+            instance_slug=slug,
+            framework=FRAMEWORK,
+            version_number=number,
+        )
+        return {str(file.name): _count(file.size) for file in found}
+
+    def content(self, slug: str, number: int, path: str) -> bytes | None:
+        """Return a small file of a version; none if it is not there."""
+
+        def read(response: requests.Response) -> bytes:
+            content = bounded(response)
+            return _member(content, path) if _packed(response, path) else content
+
+        content: bytes | None = self._downloaded(slug, number, path, read)
+        return content
+
+    def checksum(self, slug: str, number: int, path: str) -> str:
+        """Return the CRC32C that the storage tells of a file, in base64; empty if it does not."""
+
+        def read(response: requests.Response) -> str:
+            told = response.headers.get("x-goog-hash", "").split(",")
+            found = {kind: value for kind, _, value in (one.strip().partition("=") for one in told)}
+            return "" if _packed(response, path) else found.get("crc32c", "")
+
+        return self._downloaded(slug, number, path, read) or ""
+
+    def start_upload(self, what: str, name: str, size: int) -> tuple[str, str]:
+        """Return the token of a new file, and the address that takes its bytes."""
+        request = ApiStartBlobUploadRequest()
+        request.type = ApiBlobType.MODEL
+        request.name = name
+        request.content_length = size
+        answer = self._connection.ask(what, self._blobs.start_blob_upload, request)
+        token, address = answer.token, answer.create_url
+        if not (isinstance(token, str) and isinstance(address, str) and token):
+            raise self._connection.error(what, Fault(502, "no upload was opened"))
+        if not address.startswith("https://" if self._connection.encrypted else "http"):
+            raise self._connection.error(
+                what, Fault(502, "the address for the upload is not encrypted")
+            )
+        return token, address
+
+    def create_model(self) -> None:
+        """Make the model, seen by nobody else."""
+        request = calls.ApiCreateModelRequest()
+        request.owner_slug, request.slug = self.owner, self.model
+        # The card, which comes later, has the title.
+        request.title = self.model
+        request.is_private = True
+        self._connection.ask(
+            f"creating {self.model}", self._models.create_model, request, again=False
+        )
+
+    def create_variation(self, what: str, card: Mapping[str, Any], files: Any) -> None:
+        """Make a variation with its first version of uploaded files (`ApiUploadDirectoryInfo`)."""
+        body = calls.ApiCreateModelInstanceRequestBody()
+        body.instance_slug, body.framework = card["instanceSlug"], FRAMEWORK
+        body.files, body.directories = files.files, files.directories
+        for name, value in _settings(card).items():
+            setattr(body, name, value)
+        request = calls.ApiCreateModelInstanceRequest()
+        request.owner_slug, request.model_slug, request.body = self.owner, self.model, body
+        self._connection.ask(what, self._models.create_model_instance, request, again=False)
+
+    def create_version(self, what: str, slug: str, notes: str, files: Any) -> None:
+        """Add a version of uploaded files to a variation."""
+        body = calls.ApiCreateModelInstanceVersionRequestBody()
+        body.version_notes = notes
+        body.files, body.directories = files.files, files.directories
+        request = calls.ApiCreateModelInstanceVersionRequest()
+        request.owner_slug, request.model_slug = self.owner, self.model
+        request.instance_slug, request.framework, request.body = slug, FRAMEWORK, body
+        self._connection.ask(what, self._models.create_model_instance_version, request, again=False)
+
+    def update_variation(self, card: Mapping[str, Any]) -> None:
+        """Replace what a variation says of itself."""
+        request = calls.ApiUpdateModelInstanceRequest()
+        request.owner_slug, request.model_slug = self.owner, self.model
+        request.instance_slug, request.framework = card["instanceSlug"], FRAMEWORK
+        settings = _settings(card)
+        for name, value in settings.items():
+            setattr(request, name, value)
+        request.update_mask = FieldMask(paths=list(settings))
+        self._connection.ask(
+            f"card of {card['instanceSlug']}", self._models.update_model_instance, request
+        )
+
+    def update_model(self, card: Mapping[str, Any]) -> None:
+        """Replace what the model says of itself, and who sees it."""
+        request = calls.ApiUpdateModelRequest()
+        request.owner_slug, request.model_slug = self.owner, self.model
+        request.title, request.description = card["title"], card["description"]
+        request.is_private = card["isPrivate"]
+        request.provenance_sources = card["provenanceSources"]
+        names = ["title", "description", "is_private", "provenance_sources"]
+        request.update_mask = FieldMask(paths=names)
+        self._connection.ask(f"card of {self.model}", self._models.update_model, request)
+
+    def _request(self, kind: Callable[[], Any], **fields: Any) -> Any:
+        request = kind()
+        for name, value in {"owner_slug": self.owner, "model_slug": self.model, **fields}.items():
+            setattr(request, name, value)
+        return request
+
+    def _found(
+        self, what: str, call: Callable[[Any], Any], kind: Callable[[], Any], **fields: Any
+    ) -> Any | None:
+        try:
+            return self._connection.ask(what, call, self._request(kind, **fields))
+        except ServiceError as error:
+            if error.status in ABSENT:
+                return None
+            raise
+
+    def _pages(
+        self,
+        what: str,
+        call: Callable[[Any], Any],
+        kind: Callable[[], Any],
+        items: Callable[[Any], Iterable[Any]],
+        **fields: Any,
+    ) -> list[Any]:
+        """Return what all pages of a list hold; nothing if it cannot be seen."""
+        found: list[Any] = []
+        token: str | None = None
+        for _ in range(MOST_PAGES):
+            paging = {"page_size": PAGE_SIZE, **({"page_token": token} if token else {})}
+            answer = self._found(what, call, kind, **fields, **paging)
+            if answer is None:
+                return found
+            found += items(answer)
+            token = answer.next_page_token
+            if not token:
+                return found
+        raise self._connection.error(what, Fault(502, f"a list of more than {MOST_PAGES} pages"))
+
+    def _downloaded(
+        self, slug: str, number: int, path: str, read: Callable[[requests.Response], Any]
+    ) -> Any | None:
+        """Return what `read` makes of the answer with a file; nothing without the file."""
+
+        def call(request: Any) -> Any:
+            with self._models.download_model_instance_version(request) as response:
+                return read(response)
+
+        return self._found(
+            f"{slug}/{number}: {path}",
+            call,
+            calls.ApiDownloadModelInstanceVersionRequest,
+            instance_slug=slug,
+            framework=FRAMEWORK,
+            version_number=number,
+            path=path,
+        )
+
+
+def _settings(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a card under the names of kagglesdk and of its update mask."""
+    return {
+        "overview": card["overview"],
+        "usage": card["usage"],
+        "license_name": card["licenseName"],
+        "fine_tunable": card["fineTunable"],
+        "training_data": card["trainingData"],
+        "model_instance_type": TYPES[card["modelInstanceType"]],
+        "external_base_model_url": card["externalBaseModelUrl"],
+    }
+
+
+def _packed(response: requests.Response, path: str) -> bool:
+    """Whether the storage sends a zip of the file instead of the file, as it does for some."""
+    return urlsplit(response.url).path.endswith(f"{path.rpartition('/')[2]}.zip")
+
+
+def _member(content: bytes, path: str) -> bytes:
+    """Return the one file in a zip. Raises `RefusedError` if it is not there, or too large."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            member = archive.getinfo(path.rpartition("/")[2])
+            if member.file_size <= LARGEST:
+                return archive.read(member)
+    except (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError):
+        pass
+    raise RefusedError(502, "a zip that does not hold the file")
+
+
+def _count(value: Any) -> int:
+    """Return a number of the service's that is none if it is not a whole number from 0."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value[:18])
+    return value if isinstance(value, int) and value >= 0 else 0

@@ -1,0 +1,103 @@
+"""Which versions at Kaggle are ours, and whether they are whole."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from publisher.destinations.kaggle.client import LARGEST
+from publisher.destinations.kaggle.service import Service
+from publisher.destinations.kaggle.uploads import Shelf
+from publisher.documents.errors import DocumentError
+from publisher.documents.manifest import MANIFEST, read_manifest
+from publisher.pages.kaggle import variation_of
+from publisher.registry.models import Target
+from publisher.util.files import sha256
+from publisher.validation.archive import REQUIRED
+
+_NOTES = re.compile(r"handle=(\S+) sha256=([0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version at Kaggle that holds a manifest of ours; `fault` is why it is not whole."""
+
+    number: int
+    manifest: dict[str, Any]
+    content: bytes
+    fault: str
+
+    @property
+    def handle(self) -> str:
+        """What we call it."""
+        return str(self.manifest["handle"])
+
+
+class Versions:
+    """The versions of a model's variations. Raises what `Service` does."""
+
+    def __init__(self, service: Service, target: Target, shelf: Shelf) -> None:
+        self._service = service
+        self._target = target
+        self._shelf = shelf
+        # Manifests by variation and number: a version never changes.
+        self._contents: dict[tuple[str, int], bytes] = {}
+
+    def of(self, slug: str, variation: Any = None) -> list[Version]:
+        """Return the versions of a variation that hold a manifest of ours, the oldest first.
+
+        With the `variation` (`ModelInstance`) the notes of its newest version count as well.
+        """
+        found = []
+        for number in self._service.versions(slug):
+            files = self._service.files(slug, number)
+            if not 0 < files.get(MANIFEST, 0) <= LARGEST:
+                continue
+            content = self._contents.get((slug, number))
+            content = content or self._service.content(slug, number, MANIFEST) or b""
+            self._contents[slug, number] = content
+            try:
+                manifest = read_manifest(content)
+            except DocumentError:
+                continue
+            if variation_of(self._target, manifest["handle"]) != slug:
+                continue
+            newest = variation is not None and variation.version_number == number
+            notes = str(variation.version_notes) if newest else ""
+            fault = _fault(files, manifest, notes) or self._sent(slug, number, files, content)
+            found.append(Version(number, manifest, content, fault))
+        return found
+
+    def _sent(self, slug: str, number: int, files: Mapping[str, int], content: bytes) -> str:
+        """Say in what a version differs from what this machine sent, if it still knows that."""
+        sending = self._shelf.get(read_manifest(content)["handle"], sha256(content))
+        if sending is None or sending.asked is None:
+            return ""
+        if files != {name: part.size for name, part in sending.files.items()}:
+            return "it has other files than were sent"
+        for name, part in sending.files.items():
+            told = self._service.checksum(slug, number, name)
+            if told and told != part.crc32c:
+                return f"{name} has other bytes than were sent"
+        return ""
+
+
+def notes_of(manifest: Mapping[str, Any]) -> str:
+    """Return the notes of a version: what it is, on one line."""
+    return f"handle={manifest['handle']} sha256={manifest['archive']['sha256']}"
+
+
+def _fault(files: Mapping[str, int], manifest: Mapping[str, Any], notes: str) -> str:
+    """Say why the files of a version are not those of its manifest, as far as sizes tell."""
+    missing = [name for name in REQUIRED if name not in files]
+    if missing:
+        return f"{', '.join(missing)} is missing"
+    # Beside the model's own files there may be small ones, all at the root.
+    size = sum(size for name, size in files.items() if "/" in name or name.endswith(".pb"))
+    stated = manifest["archive"]["unpacked_size"]
+    if size != stated:
+        return f"its files have {size:,} bytes where the manifest states {stated:,}"
+    told = _NOTES.search(notes)
+    if told and told.groups() != (manifest["handle"], manifest["archive"]["sha256"]):
+        return "its notes speak of another archive than its manifest"
+    return ""

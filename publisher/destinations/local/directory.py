@@ -1,0 +1,340 @@
+"""A release as a directory on this machine.
+
+New content is made ready in a folder `.publisher-*` of the release, and then renamed:
+what is visible under its final name is whole. The release holds plain files and folders
+only; a link in it could lead anywhere, so none is read or written through.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from publisher.destinations.base import ConflictError, DestinationError, Style
+from publisher.documents.errors import DocumentError
+from publisher.documents.manifest import MANIFEST, read_manifest
+from publisher.registry.models import Target
+from publisher.util.files import write_whole
+
+_TEMPORARY = ".publisher-"
+_NAME = re.compile(r"[\w-][\w.+-]*", re.ASCII)
+
+
+class Directory:
+    """A release directory; it need not exist yet.
+
+    Every method raises `DestinationError` where the file system says no, where a link is
+    in the way, and for a path that leads out of the release.
+    """
+
+    local = True
+    style: Style = "tfhub"
+    holds_versions = True
+    holds_index = True
+    shares_page = False
+    seals_versions = False
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        with self._plain_errors():
+            if os.path.lexists(root) and not root.is_dir():
+                raise DestinationError(
+                    f"{root}: is not a directory; choose another release directory"
+                )
+
+    @property
+    def name(self) -> str:
+        """The directory's path."""
+        return str(self._root)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory for this process, and clear what a killed run left behind.
+
+        Raises `DestinationError` if another publisher has it, or it cannot be written.
+        """
+        with self._plain_errors():
+            self._make_folder(self._root)
+            # Known now and not only when the first variant is built.
+            if not os.access(self._root, os.W_OK | os.X_OK):
+                raise DestinationError(
+                    f"{self._root}: cannot be written; see to its permissions, or choose another"
+                    " release directory"
+                )
+            lock = FileLock(self._lock, timeout=0)
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise DestinationError(
+                    f"{self._root}: another publisher is writing here; wait for it and run again"
+                ) from error
+        try:
+            with self._plain_errors():
+                for leftover in self._root.glob(f"{_TEMPORARY}*"):
+                    if leftover.is_dir() and not leftover.is_symlink():
+                        shutil.rmtree(leftover)
+                    else:
+                        leftover.unlink()
+            yield
+        finally:
+            lock.release()
+
+    def check(self) -> None:
+        """See that the directory, or the folder that it will be made in, can be written.
+
+        So must be its lock, or else the folder that it will be made in.
+        """
+        with self._plain_errors():
+            there = next(path for path in (self._root, *self._root.parents) if path.exists())
+            needed = [there]
+            if there == self._root:
+                needed.append(self._lock if self._lock.exists() else self._lock.parent)
+            for path in needed:
+                if not os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0)):
+                    raise DestinationError(
+                        f"{path}: cannot be written; see to its permissions, or choose another"
+                        " release directory"
+                    )
+            if not there.is_dir():
+                raise DestinationError(
+                    f"{there}: is not a directory; choose another release directory"
+                )
+
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """Return the manifest of every version, by handle.
+
+        Raises `DestinationError` if a version has no manifest or one that cannot be
+        understood, or the archive beside it has not the size it states. The archives are
+        not read: `sha256sum --check` does that.
+        """
+        found = {}
+        with self._plain_errors():
+            for folder in sorted(self._root.glob("models/*/*/*")):
+                handle = folder.relative_to(self._root / "models").as_posix()
+                if not folder.is_dir() or any(part.startswith(".") for part in handle.split("/")):
+                    continue
+                found[handle] = self._manifest(folder, handle)
+        return found
+
+    def read(self, path: str) -> bytes | None:
+        """Return the file at `path`; none if there is none."""
+        with self._plain_errors():
+            place = self._place(path)
+            return place.read_bytes() if place.is_file() else None
+
+    def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
+        """Make `models/<handle>/` appear with `files`, in one step.
+
+        A file given as a path is linked where the file system can, and copied where it
+        cannot; it must never be changed in place afterwards, only replaced. Raises
+        `ConflictError` if the version is there.
+        """
+        with self._plain_errors():
+            folder = self._place(f"models/{handle}")
+            if folder.exists():
+                raise ConflictError(f"{folder}: exists; a published version never changes")
+            with self._workplace() as workplace:
+                temporary = workplace / folder.name
+                self._make_folder(temporary)
+                for name, source in files.items():
+                    if isinstance(source, bytes):
+                        write_whole(temporary / name, source)
+                    else:
+                        _link_or_copy(source, temporary / name)
+                _sync(temporary)
+                self._move(temporary, folder)
+
+    def write(self, path: str, content: bytes) -> None:
+        """Replace the file at `path`, in one step; the same content is left as it is."""
+        if self.read(path) == content:
+            return
+        with self._plain_errors():
+            place = self._place(path)
+            with self._workplace() as workplace:
+                temporary = workplace / place.name
+                write_whole(temporary, content)
+                self._move(temporary, place)
+
+    @property
+    def _lock(self) -> Path:
+        """Where the lock lies: beside the directory, since all that is in it is the release's."""
+        real = self._root.resolve()
+        return real.parent / f".{real.name}.lock"
+
+    def _manifest(self, folder: Path, handle: str) -> dict[str, Any]:
+        content = self.read(f"models/{handle}/{MANIFEST}")
+        try:
+            if content is None:
+                raise DocumentError("it has no manifest.json")
+            manifest = read_manifest(content)
+            archive = self._place(f"models/{handle}/{manifest['archive']['file']}")
+            size = archive.stat().st_size if archive.is_file() else None
+            stated = manifest["archive"]["size"]
+            if manifest["handle"] != handle:
+                raise DocumentError(f"its manifest is that of {manifest['handle']}")
+            if size != stated:
+                there = "is missing" if size is None else f"has {size:,} bytes"
+                raise DocumentError(
+                    f"the archive {there} where the manifest states {stated:,} bytes"
+                )
+        except DocumentError as error:
+            raise DestinationError(
+                f"{folder}: damaged: {error}; restore it from a copy, or remove this folder and"
+                " publish again"
+            ) from error
+        return manifest
+
+    def _place(self, path: str) -> Path:
+        """Return where a path relative to the release lies, having met no link on the way."""
+        place = self._root
+        for name in path.split("/"):
+            if not _NAME.fullmatch(name):
+                raise DestinationError(
+                    f"{path!r}: no path within a release; correct what names it, the release's"
+                    " own files or models.yaml"
+                )
+            place /= name
+            if place.is_symlink():
+                raise DestinationError(
+                    f"{place}: is a link, and a release holds files and folders only; put what it"
+                    " leads to in its place"
+                )
+        return place
+
+    @contextmanager
+    def _workplace(self) -> Iterator[Path]:
+        """Make a folder beside the release's content, on its file system, gone at the end."""
+        self._make_folder(self._root)
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._root))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _move(self, temporary: Path, place: Path) -> None:
+        """Give finished content its name, for good: renamed and synced."""
+        self._make_folder(place.parent)
+        temporary.replace(place)
+        _sync(place.parent)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder and those above it; within the release everyone may read them."""
+        for path in reversed((folder, *folder.parents)):
+            if path.exists():
+                continue
+            path.mkdir(exist_ok=True)
+            if path.is_relative_to(self._root):
+                path.chmod(0o755)
+            _sync(path.parent)
+
+    @contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = error.filename2 or error.filename or self._root
+            raise DestinationError(
+                f"{where}: {error.strerror or error}; see to space and permissions, or choose"
+                " another release directory"
+            ) from error
+
+
+class NamedDirectory:
+    """A release directory that models.yaml names, relative to the current folder.
+
+    Its lock is taken before the first thing that is written, and kept as long as this object
+    or its process lives: from then on nobody else writes between two of its files. What was
+    read before that is held to what is there then.
+    """
+
+    local = True
+    style: Style = "tfhub"
+    holds_versions = True
+    holds_index = True
+    shares_page = False
+    seals_versions = False
+
+    def __init__(
+        self, name: str, target: Target, environment: Mapping[str, str], folder: Path
+    ) -> None:
+        """Use the directory at `target.to`; neither environment nor folder are needed."""
+        self._name = name
+        self._directory = Directory(Path(target.to).absolute())
+        self._seen: dict[str, bytes | None] = {}
+        self._holding = ExitStack()
+        self._held = False
+        weakref.finalize(self, self._holding.close)
+
+    @property
+    def name(self) -> str:
+        """Its name in models.yaml."""
+        return self._name
+
+    def check(self) -> None:
+        """See that the directory can be written; see `Directory.check`."""
+        self._directory.check()
+
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """Return the manifest of every version; see `Directory.manifests`."""
+        return self._directory.manifests()
+
+    def read(self, path: str) -> bytes | None:
+        """Return the file at `path`; none if there is none."""
+        self._seen[path] = self._directory.read(path)
+        return self._seen[path]
+
+    def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
+        """Make `models/<handle>/` appear; see `Directory.add_version`."""
+        self._hold()
+        self._directory.add_version(handle, files)
+
+    def write(self, path: str, content: bytes) -> None:
+        """Replace the file at `path`, in one step; the same content is left as it is.
+
+        Raises `ConflictError` if it is no longer what `read` returned last.
+        """
+        self._hold()
+        now = self._directory.read(path)
+        if now != content and self._seen.get(path, now) != now:
+            raise ConflictError(
+                f"{self._name}: {path}: somebody changed it meanwhile; run again and look at the"
+                " plan"
+            )
+        self._directory.write(path, content)
+        self._seen[path] = content
+
+    def _hold(self) -> None:
+        """Take the lock, once. Raises `DestinationError` if another publisher has it."""
+        if not self._held:
+            self._holding.enter_context(self._directory.locked())
+            self._held = True
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Give `target` the content of `source`, readable by everyone and safely on the disk."""
+    try:
+        # Resolved, because a link to a link would be one.
+        os.link(source.resolve(), target)
+        target.chmod(0o644)
+    except OSError:
+        target.unlink(missing_ok=True)
+        with source.open("rb") as reading, target.open("wb") as writing:
+            shutil.copyfileobj(reading, writing, 1024 * 1024)
+            os.fchmod(writing.fileno(), 0o644)
+    _sync(target)
+
+
+def _sync(path: Path) -> None:
+    """Have a file's content, or a folder's list of names, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

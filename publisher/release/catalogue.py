@@ -1,0 +1,166 @@
+"""A release as it is served: everything that may be asked for, found by its exact name."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import get_args
+
+from publisher.documents.errors import DocumentError
+from publisher.documents.fields import Head
+from publisher.documents.index import Checkpoint, Entry, Index, Manifest, read_index, read_manifest
+from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE
+from publisher.release.contents import INDEX, INDEX_SIGNATURE, SIGNED, SUMS
+from publisher.release.errors import ReleaseError
+from publisher.release.sources.base import Source
+from publisher.util.wording import nearest
+
+HEADS = get_args(Head)
+LARGEST_PAGE = 1 << 16  # bytes: Markdown can be written so that it takes long to read
+
+
+@dataclass(frozen=True)
+class Model:
+    """One version with all that is shown of it; `page` is its README.md."""
+
+    entry: Entry
+    manifest: Manifest
+    checkpoint: Checkpoint | None
+    page: str
+
+    @property
+    def archive(self) -> str:
+        """The path of its archive in the release."""
+        return f"{self.entry.path}/{ARCHIVE}"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What was asked for is at another path of this hub; `forever` if it always will be."""
+
+    path: str
+    forever: bool
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What a release holds. `files` are its small files by path, as they are.
+
+    `newest` leads from `publisher/name` to a handle, and `aliases` from an old spelling to
+    the `publisher/name` that is meant.
+    """
+
+    index: Index
+    models: Mapping[str, Model]
+    files: Mapping[str, bytes]
+    newest: Mapping[str, str]
+    aliases: Mapping[str, str]
+
+    def find(self, path: str) -> Model | Moved | None:
+        """Return the model that a path (without the first `/`) means, or where it is."""
+        if path in self.models:
+            return self.models[path]
+        if path in self.newest:
+            return Moved(self.newest[path], forever=False)
+        name, _, version = path.rpartition("/")
+        if path in self.aliases:
+            return Moved(self.aliases[path], forever=True)
+        if name in self.aliases and f"{self.aliases[name]}/{version}" in self.models:
+            return Moved(f"{self.aliases[name]}/{version}", forever=True)
+        if path in (self.index.collection, self.index.publisher):
+            return Moved("", forever=False)
+        if path.endswith("/") and not path.endswith("//") and self.find(path[:-1]):
+            return Moved(path[:-1], forever=True)
+        return None
+
+    def versions(self, name: str) -> list[str]:
+        """Return the handles of one `publisher/name`, the newest first, what is withdrawn last."""
+        entries = [model.entry for model in self.models.values() if model.entry.name == name]
+        return [entry.handle for entry in sorted(entries, key=_rank, reverse=True)]
+
+    def near(self, path: str) -> list[str]:
+        """Return handles that a path may have been meant to be, the nearest first."""
+        name, _, version = path.rpartition("/")
+        found = self.versions(self.aliases.get(name, name)) if version.isdecimal() else []
+        spellings = {**{name: name for name in self.newest}, **self.aliases}
+        wanted = name if version.isdecimal() else path
+        for spelling in nearest(wanted, list(spellings), count=5):
+            found.append(self.newest[spellings[spelling]])
+        return list(dict.fromkeys(found))[:5]
+
+    def sibling(self, model: Model, head: str) -> Model | None:
+        """Return the newest model of the same checkpoint with another head, if there is one.
+
+        Of several (one may be for prediction only), one that is made the same way comes first.
+        """
+        others = [
+            other
+            for handle in self.newest.values()
+            if (other := self.models[handle]).entry.checkpoint == model.entry.checkpoint
+            and other.entry.head == head
+        ]
+        made = model.manifest.weight_standardization
+        others.sort(key=lambda other: other.manifest.weight_standardization != made)
+        return others[0] if others else None
+
+
+def load(source: Source) -> Catalogue:
+    """Read a release: index, manifests and pages, and the sizes of the archives.
+
+    Raises `ReleaseError` if something is missing or does not agree with the index.
+    """
+    try:
+        return _load(source)
+    except (DocumentError, ReleaseError) as error:
+        raise ReleaseError(f"{source.name}: {error}") from error
+
+
+def _load(source: Source) -> Catalogue:
+    content = source.read(INDEX)
+    index = read_index(content)
+    files = {INDEX: content, SUMS: source.read(SUMS)}
+    listed = {line.partition("  ")[2] for line in files[SUMS].decode(errors="replace").split("\n")}
+    models = {}
+    for entry in index.models:
+        manifest, page = f"{entry.path}/{MANIFEST}", f"{entry.path}/{PAGE}"
+        files[manifest], files[page] = source.read(manifest), source.read(page)
+        signed = [path for name in SIGNED if (path := f"{entry.path}/{name}") in listed]
+        files |= {path: source.read(path) for path in signed}
+        if len(files[page]) > LARGEST_PAGE:
+            raise ReleaseError(f"{page}: is larger than {LARGEST_PAGE >> 10} KiB; publish it again")
+        model = Model(
+            entry,
+            read_manifest(files[manifest], entry),
+            index.checkpoints.get(entry.checkpoint),
+            files[page].decode(errors="replace"),
+        )
+        size = source.size(model.archive)
+        if size != entry.archive.size:
+            raise ReleaseError(
+                f"{model.archive}: has {size:,} bytes where the index states"
+                f" {entry.archive.size:,}; restore it from a copy"
+            )
+        models[entry.handle] = model
+    # Nothing lists it, so nobody knows beforehand whether it is there.
+    with suppress(ReleaseError):
+        files[INDEX_SIGNATURE] = source.read(INDEX_SIGNATURE)
+    entries = [model.entry for model in models.values()]
+    # One that is withdrawn only where a model has no other.
+    newest = {entry.name: entry.handle for entry in sorted(entries, key=_rank)}
+    return Catalogue(index, models, files, newest, _aliases(entries, newest))
+
+
+def _rank(entry: Entry) -> tuple[bool, int]:
+    return entry.withdrawn is None, entry.version
+
+
+def _aliases(entries: list[Entry], newest: Mapping[str, str]) -> dict[str, str]:
+    """Return what each old spelling means, where that is one model and no model's own name."""
+    meant: dict[str, set[str]] = {}
+    for entry in entries:
+        for alias in entry.aliases:
+            meant.setdefault(alias, set()).add(entry.name)
+    return {
+        alias: names.pop()
+        for alias, names in meant.items()
+        if len(names) == 1 and alias not in newest
+    }

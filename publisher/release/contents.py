@@ -1,0 +1,176 @@
+"""What a release consists of besides its versions: documents, index and sums.
+
+index.json, SHA256SUMS, index.sig
+models/<publisher>/<name>/<version>/model.tar.gz, manifest.json, README.md
+                                    provenance.json, bom.json, model.sig
+tfhub.dev/assets/docs/...
+
+Signatures, and what is signed along with an archive, are there if somebody signed.
+
+Nothing is ever taken out of a release: a version that left the registry stays, and so
+does the page of a collection that was renamed.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from publisher.destinations.base import Destination, DestinationError
+from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE
+from publisher.pages import document_path, render_collection, render_publisher
+from publisher.pages.render import Manifest
+from publisher.registry import Registry
+from publisher.util.files import sha256
+
+INDEX = "index.json"
+SUMS = "SHA256SUMS"
+DOCUMENTS = "tfhub.dev"
+# Of a signed version: how it came to be, what it consists of, and the signature of all but
+# the page, which may change.
+PROVENANCE, BOM, SIGNATURE = SIGNED = ("provenance.json", "bom.json", "model.sig")
+INDEX_SIGNATURE = "index.sig"  # of index.json and SHA256SUMS
+SCHEMA_VERSION = 1
+
+
+def folder_of(handle: str) -> str:
+    """Return where a version lies in a release."""
+    return f"models/{handle}"
+
+
+def withdrawals_at(destination: Destination) -> dict[str, str]:
+    """Return why versions are withdrawn, by handle, as the index of a destination has it."""
+    try:
+        index = json.loads((destination.read(INDEX) if destination.holds_index else None) or b"{}")
+        return {
+            str(entry["handle"]): str(entry["withdrawn"])
+            for entry in index.get("models", ())
+            if entry.get("withdrawn")
+        }
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}  # whatever that is, it is replaced
+
+
+def kept_documents(
+    held: Iterable[str], pages: Mapping[str, bytes], destination: Destination
+) -> dict[str, bytes]:
+    """Return the documents that are there and have no new page, by path in the tree.
+
+    `SHA256SUMS` lists them, and the versions hold their own pages, which counts where a
+    killed run has not come to the tree.
+    """
+    sums = (destination.read(SUMS) or b"").decode(errors="replace")
+    kept = {}
+    for line in sums.splitlines():
+        place = line.partition("  ")[2]
+        content = destination.read(place) if place.startswith(f"{DOCUMENTS}/") else None
+        if content is not None:
+            kept[place.removeprefix(f"{DOCUMENTS}/")] = content
+    for handle in held:
+        if handle not in pages:
+            kept[document_path(handle)] = held_file(handle, PAGE, destination)
+    return kept
+
+
+def new_documents(
+    registry: Registry,
+    held: Mapping[str, Manifest],
+    pages: Mapping[str, bytes],
+    withdrawn: Mapping[str, str],
+    templates: Path,
+) -> dict[str, bytes]:
+    """Return the pages of what was built, of the collection and of the publisher."""
+    documents = {document_path(handle): page for handle, page in pages.items()}
+    if held:
+        manifests = list(held.values())
+        collection = render_collection(registry, manifests, templates, withdrawn)
+        documents[document_path(registry.collection.handle)] = collection.encode()
+        publisher = render_publisher(registry, manifests, templates, withdrawn)
+        documents[document_path(registry.publisher.name)] = publisher.encode()
+    return documents
+
+
+def held_file(handle: str, name: str, destination: Destination) -> bytes:
+    """Return a small file of a version. Raises `DestinationError` if it is missing."""
+    content = destination.read(f"models/{handle}/{name}")
+    if content is None:
+        raise DestinationError(
+            f"{destination.name}: models/{handle} is damaged: {name} is missing; restore it from a"
+            " copy, or remove this folder and publish again"
+        )
+    return content
+
+
+def index_of(
+    registry: Registry, held: Mapping[str, Manifest], withdrawn: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the content of `index.json`."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "synthetic": any(manifest["synthetic"] for manifest in held.values()),
+        "publisher": registry.publisher.name,
+        "collection": registry.collection.handle,
+        "about": {
+            "publisher": registry.publisher.model_dump(mode="json"),
+            "collection": registry.collection.model_dump(mode="json"),
+            "asset_base": registry.asset_base,
+        },
+        "checkpoints": _checkpoint_facts(registry, held),
+        "models": [
+            {
+                "handle": handle,
+                "aliases": manifest["aliases"],
+                "synthetic": manifest["synthetic"],
+                "checkpoint": manifest["checkpoint"]["name"],
+                "architecture": manifest["architecture"],
+                "head": manifest["head"],
+                "resolution": manifest["resolution"],
+                "parameters": manifest["parameters"],
+                "path": f"models/{handle}",
+                "archive": manifest["archive"],
+                **({"withdrawn": withdrawn[handle]} if handle in withdrawn else {}),
+            }
+            for handle, manifest in sorted(held.items())
+        ],
+    }
+
+
+def _checkpoint_facts(
+    registry: Registry, held: Mapping[str, Manifest]
+) -> dict[str, dict[str, Any]]:
+    """Return what the catalogue shows of the checkpoints that are still in the registry."""
+    names = {manifest["checkpoint"]["name"] for manifest in held.values()}
+    return {
+        name: checkpoint.model_dump(mode="json", include={"license", "reported"})
+        for name, checkpoint in registry.checkpoints.items()
+        if name in names
+    }
+
+
+def sums_of(
+    held: Mapping[str, Manifest],
+    documents: Mapping[str, bytes],
+    index: bytes,
+    small: Mapping[str, bytes],
+    destination: Destination,
+) -> bytes:
+    """Return `SHA256SUMS`, which `sha256sum --check` reads in the release directory.
+
+    `small` are the manifests and pages that will be written, by path in the release; the
+    others are read where they are.
+    """
+    digests = {INDEX: sha256(index)}
+    digests.update({f"{DOCUMENTS}/{path}": sha256(page) for path, page in documents.items()})
+    for handle, manifest in held.items():
+        folder = folder_of(handle)
+        digests[f"{folder}/{ARCHIVE}"] = manifest["archive"]["sha256"]
+        for name in (MANIFEST, PAGE):
+            path = f"{folder}/{name}"
+            content = small[path] if path in small else held_file(handle, name, destination)
+            digests[path] = sha256(content)
+        for name in SIGNED:
+            path = f"{folder}/{name}"
+            signed = small[path] if path in small else destination.read(path)
+            if signed is not None:
+                digests[path] = sha256(signed)
+    return "".join(f"{digest}  {path}\n" for path, digest in sorted(digests.items())).encode()

@@ -1,0 +1,244 @@
+"""Built variants -> a destination: what would be done, and then exactly that.
+
+`prepare` reads and writes nothing; its plan is what a person agrees to. `carry_out` writes
+data first and the index last, so that after an interruption every version there is whole
+and the same call finishes what is missing. In the end the destination is asked what it
+holds, and only that counts.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from publisher.destinations.base import Destination, DestinationError
+from publisher.documents.manifest import ARCHIVE, PAGE
+from publisher.documents.signature import signs
+from publisher.pages import document_path, require_good_pages
+from publisher.pages.styles import style_of
+from publisher.registry import Registry
+from publisher.registry.models import Target
+from publisher.release.contents import (
+    DOCUMENTS,
+    INDEX,
+    INDEX_SIGNATURE,
+    SUMS,
+    index_of,
+    kept_documents,
+    new_documents,
+    sums_of,
+    withdrawals_at,
+)
+from publisher.release.diff import Held, Offer, Offered, Pages, Wanted, wanted
+from publisher.release.plan import WRITING, Change, Plan, Status, Write
+from publisher.util.files import json_bytes, sha256
+
+# What is done (`sends`, `sent`, `wrote`, `done`), to what, and the SHA-256 of that.
+Note = Callable[[str, str, str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan with the contents that it speaks of, and all versions that will be there."""
+
+    plan: Plan
+    versions: Mapping[str, Mapping[str, Path | bytes]]
+    writes: tuple[tuple[str, bytes], ...]
+    manifests: Held
+
+
+def refuse_synthetic(destination: Destination, synthetic: bool, allowed: bool) -> None:
+    """Raise `DestinationError` where synthetic weights would leave this machine."""
+    if synthetic and not destination.local and not allowed:
+        raise DestinationError(
+            f"{destination.name}: synthetic weights are random numbers and stay on this machine;"
+            " publish real ones, or add --allow-synthetic if you mean it"
+        )
+
+
+def prepare(
+    registry: Registry,
+    offers: Sequence[Offered],
+    destination: Destination,
+    templates: Path,
+    *,
+    target: Target | None = None,
+    known: Held | None = None,
+    release: Path | None = None,
+    allow_synthetic: bool = False,
+    reinstate: bool = False,
+) -> Prepared:
+    """Compare what is offered with what the destination holds; write nothing.
+
+    A version that is there with the same bytes is left alone, one with other bytes is
+    refused, and the others go on. What is held and not offered keeps its page. A version that is
+    withdrawn there and not in the registry, which may be an older one, is refused too, or
+    taken back with `reinstate`. `target` is
+    the destination's entry in models.yaml; `known` are the manifests of the release as a
+    whole, for a destination that holds pages alone. `release` is the release directory that
+    the offers are from, whose signature goes along if the index is the same.
+
+    Raises `DestinationError` if the destination cannot be read or must not have this, and
+    `PageError` if a page would break a rule.
+    """
+    built = [Offer(*offer) for offer in offers]
+    synthetic = any(offer.manifest["synthetic"] for offer in built if offer.manifest)
+    refuse_synthetic(destination, synthetic, allow_synthetic)
+    if destination.holds_versions:
+        held: Held = destination.manifests()
+    else:
+        held = {
+            handle: manifest
+            for handle, manifest in (known or {}).items()
+            if destination.read(document_path(handle)) is not None
+        }
+    pages = Pages(registry, destination, target, templates)
+    offered = {offer.variant.handle for offer in built} if reinstate else set()
+    withdrawals = withdrawals_at(destination)
+    withdrawals = {handle: why for handle, why in withdrawals.items() if handle not in offered}
+    versions_there = [wanted(offer, held, pages, withdrawals) for offer in built]
+    shown = [one for one in versions_there if one.shown]
+    after = {**held, **{one.change.handle: one.manifest or {} for one in shown}}
+    versions: dict[str, Mapping[str, Path | bytes]] = {}
+    writes: list[tuple[str, bytes]] = []
+    for one in shown:
+        if one.change.status == "new" and one.archive:
+            versions[one.change.handle] = {ARCHIVE: one.archive, **one.small}
+        elif one.change.status in WRITING and destination.holds_versions:
+            writes += one.files().items()
+    withdrawals |= {v.handle: v.withdrawn for v in registry.variants if v.withdrawn}
+    writes += _documents(pages, after, shown, withdrawals, release)
+    leftovers = _left_over(registry, held) if destination.holds_versions else ()
+    changes = [*(one.change for one in versions_there), *leftovers]
+    # What is there already is not written, so the plan does not say so.
+    writes = [(path, content) for path, content in writes if destination.read(path) != content]
+    plan = Plan(
+        destination=destination.name,
+        changes=tuple(changes),
+        writes=tuple(Write(path=path, sha256=sha256(content)) for path, content in writes),
+    )
+    return Prepared(plan, versions, tuple(writes), after)
+
+
+def carry_out(
+    prepared: Prepared, destination: Destination, note: Note = lambda did, what, digest: None
+) -> None:
+    """Do what the plan says, in its order, and ask the destination whether it holds it.
+
+    `note` hears of each thing that was done. Raises `DestinationError` at the first thing
+    that fails; everything before it is there and stays, and the same call finishes.
+    """
+    if prepared.plan.empty:
+        return
+    # Where people get what came last, that has to be the newest version.
+    for handle in sorted(prepared.versions, key=lambda one: int(one.rpartition("/")[2])):
+        files = prepared.versions[handle]
+        digest = prepared.manifests[handle]["archive"]["sha256"]
+        note("sends", handle, digest)
+        destination.add_version(handle, files)
+        note("sent", handle, digest)
+    for path, content in prepared.writes:
+        destination.write(path, content)
+        note("wrote", path, sha256(content))
+    if prepared.versions:
+        there = destination.manifests()
+        for handle in prepared.versions:
+            if there.get(handle) != prepared.manifests[handle]:
+                raise DestinationError(
+                    f"{destination.name}: took {handle} without an error and does not hold it as it"
+                    " was sent; run again, and if that ends the same way look at it there"
+                )
+    note("done", destination.name, "")
+
+
+def publish(
+    registry: Registry,
+    offers: Sequence[Offered],
+    destination: Destination,
+    templates: Path,
+    *,
+    allow_synthetic: bool = False,
+) -> list[Change]:
+    """Prepare and carry out at once; return what became of each offered version."""
+    prepared = prepare(registry, offers, destination, templates, allow_synthetic=allow_synthetic)
+    carry_out(prepared, destination)
+    return [change for change in prepared.plan.changes if change.status != "left over"]
+
+
+def handles(changes: Iterable[Change], status: Status) -> list[str]:
+    """Return the handles with that status."""
+    return [change.handle for change in changes if change.status == status]
+
+
+def _left_over(registry: Registry, held: Held) -> list[Change]:
+    known = {variant.handle for variant in registry.variants}
+    return [
+        Change(handle=handle, status="left over", there=held[handle]["archive"]["sha256"])
+        for handle in sorted(held)
+        if handle not in known
+    ]
+
+
+def _documents(
+    pages: Pages,
+    after: Held,
+    shown: Sequence[Wanted],
+    withdrawn: Mapping[str, str],
+    release: Path | None,
+) -> list[tuple[str, bytes]]:
+    """Return what is written besides versions, the index and its sums last."""
+    registry, destination, templates = pages.registry, pages.destination, pages.templates
+    if destination.style != "tfhub":
+        assert pages.target is not None  # noqa: S101
+        texts = style_of(destination.style).documents(
+            registry, pages.target, list(after.values()), templates
+        )
+        return [(path, text.encode()) for path, text in texts.items() if after]
+    own = {one.change.handle: one.small[PAGE] for one in shown if PAGE in one.small}
+    new = new_documents(registry, after, own, withdrawn, templates)
+    if destination.holds_index:
+        kept = kept_documents(after, own, destination)
+    else:
+        others = {document_path(handle) for handle in after if handle not in own}
+        kept = {path: destination.read(path) or b"" for path in others}
+    documents = dict(sorted((kept | new).items()))
+    # What is kept was checked when it came, and nothing here could mend it.
+    require_good_pages(
+        {path: content.decode(errors="replace") for path, content in documents.items()},
+        known_handles=[variant.handle for variant in registry.variants],
+        only=new,
+    )
+    if not destination.holds_index:
+        return list(documents.items())
+    writes = [(f"{DOCUMENTS}/{path}", content) for path, content in documents.items()]
+    if after:
+        index = json_bytes(index_of(registry, after, withdrawn))
+        small = {path: content for one in shown for path, content in one.files().items()}
+        sums = sums_of(after, documents, index, small, destination)
+        writes += [(INDEX, index), (SUMS, sums)]
+        writes += _index_signature(index, sums, release, destination)
+    return writes
+
+
+def _index_signature(
+    index: bytes, sums: bytes, release: Path | None, destination: Destination
+) -> list[tuple[str, bytes]]:
+    """Return the signature of the release directory's index, where it is this index's too.
+
+    Raises `DestinationError` where the destination's index is signed and would no longer be.
+    """
+    if release is None:
+        return []
+    digests = {INDEX: sha256(index), SUMS: sha256(sums)}
+    there = destination.read(INDEX_SIGNATURE)
+    if there is not None and signs(there, digests):
+        return []
+    path = release / INDEX_SIGNATURE
+    signature = path.read_bytes() if path.is_file() else b""
+    if signature and signs(signature, digests):
+        return [(INDEX_SIGNATURE, signature)]
+    if there is not None:
+        raise DestinationError(
+            f"{destination.name}: its index is signed, and what would be there is not what is"
+            f" signed in {release}; publish all that {release} holds, after `publisher sign`"
+        )
+    return []

@@ -1,0 +1,119 @@
+"""What a destination holds -> a release directory that begins with nothing.
+
+A machine that is new for each release has no release directory to go on with. Here it gets
+the one that the destination is a copy of: the versions that are no longer built, the
+signatures of those that are, the index and its sums.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from publisher.destinations.base import Destination, DestinationError
+from publisher.destinations.local.directory import Directory
+from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE
+from publisher.release.contents import (
+    DOCUMENTS,
+    INDEX,
+    INDEX_SIGNATURE,
+    SIGNED,
+    SUMS,
+    folder_of,
+    held_file,
+)
+from publisher.release.downloads import download
+from publisher.release.sources.base import Elsewhere, Source
+from publisher.util.files import sha256_file
+from publisher.util.reporter import Reporter
+
+
+def pull(
+    destination: Destination,
+    source: Source,
+    directory: Directory,
+    parts: Sequence[Directory],
+    work: Path,
+    reporter: Reporter,
+) -> list[str]:
+    """Bring what a destination holds into a release directory, and return its handles.
+
+    `source` is the same place as everybody reads it. An archive that one of `parts` holds
+    with the same bytes is taken from there; the others are downloaded to the folder `work`
+    and compared with their manifests. The directory has to be locked. Raises
+    `DestinationError` where it holds a version with other bytes, or one cannot be had.
+    """
+    index, sums = destination.read(INDEX), destination.read(SUMS)
+    if index is None or sums is None:
+        return []
+    held, there = destination.manifests(), directory.manifests()
+    built = _archives(parts)
+    for handle, manifest in held.items():
+        files = _small(handle, destination)
+        if handle not in there:
+            digest = manifest["archive"]["sha256"]
+            with tempfile.TemporaryDirectory(prefix="pull-", dir=work) as folder:
+                archive = built.get(digest) or _fetched(
+                    handle, manifest, source, Path(folder), reporter
+                )
+                if sha256_file(archive) != digest:
+                    raise DestinationError(
+                        f"{handle}: its archive in {source.name} has other bytes than its manifest"
+                        " states; restore it from a copy"
+                        if archive.is_relative_to(folder)
+                        else f"{archive}: has other bytes than its manifest states; build it again"
+                    )
+                directory.add_version(handle, {ARCHIVE: archive, **files})
+        elif there[handle]["archive"]["sha256"] != manifest["archive"]["sha256"]:
+            raise DestinationError(
+                f"{handle}: {directory.name} holds it with other bytes than {destination.name};"
+                " pull into an empty release directory"
+            )
+        else:
+            for name, content in files.items():
+                directory.write(f"{folder_of(handle)}/{name}", content)
+    for path in (*_documents(sums), INDEX, SUMS, INDEX_SIGNATURE):
+        document = destination.read(path)
+        if document is not None:
+            directory.write(path, document)
+    return list(held)
+
+
+def _archives(parts: Sequence[Directory]) -> dict[str, Path]:
+    """Return the archives of release directories by the SHA-256 that they are stated to have."""
+    return {
+        manifest["archive"]["sha256"]: Path(part.name) / folder_of(handle) / ARCHIVE
+        for part in parts
+        for handle, manifest in part.manifests().items()
+    }
+
+
+def _small(handle: str, destination: Destination) -> dict[str, bytes]:
+    """Return the small files of a version by name; what is signed only if it is there."""
+    files = {name: held_file(handle, name, destination) for name in (MANIFEST, PAGE)}
+    for name in SIGNED:
+        content = destination.read(f"{folder_of(handle)}/{name}")
+        if content is not None:
+            files[name] = content
+    return files
+
+
+def _fetched(
+    handle: str, manifest: Mapping[str, Any], source: Source, folder: Path, reporter: Reporter
+) -> Path:
+    """Return the archive of a version, on this machine."""
+    size, target = manifest["archive"]["size"], folder / ARCHIVE
+    opened = source.open(f"{folder_of(handle)}/{ARCHIVE}", size)
+    if isinstance(opened, Elsewhere):
+        download(opened.address, target, size, handle, reporter)
+    else:
+        with opened, target.open("wb") as file:
+            shutil.copyfileobj(opened, file)
+    return target
+
+
+def _documents(sums: bytes) -> list[str]:
+    lines = sums.decode(errors="replace").splitlines()
+    paths = [line.partition("  ")[2] for line in lines]
+    return [path for path in paths if path.startswith(f"{DOCUMENTS}/")]

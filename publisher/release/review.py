@@ -1,0 +1,141 @@
+"""What a change of this project would do to what is published, as Markdown.
+
+For a pull request: the plan of each destination, the pages that read otherwise, and what
+the checks said. It is made of texts that somebody proposes, so nothing in it can end the
+block or the cell that it stands in.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from publisher.pages import render_module
+from publisher.pages.format import plain
+from publisher.pages.render import Manifest
+from publisher.registry import Registry
+from publisher.release.contents import DOCUMENTS, new_documents
+from publisher.release.plan import Plan, as_markdown
+
+LARGEST = 60_000  # characters; GitHub takes 65,536 of a comment
+CONTEXT = 2  # lines around a change
+
+Pages = Mapping[str, str]
+
+
+def rendered(
+    registry: Registry, manifests: Mapping[str, Manifest], templates: Path
+) -> dict[str, bytes]:
+    """Return the pages of the versions that the registry lists, by their path in a release."""
+    listed = {one.handle: one for one in registry.variants if one.handle in manifests}
+    own = {
+        handle: render_module(registry, variant, manifests[handle], templates).encode()
+        for handle, variant in listed.items()
+    }
+    held = {handle: manifests[handle] for handle in listed}
+    withdrawn = {handle: one.withdrawn for handle, one in listed.items() if one.withdrawn}
+    documents = new_documents(registry, held, own, withdrawn, templates)
+    return {f"{DOCUMENTS}/{path}": content for path, content in documents.items()}
+
+
+def pages_of(release: Path) -> dict[str, str]:
+    """Return the pages of a release directory by their path in the tree of documents."""
+    root = release / DOCUMENTS
+    return {
+        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8", errors="replace")
+        for path in sorted(root.rglob("*.md"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def review(
+    plans: Mapping[str, Plan | str],
+    missing: Sequence[str],
+    before: Pages | str | None,
+    after: Pages,
+    manifests: Sequence[Manifest],
+) -> str:
+    """Return all of it; what would make it longer than `LARGEST` is left out, and counted.
+
+    `plans` are those of destinations by name, or why there is none; `missing` are the
+    handles that were not built. `before` are the pages as they would be without the change, or
+    why there are none, or None where nobody asked.
+    """
+    sections = ["## What this would publish\n"]
+    if missing:
+        listed = "\n".join(f"- `{handle}`" for handle in missing)
+        sections.append(f"Not built; the jobs of their checkpoints say why:\n\n{listed}\n")
+    for name, plan in plans.items():
+        if isinstance(plan, Plan):
+            sections.append(as_markdown([plan]))
+        else:
+            sections.append(f"### {plain(name)}\n\nNot planned:\n\n{_block(plan)}\n")
+    sections.append(f"### Checks\n\n{_checks(manifests)}\n")
+    if isinstance(before, str):
+        sections.append(f"### Pages\n\nNot compared:\n\n{_block(before)}\n")
+    elif before is not None:
+        changes = list(_changes(before, after))
+        sections.append("### Pages\n" if changes else "### Pages\n\nNo page reads otherwise.\n")
+        sections += changes
+    return _bounded(sections)
+
+
+def _changes(before: Pages, after: Pages) -> Iterator[str]:
+    for path in sorted({*before, *after}):
+        old, new = before.get(path), after.get(path)
+        if old == new:
+            continue
+        what = "new" if old is None else "gone" if new is None else "changed"
+        lines = difflib.unified_diff(
+            (old or "").splitlines(), (new or "").splitlines(), lineterm="", n=CONTEXT
+        )
+        difference = "\n".join(list(lines)[2:])  # without the names of two files
+        yield (
+            f"<details><summary>{plain(path)}: {what}</summary>\n\n"
+            f"{_block(difference, 'diff')}\n\n</details>\n"
+        )
+
+
+def _checks(manifests: Sequence[Manifest]) -> str:
+    if not manifests:
+        return "Nothing was built."
+    lines = ["| handle | passed | skipped | parity |", "|---|--:|--:|---|"]
+    for manifest in manifests:
+        checks = manifest["validation"]["checks"]
+        passed, skipped = (
+            sum(check["status"] == status for check in checks) for status in ("passed", "skipped")
+        )
+        lines.append(
+            f"| `{manifest['handle']}` | {passed} | {skipped} | {plain(_parity(checks))} |"
+        )
+    if any(manifest["synthetic"] for manifest in manifests):
+        lines += ["", "The weights are synthetic: random numbers."]
+    return "\n".join(lines)
+
+
+def _parity(checks: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the comparison with the float64 reference measured."""
+    found = [check["summary"] for check in checks if check["name"].startswith("parity_")]
+    return "; ".join(map(str, found))
+
+
+def _bounded(sections: Sequence[str]) -> str:
+    shown, left = [], 0
+    room = LARGEST
+    for section in sections:
+        if len(section) < room:
+            shown.append(section)
+            room -= len(section) + 1
+        else:
+            left += 1
+    if left:
+        shown.append(f"{left} more did not fit here.\n")
+    return "\n".join(shown)
+
+
+def _block(text: str, language: str = "") -> str:
+    """Return a code block whose fence is longer than any in the text."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"

@@ -1,0 +1,280 @@
+"""Cloud Storage: credentials, permissions, and uploads that go on."""
+
+import json
+import os
+import re
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from google.auth.credentials import AnonymousCredentials
+
+from publisher.destinations.base import DestinationError
+from publisher.destinations.bucket.google_cloud_storage import PERMISSIONS, GoogleCloudStorage
+from publisher.destinations.bucket.objects import Pending
+from tests.destinations.conftest import FOLDER, LARGE, PART, Bucket, Files, stored
+from tests.destinations.faulty import Answer, FaultyProxy, Request
+from tests.destinations.servers.cloud_storage import SECRET, CloudStorage
+from tests.releases import CLASSIFIER
+
+PIECES = "^PUT .*upload_id="
+
+
+def refusal(status: int, message: str, reason: str) -> Answer:
+    """Return a refusal as Cloud Storage words it."""
+    error = {"message": message, "domain": "global", "reason": reason}
+    body = {"error": {"code": status, "message": message, "errors": [error]}}
+    return Answer(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+
+# Credentials and permissions
+
+
+def with_credentials(gcs: Bucket, folder: Path, **environment: str) -> GoogleCloudStorage:
+    """Open the destination at the service itself; no test comes so far that it is asked."""
+    nothing = {"CLOUDSDK_CONFIG": str(folder / "no-config"), "NO_GCE_CHECK": "true"}
+    destination = GoogleCloudStorage("bucket", gcs.target, nothing | environment, folder / "folder")
+    destination.retry = destination.retry.with_timeout(0.0)
+    return destination
+
+
+def test_missing_credentials_are_named_with_what_provides_them(gcs: Bucket, tmp_path: Path) -> None:
+    words = (
+        r"bucket: no usable credentials .*; set GOOGLE_APPLICATION_CREDENTIALS to the path of a"
+        r" key file, or run: gcloud auth application-default login"
+    )
+    with pytest.raises(DestinationError, match=words):
+        with_credentials(gcs, tmp_path).check()
+
+
+def test_without_credentials_it_is_read_as_everybody_reads_it(gcs: Bucket, tmp_path: Path) -> None:
+    destination = with_credentials(gcs, tmp_path)
+    assert isinstance(destination._client._credentials, AnonymousCredentials)
+    assert destination._client._connection.API_BASE_URL == "https://storage.googleapis.com"
+    refused = destination._failure("reading index.json", 403, "no")
+    assert "not everybody may do that: set GOOGLE_APPLICATION_CREDENTIALS" in str(refused)
+
+
+def test_only_the_environment_that_was_given_counts(
+    gcs: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "not-this-one"))
+    before = dict(os.environ)
+    with pytest.raises(DestinationError, match="no usable credentials") as caught:
+        with_credentials(gcs, tmp_path).check()
+    assert "not-this-one" not in str(caught.value)
+    with pytest.raises(DestinationError, match="this-one"):
+        this = {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "this-one")}
+        with_credentials(gcs, tmp_path, **this).check()
+    assert dict(os.environ) == before
+
+
+def key_file(folder: Path, token_uri: str) -> tuple[Path, str]:
+    """Write the key of a service account, and return where it is and its secret."""
+    key = generate_private_key(65537, 2048)
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    account = {
+        "type": "service_account",
+        "client_email": "publisher@tests.iam.gserviceaccount.com",
+        "private_key": secret,
+        "token_uri": token_uri,
+    }
+    path = folder / "key.json"
+    path.write_text(json.dumps(account))
+    return path, secret
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            Answer(400, b'{"error": "invalid_grant", "error_description": "Invalid JWT"}'),
+            r"401 \(invalid_grant: Invalid JWT\); the credentials are not accepted: set GOOGLE_",
+        ),
+        ("drop", "no answer .no token for the credentials could be had.; see to the network"),
+    ],
+    ids=["refused", "no answer"],
+)
+def test_credentials_that_are_not_accepted(
+    answer: Any, words: str, gcs: Bucket, tmp_path: Path
+) -> None:
+    path, secret = key_file(tmp_path, f"{gcs.proxy.address}/token")
+    gcs.proxy.add(answer, "^POST /token", times=1000)
+    destination = with_credentials(gcs, tmp_path, GOOGLE_APPLICATION_CREDENTIALS=str(path))
+    with pytest.raises(DestinationError, match=words) as caught:
+        destination.check()
+    told = "".join(traceback.format_exception(caught.value))
+    assert not any(line in told for line in secret.splitlines() if line)
+
+
+def test_a_key_file_that_is_none_is_named(gcs: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text('{"type": "service_account"}')
+    key = {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json")}
+    with pytest.raises(DestinationError, match=r"no usable credentials .*key"):
+        with_credentials(gcs, tmp_path, **key).check()
+
+
+def test_check_asks_for_the_permissions_that_publishing_needs(
+    gcs: Bucket, cloud_storage: CloudStorage
+) -> None:
+    cloud_storage.granted = list(PERMISSIONS)
+    gcs.open().check()
+    asked = gcs.proxy.requests[-1].target
+    assert re.findall(r"permissions=([\w.]+)", asked) == list(PERMISSIONS)
+    cloud_storage.granted = ["storage.objects.get", "storage.objects.list"]
+    words = (
+        r"the credentials lack storage\.objects\.create, storage\.objects\.delete; grant the role"
+        r" Storage Object User \(roles/storage\.objectUser\) on the bucket"
+    )
+    with pytest.raises(DestinationError, match=words):
+        gcs.open().check()
+    assert gcs.proxy.writes() == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (refusal(401, "Invalid Credentials", "authError"), "credentials are not accepted: set"),
+        (refusal(403, "No storage.objects.create", "forbidden"), "grant the role Storage Object"),
+        (refusal(403, "Quota exceeded", "quotaExceeded"), "free space, or have quota or payment"),
+        (refusal(403, "Billing is disabled", "accountDisabled"), "have quota or payment seen to"),
+        (refusal(413, "Too large", "uploadTooLarge"), "free space, or have quota"),
+        (refusal(409, "Conflict", "conflict"), "look at gs://"),
+        (Answer(403, b"<html>", {"Content-Type": "text/html"}), "grant the role"),
+        (Answer(200, b"no json", {"Content-Type": "application/json"}), "not understood); wait"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+@pytest.mark.parametrize("call", ["uploadType=multipart", "^GET .*/o/"])
+def test_refusals_say_what_to_do(
+    call: str, answer: Answer, words: str, gcs: Bucket, made: Callable[..., Files]
+) -> None:
+    gcs.proxy.add(answer, call, times=1000)
+    status = answer.status if answer.status != 200 else 502
+    with pytest.raises(
+        DestinationError, match=rf"bucket: (sending|looking at) .*: {status} \("
+    ) as e:
+        gcs.open(again=False).add_version(CLASSIFIER, made())
+    assert words in str(e.value)
+    assert gcs.contents() == {}
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[1]", b'{"size": "1"}', b'{"updated": 3}'])
+def test_odd_answers_are_an_error(content: bytes, gcs: Bucket, made: Callable[..., Files]) -> None:
+    gcs.proxy.add(Answer(200, content, {"Content-Type": "application/json"}), "^GET .*/o/")
+    with pytest.raises(DestinationError, match=r"502 \(an answer that is not understood"):
+        gcs.open().add_version(CLASSIFIER, made())
+
+
+def test_nothing_is_asked_in_the_background(gcs: Bucket, made: Callable[..., Files]) -> None:
+    destination = gcs.open()
+    destination.check()
+    destination.add_version(CLASSIFIER, made())
+    destination.manifests()
+    assert [r.line for r in gcs.proxy.requests if re.search(rf"/b/{gcs.name}\?", r.line)] == []
+
+
+# Uploads that go on
+
+
+def spans(proxy: FaultyProxy) -> list[str]:
+    """Return which bytes the requests of a session had, or were asked for."""
+    return [r.headers["content-range"] for r in proxy.requests if re.search(PIECES, r.line)]
+
+
+@pytest.fixture
+def files(made: Callable[..., Files]) -> Files:
+    return made(LARGE)
+
+
+SIZE = len(LARGE)
+THREE_PIECES = [
+    f"bytes 0-{PART - 1}/{SIZE}",
+    f"bytes {PART}-{2 * PART - 1}/{SIZE}",
+    f"bytes {2 * PART}-{SIZE - 1}/{SIZE}",
+]
+
+
+def test_a_large_archive_goes_in_pieces(gcs: Bucket, files: Files) -> None:
+    gcs.open(part=PART).add_version(CLASSIFIER, files)
+    assert spans(gcs.proxy) == THREE_PIECES
+    (start,) = [r for r in gcs.proxy.requests if "uploadType=resumable&ifGen" in r.line]
+    assert "ifGenerationMatch=0" in start.target
+    assert json.loads(start.body)["crc32c"]
+
+
+def test_a_piece_whose_answer_is_lost_is_not_sent_again(gcs: Bucket, files: Files) -> None:
+    gcs.proxy.add("lose", PIECES)
+    gcs.open(part=PART).add_version(CLASSIFIER, files)
+    assert spans(gcs.proxy) == [THREE_PIECES[0], f"bytes */{SIZE}", *THREE_PIECES[1:]]
+
+
+def test_what_arrived_of_a_piece_that_was_cut_is_kept(gcs: Bucket, files: Files) -> None:
+    gcs.proxy.add("cut", PIECES)
+    destination = gcs.open(part=PART)
+    destination.piece = 4 * PART  # one for all
+    destination.add_version(CLASSIFIER, files)
+    assert spans(gcs.proxy) == [
+        f"bytes 0-{SIZE - 1}/{SIZE}",
+        f"bytes */{SIZE}",
+        f"bytes {PART}-{SIZE - 1}/{SIZE}",
+    ]
+    assert gcs.contents() == stored(files)
+
+
+def test_an_upload_whose_last_answer_is_lost_is_found_complete(gcs: Bucket, files: Files) -> None:
+    gcs.proxy.add("lose", PIECES, skip=2)
+    gcs.open(part=PART).add_version(CLASSIFIER, files)
+    assert spans(gcs.proxy) == [*THREE_PIECES, f"bytes */{SIZE}"]
+    assert gcs.contents() == stored(files)
+
+
+def test_a_service_that_keeps_nothing_is_not_asked_for_ever(gcs: Bucket, files: Files) -> None:
+    gcs.proxy.add(Answer(308), PIECES, times=1000)
+    with pytest.raises(DestinationError, match=r"503 \(it kept nothing of what was sent\); wait"):
+        gcs.open(part=PART, again=False).add_version(CLASSIFIER, files)
+    gcs.proxy.clear()
+    gcs.proxy.add(Answer(308, b"", {"Range": f"bytes=0-{SIZE - 1}"}), PIECES, times=1000)
+    with pytest.raises(DestinationError, match=r"503 \(it has all bytes and does not finish\)"):
+        gcs.open(part=PART, again=False).add_version(CLASSIFIER, files)
+
+
+def test_bytes_that_changed_on_the_way_are_refused(
+    gcs: Bucket, files: Files, tmp_path: Path
+) -> None:
+    def spoil(request: Request) -> Request:
+        return Request(request.method, request.target, request.headers, request.body[::-1])
+
+    gcs.proxy.add(spoil, PIECES)
+    with pytest.raises(DestinationError, match=rf"sending {FOLDER}/model\.tar\.gz: 400"):
+        gcs.open(part=PART).add_version(CLASSIFIER, files)
+    assert gcs.contents() == {}
+    assert list((tmp_path / "folder").iterdir()) == []
+    gcs.open(part=PART).add_version(CLASSIFIER, files)
+    assert gcs.contents() == stored(files)
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(403), Answer(429), Answer(500), "drop", "stall"], ids=str
+)
+def test_the_address_of_an_upload_is_kept_secret(answer: Any, gcs: Bucket, files: Files) -> None:
+    gcs.proxy.add(answer, PIECES, times=1000)
+    with pytest.raises(DestinationError) as caught:
+        gcs.open(part=PART, again=False, timeout=0.2).add_version(CLASSIFIER, files)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_session_at_another_host_is_not_used(gcs: Bucket, files: Files, tmp_path: Path) -> None:
+    elsewhere = f"http://localhost:1/upload?upload_id={SECRET}"
+    gcs.proxy.add(Answer(200, b"", {"Location": elsewhere}), "uploadType=resumable")
+    with pytest.raises(DestinationError, match=r"wants the bytes of .* at another host") as caught:
+        gcs.open(part=PART).add_version(CLASSIFIER, files)
+    assert SECRET not in str(caught.value)
+    path = f"{FOLDER}/model.tar.gz"
+    Pending(tmp_path / "folder").put(path, "0" * 64, elsewhere)
+    gcs.open(part=PART).add_version(CLASSIFIER, files)
+    assert gcs.contents() == stored(files)

@@ -1,0 +1,320 @@
+"""S3: credentials, permissions, preconditions, and uploads in parts."""
+
+import json
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import requests
+
+from publisher.destinations.base import ConflictError, DestinationError
+from publisher.destinations.bucket.objects import Pending
+from publisher.destinations.bucket.s3 import S3
+from tests.destinations.conftest import (
+    FOLDER,
+    KEY,
+    LARGE,
+    PART,
+    PREFIX,
+    SMALL,
+    Bucket,
+    Files,
+    stored,
+)
+from tests.destinations.faulty import Answer
+from tests.releases import CLASSIFIER
+
+PATH = f"{FOLDER}/model.tar.gz"
+AT = f"{PREFIX}/{PATH}"
+PARTS = "^PUT .*partNumber="
+
+
+def refusal(status: int, code: str, message: str = "no") -> Answer:
+    """Return a refusal as S3 words it."""
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return Answer(status, body.encode(), {"Content-Type": "application/xml"})
+
+
+@pytest.fixture
+def files(made: Callable[..., Files]) -> Files:
+    return made(LARGE)
+
+
+# Credentials and permissions
+
+
+def test_missing_credentials_are_named_with_what_provides_them(s3: Bucket) -> None:
+    none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SESSION_TOKEN": ""}
+    words = (
+        r"bucket: no usable credentials .*; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+        r" AWS_PROFILE, or run: aws configure"
+    )
+    with pytest.raises(DestinationError, match=words):
+        s3.open(**none).check()
+    with pytest.raises(DestinationError, match="no usable credentials"):
+        s3.open(**(none | {"AWS_ACCESS_KEY_ID": "AKIA0"})).check()
+    with pytest.raises(DestinationError, match=r"no usable credentials .*elsewhere"):
+        s3.open(**(none | {"AWS_PROFILE": "elsewhere"})).check()
+
+
+def test_what_everybody_may_read_is_read_without_credentials(s3: Bucket, files: Files) -> None:
+    none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SESSION_TOKEN": ""}
+    s3.open().add_version(CLASSIFIER, files)
+    everybody = s3.open(**none)
+    assert everybody.manifests() == s3.open().manifests() != {}
+    assert everybody.read("index.json") is None
+    with pytest.raises(DestinationError, match="no usable credentials"):
+        everybody.check()
+
+
+def test_what_not_everybody_may_read_asks_for_credentials(s3: Bucket) -> None:
+    none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SESSION_TOKEN": ""}
+    s3.proxy.add(refusal(403, "AccessDenied"), "^GET", times=1000)
+    with pytest.raises(DestinationError, match="not everybody may do that: set AWS_ACCESS_KEY_ID"):
+        s3.open(**none).read("index.json")
+
+
+def test_a_profile_of_the_clients_own_store_is_used(
+    s3: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "not-this-one")
+    before = dict(os.environ)
+    store = tmp_path.parent / f"{tmp_path.name}-store"
+    store.write_text(f"[tests]\naws_access_key_id = AKIAPROFILE\naws_secret_access_key = {KEY}\n")
+    environment = {
+        "AWS_ENDPOINT_URL": s3.proxy.address,
+        "AWS_PROFILE": "tests",
+        "AWS_SHARED_CREDENTIALS_FILE": str(store),
+    }
+    S3("bucket", s3.target, environment, tmp_path / "folder").check()
+    assert "AKIAPROFILE" in s3.proxy.requests[0].headers["authorization"]
+    assert dict(os.environ) == before
+
+
+@pytest.fixture
+def user(moto: str, s3: Bucket) -> Iterator[Callable[..., dict[str, str]]]:
+    """Make a user who may do some things; from then on everything is asked for permission."""
+    iam = boto3.client(
+        "iam",
+        endpoint_url=moto,
+        region_name="us-east-1",
+        aws_access_key_id="tests",
+        aws_secret_access_key=KEY,
+    )
+
+    def call(*actions: str) -> dict[str, str]:
+        iam.create_user(UserName=s3.name)
+        allowed = [{"Effect": "Allow", "Action": list(actions), "Resource": "*"}]
+        policy = json.dumps({"Version": "2012-10-17", "Statement": allowed})
+        iam.put_user_policy(UserName=s3.name, PolicyName="some", PolicyDocument=policy)
+        key = iam.create_access_key(UserName=s3.name)["AccessKey"]
+        requests.post(f"{moto}/moto-api/reset-auth", data="0", timeout=20)
+        return {
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": "",
+        }
+
+    yield call
+    requests.post(f"{moto}/moto-api/reset-auth", data="inf", timeout=20)
+
+
+def test_check_tells_wrong_credentials_from_missing_permissions(
+    s3: Bucket, user: Callable[..., dict[str, str]]
+) -> None:
+    keys = user("s3:ListBucket", "s3:GetObject")
+    words = r"403 \(AccessDenied Access Denied\); grant s3:ListBucket and .* s3:PutObject"
+    with pytest.raises(DestinationError, match=words):
+        s3.open(**keys).check()
+    with pytest.raises(DestinationError, match=r"401 \(SignatureDoesNotMatch .*set AWS_ACCESS_KEY"):
+        s3.open(**(keys | {"AWS_SECRET_ACCESS_KEY": KEY})).check()
+    with pytest.raises(DestinationError, match=r"401 \(InvalidAccessKeyId .*are not accepted"):
+        s3.open(**(keys | {"AWS_ACCESS_KEY_ID": "AKIANOBODY"})).check()
+
+
+def test_check_is_content_with_the_permissions_that_publishing_needs(
+    s3: Bucket, user: Callable[..., dict[str, str]]
+) -> None:
+    needed = ("s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload")
+    s3.open(**user(*needed)).check()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (refusal(400, "ExpiredToken"), "401 (ExpiredToken no); the credentials are not accepted"),
+        (refusal(403, "AccessDenied"), "403 (AccessDenied no); grant s3:ListBucket"),
+        (refusal(403, "QuotaExceeded"), "free space, or have quota or payment seen to"),
+        (refusal(507, "XMinioStorageFull"), "free space, or have quota or payment seen to"),
+        (refusal(413, "EntityTooLarge"), "free space, or have quota or payment seen to"),
+        (refusal(404, "NoSuchBucket"), "see that the bucket is there; aws s3 mb s3://bucket-"),
+        (refusal(400, "InvalidRequest"), "look at s3://bucket-"),
+        (refusal(403, "Odd", f"you sent {KEY}\n" + "x" * 999), "you sent (secret) xx"),
+        (Answer(403, b"<html>"), "403 (403 Forbidden); grant"),
+        (Answer(200, b"{}"), "500 (500 Internal Server Error); wait a while and run again"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_refusals_say_what_to_do(
+    answer: Answer, words: str, s3: Bucket, made: Callable[..., Files]
+) -> None:
+    s3.proxy.add(answer, "^PUT", times=1000)
+    with pytest.raises(DestinationError) as caught:
+        s3.open(again=False).add_version(CLASSIFIER, made())
+    assert str(caught.value).startswith(f"bucket: sending {PATH}: ")
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 700
+    assert s3.contents() == {}
+
+
+@pytest.mark.parametrize("content", [b"{}", b"<odd", b"<ListBucketResult><Contents/></x>"])
+def test_odd_answers_are_an_error(content: bytes, s3: Bucket, made: Callable[..., Files]) -> None:
+    s3.proxy.add(Answer(200, content, {"Content-Type": "application/xml"}), "^(GET|HEAD)")
+    with pytest.raises(DestinationError, match=r"listing objects: 5\d\d .*; wait a while"):
+        s3.open(again=False).manifests()
+    s3.proxy.add(Answer(200), "^HEAD")
+    with pytest.raises(DestinationError, match=r"502 \(an answer that is not understood\)"):
+        s3.open(again=False).add_version(CLASSIFIER, made())
+
+
+def test_no_secret_is_in_a_traceback(s3: Bucket, made: Callable[..., Files]) -> None:
+    s3.proxy.add(refusal(403, "SignatureDoesNotMatch"), "^PUT", times=1000)
+    with pytest.raises(DestinationError) as caught:
+        s3.open(again=False).add_version(CLASSIFIER, made())
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_host_of_ones_own_has_one_name_for_all_buckets(s3: Bucket) -> None:
+    s3.open(address=s3.proxy.address.replace("127.0.0.1", "localhost")).check()
+    assert all(r.target.startswith(f"/{s3.name}") for r in s3.proxy.requests)
+
+
+# Preconditions
+
+
+def conditions(s3: Bucket) -> dict[str, str | None]:
+    """Return the precondition of each request that makes an object, by name and method."""
+    return {
+        f"{r.method} {r.target.partition('?')[0].rpartition('/')[2]}": (
+            r.headers.get("if-none-match") or r.headers.get("if-match")
+        )
+        for r in s3.proxy.requests
+        if (r.method == "PUT" and "partNumber" not in r.target)
+        or (r.method == "POST" and "uploads" not in r.target)
+    }
+
+
+def test_versions_are_made_only_where_nothing_is(s3: Bucket, files: Files) -> None:
+    s3.open(part=PART).add_version(CLASSIFIER, files)
+    assert conditions(s3) == {
+        "POST model.tar.gz": "*",
+        "PUT manifest.json": "*",
+        "PUT README.md": "*",
+    }
+
+
+@pytest.mark.parametrize(("part", "method"), [(8 << 20, "PUT"), (PART, "POST")])
+def test_a_leftover_is_replaced_only_as_it_was_seen(
+    part: int, method: str, s3: Bucket, s3_client: Any, files: Files
+) -> None:
+    s3.put(AT, b"left over")
+    seen = s3_client.head_object(Bucket=s3.name, Key=AT)["ETag"]
+    s3.open(part=part, patience=timedelta()).add_version(CLASSIFIER, files)
+    assert conditions(s3)[f"{method} model.tar.gz"] == seen
+    assert s3.contents() == stored(files)
+
+
+@pytest.mark.parametrize("answer", [refusal(409, "ConditionalRequestConflict")])
+def test_a_write_at_the_very_moment_is_looked_at_again(
+    answer: Answer, s3: Bucket, made: Callable[..., Files]
+) -> None:
+    s3.proxy.add(answer, "^PUT")
+    files = made()
+    s3.open().add_version(CLASSIFIER, files)
+    assert s3.contents() == stored(files)
+    s3.proxy.add(answer, r"^PUT .*index", times=1000)
+    with pytest.raises(ConflictError, match=r"index\.json: somebody else wrote there"):
+        s3.open().write("index.json", b"{}\n")
+
+
+def test_a_service_without_conditions_for_parts_is_asked_before(s3: Bucket, files: Files) -> None:
+    unknown = refusal(501, "NotImplemented")
+    s3.proxy.add(unknown, r"^POST .*uploadId=")
+    s3.open(part=PART).add_version(CLASSIFIER, files)
+    assert s3.contents() == stored(files)
+
+
+def test_nothing_is_replaced_where_conditions_are_unknown(s3: Bucket, files: Files) -> None:
+    def somebody(_: Any) -> Answer:
+        s3.put(AT, b"theirs")
+        return refusal(501, "NotImplemented")
+
+    s3.proxy.add(somebody, r"^POST .*uploadId=")
+    with pytest.raises(ConflictError, match="somebody else wrote there meanwhile"):
+        s3.open(part=PART).add_version(CLASSIFIER, files)
+    assert s3.contents() == {AT: b"theirs"}
+    assert s3.uploads() == []
+
+
+# Uploads in parts
+
+
+def test_each_part_comes_with_its_digest(s3: Bucket, files: Files) -> None:
+    s3.open(part=PART).add_version(CLASSIFIER, files)
+    parts = [r for r in s3.proxy.requests if "partNumber=" in r.target]
+    assert [len(part.body) for part in parts] == [PART, PART, len(LARGE) - 2 * PART]
+    assert all(part.headers["x-amz-checksum-sha256"] for part in parts)
+
+
+def test_only_a_part_that_is_not_there_as_it_should_be_is_sent_again(
+    s3: Bucket, s3_client: Any, files: Files, tmp_path: Path
+) -> None:
+    s3.proxy.add("drop", PARTS, skip=2, times=1000)
+    with pytest.raises(DestinationError):
+        s3.open(part=PART, again=False).add_version(CLASSIFIER, files)
+    kept = Pending(tmp_path / "folder").get(PATH)
+    assert kept is not None
+    upload = {"Bucket": s3.name, "Key": AT, "UploadId": kept[1]}
+    s3_client.upload_part(**upload, PartNumber=1, Body=LARGE[:PART][::-1])
+    s3.proxy.clear()
+    s3.open(part=PART).add_version(CLASSIFIER, files)
+    sent = [r.target for r in s3.proxy.requests if "partNumber=" in r.target]
+    assert [target.partition("partNumber=")[2][0] for target in sent] == ["1", "3"]
+    assert s3.contents() == stored(files)
+
+
+@pytest.mark.parametrize("stale", [True, False])
+def test_only_uploads_of_long_ago_are_aborted(
+    stale: bool, s3: Bucket, s3_client: Any, files: Files
+) -> None:
+    here = s3_client.create_multipart_upload(Bucket=s3.name, Key=AT)["UploadId"]
+    elsewhere = s3_client.create_multipart_upload(Bucket=s3.name, Key=f"{AT}.more")["UploadId"]
+    destination = s3.open(part=PART)
+    # The server says of every upload that it began in 2010.
+    destination.stale = timedelta(days=1 if stale else 100_000)
+    destination.add_version(CLASSIFIER, files)
+    assert sorted(s3.uploads()) == sorted([elsewhere] if stale else [here, elsewhere])
+
+
+def test_uploads_that_may_not_be_listed_are_left(s3: Bucket, files: Files) -> None:
+    s3.proxy.add(refusal(403, "AccessDenied"), r"^GET .*\?uploads", times=1000)
+    destination = s3.open(part=PART)
+    destination.check()
+    destination.add_version(CLASSIFIER, files)
+    assert s3.contents() == stored(files)
+
+
+def test_an_object_in_parts_is_told_by_its_parts(s3: Bucket, s3_client: Any, files: Files) -> None:
+    destination = s3.open(part=PART)
+    destination.add_version(CLASSIFIER, files)
+    facts = s3_client.head_object(Bucket=s3.name, Key=AT, ChecksumMode="ENABLED")
+    told = destination._stat(PATH)
+    assert told is not None
+    assert told.digest == facts["ChecksumSHA256"].partition("-")[0] != ""
+    assert told.is_that(destination._source(LARGE))
+    assert not told.is_that(destination._source(SMALL))
