@@ -10,13 +10,13 @@ from publisher.util.wording import suggestion
 
 # Kind -> the module, and the class in it that is made of (name, target, environment, folder).
 CLASSES: Mapping[str, tuple[str, str]] = {
-    "directory": ("directory", "NamedDirectory"),
-    "google-cloud-storage": ("google_cloud_storage", "GoogleCloudStorage"),
-    "s3": ("s3", "S3"),
-    "kaggle": ("kaggle", "Kaggle"),
-    "huggingface": ("huggingface", "HuggingFace"),
-    "github": ("github", "GitHub"),
-    "tfhub": ("tfhub", "TfhubCheckout"),
+    "directory": ("local.directory", "NamedDirectory"),
+    "google-cloud-storage": ("bucket.google_cloud_storage", "GoogleCloudStorage"),
+    "s3": ("bucket.s3", "S3"),
+    "kaggle": ("kaggle.destination", "Kaggle"),
+    "huggingface": ("huggingface.destination", "HuggingFace"),
+    "github": ("github.destination", "GitHub"),
+    "tfhub": ("local.tfhub", "TfhubCheckout"),
 }
 # Whose client libraries come with an extra of the same name.
 EXTRAS = ("google-cloud-storage", "s3", "kaggle", "huggingface")
@@ -43,7 +43,7 @@ def open_destination(
     target = target_named(registry, name)
     module, kind = CLASSES[target.kind]
     try:
-        found = getattr(import_module(f"publisher.destinations.base.{module}"), kind)
+        found = getattr(import_module(f"publisher.destinations.{module}"), kind)
     except ModuleNotFoundError as error:
         if target.kind not in EXTRAS or (error.name or "").startswith("publisher"):
             raise
