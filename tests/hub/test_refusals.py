@@ -14,8 +14,8 @@ import pytest
 
 from publisher.hub import answers
 from publisher.hub.app import application
-from publisher.hub.errors import HubError
 from publisher.hub.protocol import LARGEST_HEADERS, ImpatientProtocol
+from publisher.release.errors import ReleaseError
 from publisher.release.sources.directory import DirectorySource
 from tests.hub.releases import Answer, ask, resize, served
 from tests.releases import CLASSIFIER, EXTRACTOR
@@ -368,7 +368,7 @@ def test_an_archive_that_was_damaged_since_is_refused_and_logged(
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_release_with_a_damaged_archive_is_not_served_at_all(own: Path, damage: object) -> None:
     damage(own / "models" / CLASSIFIER / "model.tar.gz")  # type: ignore[operator]
-    with pytest.raises(HubError, match=CLASSIFIER):
+    with pytest.raises(ReleaseError, match=CLASSIFIER):
         application(DirectorySource(own))
 
 

@@ -160,7 +160,7 @@ def test_serving_never_imports_tensorflow(release: Path) -> None:
     program = (
         "import sys; from pathlib import Path;"
         "from publisher.hub.app import application; import publisher.hub.server;"
-        "from publisher.release.sources.base import open_source;"
+        "from publisher.release.sources.open import open_source;"
         "from publisher.hub import site;"
         f"application(open_source({str(release)!r}, {{}}));"
         "sys.exit('tensorflow' in sys.modules or 'numpy' in sys.modules)"

@@ -33,7 +33,7 @@ def alone(test: Callable[[], None]) -> Callable[[], None]:
         result = subprocess.run(
             [
                 *(sys.executable, "-c"),
-                f"from tests import test_memory; test_memory.{test.__name__}.__wrapped__()",
+                f"from tests.util import test_memory; test_memory.{test.__name__}.__wrapped__()",
             ],
             cwd=ROOT,
             env={name: value for name, value in os.environ.items() if not name.startswith(told)},
