@@ -378,8 +378,8 @@ def test_a_task_may_have_a_process_of_its_own() -> None:
 PARENT = """
 import os, signal
 from pathlib import Path
-from publisher.pipeline.workers import Workers
-from tests.pipeline.test_workers import own_process
+from publisher.build.workers import Workers
+from tests.build.test_workers import own_process
 if __name__ == "__main__":
     print(Workers(1).run(own_process), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
