@@ -534,8 +534,8 @@ sys.modules["keras"] = sys.modules["tf_keras"] = None
 from pathlib import Path
 import numpy as np
 import tensorflow as tf
-from publisher.architectures import ARCHITECTURES
-from publisher.pipeline.workers import convert
+from publisher.families import ARCHITECTURES
+from publisher.build.workers import convert
 convert(
     Path(sys.argv[1]), ARCHITECTURES["R20x0.5"], classes=10, head="classifier", output="logits",
     input_range=(-1.0, 1.0), assets=[], directory=Path(sys.argv[2]),
