@@ -284,7 +284,7 @@ def _convert(run: Run, variant: Variant, done: Records) -> Step:
 def _package(run: Run, variant: Variant, done: Records) -> Step:
     """Pack the SavedModel into `model.tar.gz`."""
     converted = done[Key("convert", variant.handle)]
-    directory, target = run.folder(variant) / "formats/saved_model", _archive_path(run, variant)
+    directory, target = run.folder(variant) / "saved_model", _archive_path(run, variant)
 
     def action() -> Made:
         temporary = target.with_name(".model.tar.gz.tmp")
