@@ -445,7 +445,7 @@ def test_other_code_of_a_stage_runs_it_again(built: Place, monkeypatch: pytest.M
     known = steps._code
 
     def edited_package(*places: str) -> str:
-        return "edited" if places == ("package.py",) else known(*places)
+        return "edited" if places == ("formats/archive.py",) else known(*places)
 
     monkeypatch.setattr(steps, "_code", edited_package)
     assert set(built.planned().values()) == {"package: code changed"}
@@ -472,11 +472,11 @@ def test_the_code_digest_follows_every_file_of_a_stage(
     shutil.copytree(steps.SOURCE, tmp_path / "source")
     monkeypatch.setattr(steps, "SOURCE", tmp_path / "source")
     digest = steps._code.__wrapped__
-    before = digest("validation", "package.py")
+    before = digest("validation", "formats/archive.py")
     (tmp_path / "source" / "files.py").write_text("# other")
-    assert digest("validation", "package.py") == before
+    assert digest("validation", "formats/archive.py") == before
     (tmp_path / "source" / "validation" / "checks.py").write_text("# other")
-    assert digest("validation", "package.py") != before
+    assert digest("validation", "formats/archive.py") != before
 
 
 def test_a_moved_build_folder_is_still_up_to_date_and_goes_on(built: Place) -> None:
