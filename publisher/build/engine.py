@@ -28,11 +28,15 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Made:
-    """What a stage made: files or folders, a result for later stages, a note for people."""
+    """What a stage made: files or folders, a result for later stages, a note for people.
+
+    `digests` are the SHA-256 of those outputs that were hashed when they were written.
+    """
 
     outputs: tuple[Path, ...]
     result: dict[str, Any]
     note: str
+    digests: Mapping[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -266,7 +270,9 @@ def _recorded(key: Key, step: Step) -> tuple[Record, str]:
     try:
         step.record.unlink(missing_ok=True)
         made = step.action()
-        return write_record(step.record, step.inputs, made.outputs, made.result), made.note
+        return write_record(
+            step.record, step.inputs, made.outputs, made.result, made.digests
+        ), made.note
     except OSError as error:
         raise _disk_error(key, error) from error
 

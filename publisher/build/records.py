@@ -42,16 +42,24 @@ def read_record(path: Path) -> Record | None:
 
 
 def write_record(
-    path: Path, inputs: Mapping[str, str], outputs: Iterable[Path], result: Mapping[str, Any]
+    path: Path,
+    inputs: Mapping[str, str],
+    outputs: Iterable[Path],
+    result: Mapping[str, Any],
+    digests: Mapping[Path, str] | None = None,
 ) -> Record:
-    """Record a finished stage; directories among `outputs` stand for all files in them."""
+    """Record a finished stage; directories among `outputs` stand for all files in them.
+
+    Files whose SHA-256 is in `digests` are not read again.
+    """
+    known = digests or {}
     described = {}
     for file in _files(outputs):
         status = file.stat()
         described[os.path.normpath(file)] = {
             "size": status.st_size,
             "mtime_ns": status.st_mtime_ns,
-            "sha256": sha256_file(file),
+            "sha256": known.get(file) or sha256_file(file),
         }
     # Relative to the record, so that a build folder may be moved.
     relative = {os.path.relpath(name, path.parent): value for name, value in described.items()}

@@ -172,7 +172,12 @@ def _fetch(run: Run, variant: Variant, done: Records) -> Step:
             "figures": vars(figures),
         }
         kind = "synthetic weights, " if fetched.synthetic else ""
-        return Made((fetched.path,), result, f"{kind}{fetched.digest.size / 1e6:,.1f} MB")
+        return Made(
+            (fetched.path,),
+            result,
+            f"{kind}{fetched.digest.size / 1e6:,.1f} MB",
+            {fetched.path: fetched.digest.sha256},
+        )
 
     return Step(
         record_path,
@@ -209,7 +214,8 @@ def _expect(run: Run, variant: Variant, done: Records) -> Step:
         )
         temporary.replace(target)
         at = ", ".join(f"{resolution} px" for resolution in resolutions)
-        return Made((target,), {"sha256": sha256_file(target)}, f"float64 features at {at}")
+        digest = sha256_file(target)
+        return Made((target,), {"sha256": digest}, f"float64 features at {at}", {target: digest})
 
     return Step(
         target.with_suffix(".json"),
@@ -290,7 +296,9 @@ def _package(run: Run, variant: Variant, done: Records) -> Step:
         temporary = target.with_name(".model.tar.gz.tmp")
         archive = pack(directory, temporary)
         temporary.replace(target)
-        return Made((target,), vars(archive), f"{archive.size / 1e6:,.1f} MB")
+        return Made(
+            (target,), vars(archive), f"{archive.size / 1e6:,.1f} MB", {target: archive.sha256}
+        )
 
     return Step(
         _record(run, variant, "package"),
@@ -323,7 +331,10 @@ def _validate(run: Run, variant: Variant, done: Records) -> Step:
     report_path = _report_path(run, variant)
     made_with = {
         "code": _code(
-            "validation", *IN_WORKERS, *_network_code(architecture, "network", "reference")
+            "validation",
+            "formats/archive.py",
+            *IN_WORKERS,
+            *_network_code(architecture, "network", "reference"),
         ),
         **_versions(
             "tensorflow", "tensorflow-hub", "tf-keras", "tf2onnx", "numpy", "scikit-image", "pillow"

@@ -29,12 +29,14 @@ LARGEST_MEMBER = 8**11 - 1
 # USTAR's field for a name without its prefix extension.
 LONGEST_NAME = 100
 
-_NAME = re.compile(r"\w[\w.-]*\Z", re.ASCII)
+# What a SavedModel is made of (https://www.tensorflow.org/guide/saved_model), and how its
+# members are named in an archive (https://www.tensorflow.org/hub/model_formats).
 _FILE = re.compile(
-    r"(saved_model\.pb|fingerprint\.pb|variables/variables\.(index|data-\d+-of-\d+)"
-    r"|assets(\.extra)?/.+)\Z"
+    r"saved_model\.pb|fingerprint\.pb|variables/variables\.(index|data-\d+-of-\d+)"
+    r"|assets(\.extra)?(/\w[\w.-]*)+",
+    re.ASCII,
 )
-_FOLDER = re.compile(r"(variables|assets(\.extra)?(/.+)?)\Z")
+_FOLDER = re.compile(r"variables|assets(\.extra)?(/\w[\w.-]*)*", re.ASCII)
 
 
 class PackageError(PublisherError):
@@ -50,6 +52,11 @@ class Archive:
     unpacked_size: int
 
 
+def is_member(name: str, *, folder: bool) -> bool:
+    """Whether an archive may hold a file, or a folder, of that name relative to its root."""
+    return bool((_FOLDER if folder else _FILE).fullmatch(name))
+
+
 def members(directory: Path) -> list[str]:
     """Return the files of a SavedModel, relative and sorted.
 
@@ -63,10 +70,10 @@ def members(directory: Path) -> list[str]:
         name = relative.as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise PackageError(f"{path}: neither a file nor a folder; remove it and build again")
-        allowed = _FOLDER if path.is_dir() else _FILE
-        if not allowed.match(name):
+        named = is_member(name, folder=path.is_dir()) and len(name) <= LONGEST_NAME
+        if not named and relative.parts[0] not in ("assets", "assets.extra"):
             raise PackageError(f"{path}: not part of a SavedModel; remove it and build again")
-        if len(name) > LONGEST_NAME or not all(_NAME.match(part) for part in relative.parts):
+        if not named:
             raise PackageError(
                 f"{path}: cannot be a name in an archive: up to {LONGEST_NAME} ASCII letters,"
                 " digits, _ . and -, the first of them neither . nor -; rename the file it"

@@ -1,13 +1,13 @@
 """Whether a packed archive may be unpacked at all. Imports no TensorFlow."""
 
 import io
-import re
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from isal import igzip_lib
 
+from publisher.formats.archive import is_member
 from publisher.validation.report import Check
 
 if TYPE_CHECKING:
@@ -15,15 +15,6 @@ if TYPE_CHECKING:
 
 REQUIRED = ("saved_model.pb", "variables/variables.index")
 BLOCK = 128 * 1024  # bytes; memory that caches hold is filled faster than fresh memory
-
-# What a SavedModel is made of (https://www.tensorflow.org/guide/saved_model) and how its
-# members are named in an archive (https://www.tensorflow.org/hub/model_formats).
-_FILE = re.compile(
-    r"saved_model\.pb|fingerprint\.pb|variables/variables\.(index|data-\d+-of-\d+)"
-    r"|assets(\.extra)?(/\w[\w.-]*)+",
-    re.ASCII,
-)
-_FOLDER = re.compile(r"variables|assets(\.extra)?(/\w[\w.-]*)*", re.ASCII)
 
 
 def archive_is_a_plain_saved_model(archive: Path) -> Check:
@@ -118,7 +109,7 @@ def _problem(member: tarfile.TarInfo, seen: set[str]) -> str:
     """Return what is wrong with a member, given those before it; empty if nothing is."""
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
         return "is neither a file nor a folder"
-    if not (_FOLDER if member.isdir() else _FILE).fullmatch(member.name):
+    if not is_member(member.name, folder=member.isdir()):
         return "is not part of a SavedModel"
     if member.name in seen:
         return "is there twice"
