@@ -38,15 +38,15 @@ def sign(common: Common, release: Path, key: Path | None, identity: bool, again:
     as it is. `publisher verify RELEASE --key PUBLIC.pem` proves it.
     """
     from publisher.destinations.local.directory import Directory
+    from publisher.signing.origin import origin_of
     from publisher.signing.sign import sign_release
     from publisher.signing.signatures import Signer, identity_signer, key_signer
-    from publisher.signing.source import source_of
 
     if (key is None) == (not identity):
         raise click.UsageError("say who signs: --key FILE or --identity")
     registry = load_registry(common.registry)
     signer: Signer = key_signer(key, os.environ) if key else identity_signer(os.environ)
-    source = source_of(common.registry, os.environ)
+    source = origin_of(common.registry, os.environ)
     directory = Directory(release.absolute())
     with console.Commentary(quiet=common.quiet) as commentary, directory.locked():
         done = sign_release(directory, registry, signer, source, again=again, reporter=commentary)

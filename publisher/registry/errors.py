@@ -1,4 +1,4 @@
-"""The error of this room."""
+"""The error that this package raises."""
 
 from publisher.errors import PublisherError
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from publisher.documents.manifest import ARCHIVE, MANIFEST, SYNTHETIC_NOTICE
 from publisher.errors import first_problem
 from publisher.signing.errors import SigningError
-from publisher.signing.source import Source
+from publisher.signing.origin import Origin
 from publisher.util.files import sha256
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -37,7 +37,7 @@ _PARAMETERS = (
 
 
 def provenance(
-    manifest: Mapping[str, Any], manifest_bytes: bytes, *, upstream: str, source: Source
+    manifest: Mapping[str, Any], manifest_bytes: bytes, *, upstream: str, source: Origin
 ) -> dict[str, Any]:
     """Return the statement on one version.
 
@@ -100,7 +100,7 @@ def _weights(checkpoint: Mapping[str, Any], upstream: str, *, synthetic: bool) -
     return {"name": WEIGHTS, "uri": f"{upstream.rstrip('/')}/{checkpoint['path']}", **digest}
 
 
-def _sources(source: Source) -> list[dict[str, Any]]:
+def _sources(source: Origin) -> list[dict[str, Any]]:
     """Return the source as a dependency; none if nothing is known of it."""
     if source.commit is None:
         return []

@@ -31,9 +31,9 @@ from publisher.release.contents import (
 )
 from publisher.signing.bom import bom, read_bom
 from publisher.signing.errors import SigningError
+from publisher.signing.origin import Origin
 from publisher.signing.provenance import provenance, read_provenance
 from publisher.signing.signatures import Digests, Signer
-from publisher.signing.source import Source
 from publisher.util.files import json_bytes, sha256, sha256_file
 from publisher.util.reporter import Reporter, Silent
 
@@ -61,7 +61,7 @@ class _Work:
     directory: Directory
     registry: Registry
     signer: Signer
-    source: Source
+    source: Origin
     again: bool
 
 
@@ -69,7 +69,7 @@ def sign_release(
     directory: Directory,
     registry: Registry,
     signer: Signer,
-    source: Source,
+    source: Origin,
     *,
     again: bool = False,
     reporter: Reporter | None = None,

@@ -33,7 +33,7 @@ def read_graph(directory: Path) -> saved_model_pb2.SavedModel:
 
 
 @dataclass(frozen=True)
-class Part:
+class Subgraph:
     """A function of one image and of weights, which calls no other.
 
     `arguments` are the names and shapes of what it takes, `results` the names of what it returns.
@@ -76,7 +76,7 @@ class Part:
         return found
 
 
-def parts_of(graph: saved_model_pb2.SavedModel) -> list[Part]:
+def parts_of(graph: saved_model_pb2.SavedModel) -> list[Subgraph]:
     """Return one part of each structure, the one with the fewest weights.
 
     Two functions have one structure if they do the same operations on the same results, with the
@@ -176,14 +176,14 @@ def _structure(function: function_pb2.FunctionDef) -> tuple[object, ...]:
     )
 
 
-def _part(function: function_pb2.FunctionDef) -> Part:
+def _part(function: function_pb2.FunctionDef) -> Subgraph:
     graph, names = function_def_to_graph.function_def_to_graph_def(function)
     # Arguments are given in their place, and a function may not keep what nobody gives.
     nodes = [node for node in graph.node if node.op != "Placeholder"]
     del graph.node[:]
     graph.node.extend(nodes)
     returned = [function.ret[result.name] for result in function.signature.output_arg]
-    return Part(
+    return Subgraph(
         function.signature.name.removeprefix("__inference_"),
         graph,
         _arguments(function) or (),

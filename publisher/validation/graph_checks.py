@@ -13,7 +13,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from publisher.validation.conversion import conversion_obstacles
 from publisher.validation.expected import noise
-from publisher.validation.graph import GRAPH, Part, parts_of, read_graph, untried_operations
+from publisher.validation.graph import GRAPH, Subgraph, parts_of, read_graph, untried_operations
 from publisher.validation.operations import forbidden_operations
 from publisher.validation.report import Check, Figure
 from publisher.validation.request import Facts
@@ -37,7 +37,7 @@ class Unpacked(Facts):
         return read_graph(self.directory)
 
     @cached_property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[Subgraph]:
         """One part of each structure (see `parts_of`)."""
         return parts_of(self.graph)
 

@@ -7,12 +7,12 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as lite
 
-from publisher.validation.graph import Part
+from publisher.validation.graph import Subgraph
 
 Array = npt.NDArray[np.float32]
 
 
-def differentiated(part: Part, order: int, *, jit_compile: bool = False) -> list[list[Array]]:
+def differentiated(part: Subgraph, order: int, *, jit_compile: bool = False) -> list[list[Array]]:
     """Return what a part gives for seeded noise, and its derivatives up to an order of 2.
 
     First the results. Then the gradients of their mean squares, one for each argument; then those
@@ -40,7 +40,7 @@ def _gradients(loss: tf.Tensor, arguments: Sequence[tf.Tensor]) -> list[tf.Tenso
     return [gradient for gradient in found if gradient is not None]
 
 
-def lite_operations(part: Part) -> int:
+def lite_operations(part: Subgraph) -> int:
     """Convert a part with constant weights to TensorFlow Lite, and count its operations."""
     function = _with_constants(part)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], function)
@@ -48,7 +48,7 @@ def lite_operations(part: Part) -> int:
     return operations
 
 
-def onnx_operations(part: Part) -> int:
+def onnx_operations(part: Subgraph) -> int:
     """Convert a part with constant weights to ONNX, and count its operations."""
     import tf2onnx  # not before a model's weights are gone: it takes memory, too
 
@@ -61,7 +61,7 @@ def onnx_operations(part: Part) -> int:
     return len(model.graph.node)
 
 
-def _with_constants(part: Part) -> tf.types.experimental.ConcreteFunction:
+def _with_constants(part: Subgraph) -> tf.types.experimental.ConcreteFunction:
     (_, shape), *_ = part.arguments
     weights = part.noise()[1:]
 

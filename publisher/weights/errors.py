@@ -1,4 +1,4 @@
-"""The errors of this room."""
+"""The errors that this package raises."""
 
 from publisher.errors import PublisherError
 

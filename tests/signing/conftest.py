@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from publisher.destinations.local.directory import Directory
 from publisher.registry import Registry, load_registry
+from publisher.signing.origin import Origin
 from publisher.signing.sign import Signed, sign_release
 from publisher.signing.signatures import KeyVerifier, key_signer, key_verifier
-from publisher.signing.source import Source
 from tests.hub.releases import publish_into
 
-SOURCE = Source("a" * 40, "https://git.example/bit", False)
+SOURCE = Origin("a" * 40, "https://git.example/bit", False)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def registry(folder: Path) -> Registry:
 
 
 def sign(
-    release: Path, keys: Keys, source: Source = SOURCE, *, again: bool = False
+    release: Path, keys: Keys, source: Origin = SOURCE, *, again: bool = False
 ) -> dict[str, Signed]:
     """Sign a release that lies beside its registry, and return what became of each."""
     directory = Directory(release)

@@ -11,8 +11,8 @@ from in_toto_attestation.v1.statement import Statement
 
 from publisher.documents.manifest import SYNTHETIC_NOTICE
 from publisher.signing.errors import SigningError
+from publisher.signing.origin import RUNNER, Origin
 from publisher.signing.provenance import BUILD_TYPE, provenance, read_provenance
-from publisher.signing.source import RUNNER, Source
 from publisher.util.files import json_bytes, sha256
 from tests.releases import build, registry_of
 
@@ -23,10 +23,10 @@ TOOLCHAIN = {
     "publisher": "0.1.0",
     "platform": "Linux x86_64",
 }
-LOCAL = Source("a" * 40, "https://git.example/bit", False)
+LOCAL = Origin("a" * 40, "https://git.example/bit", False)
 RUN = "https://github.com/somebody/bit/actions/runs/1/attempts/1"
 WORKFLOW = "https://github.com/somebody/bit/.github/workflows/release.yml@refs/tags/v1"
-IN_CI = Source("b" * 40, "https://github.com/somebody/bit", False, RUNNER, WORKFLOW, RUN)
+IN_CI = Origin("b" * 40, "https://github.com/somebody/bit", False, RUNNER, WORKFLOW, RUN)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def manifest(tmp_path: Path) -> dict[str, Any]:
     return built[0][1]
 
 
-def statement_of(manifest: dict[str, Any], source: Source = LOCAL) -> dict[str, Any]:
+def statement_of(manifest: dict[str, Any], source: Origin = LOCAL) -> dict[str, Any]:
     return provenance(manifest, json_bytes(manifest), upstream=UPSTREAM, source=source)
 
 
@@ -96,7 +96,7 @@ def test_it_depends_on_weights_source_and_tools(manifest: dict[str, Any]) -> Non
 
 
 def test_the_source_is_marked_as_that_of_the_run_that_signs(manifest: dict[str, Any]) -> None:
-    changed = Source("a" * 40, None, True)
+    changed = Origin("a" * 40, None, True)
     found = dependencies(statement_of(manifest, changed))["source"]
     assert "uri" not in found
     assert found["annotations"] == {"recorded": "when it was signed", "dirty": True}
@@ -112,7 +112,7 @@ def test_synthetic_weights_are_called_so_and_come_from_nowhere(manifest: dict[st
 
 
 def test_what_is_not_known_is_said_to_be_unknown(manifest: dict[str, Any]) -> None:
-    statement = statement_of(manifest, Source())
+    statement = statement_of(manifest, Origin())
     assert "source" not in dependencies(statement)
     definition = statement["predicate"]["buildDefinition"]
     assert definition["internalParameters"]["commit"] == "unknown"
@@ -156,7 +156,7 @@ def test_what_it_claims_is_read_back(manifest: dict[str, Any]) -> None:
 
 
 def test_of_an_unknown_source_nothing_is_claimed(manifest: dict[str, Any]) -> None:
-    claims = read_provenance(json_bytes(statement_of(manifest, Source())))
+    claims = read_provenance(json_bytes(statement_of(manifest, Origin())))
     assert (claims.commit, claims.repository, claims.dirty) == (None, None, False)
 
 

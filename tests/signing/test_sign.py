@@ -17,10 +17,10 @@ from publisher.documents.signature import read_signature
 from publisher.registry import Registry
 from publisher.release.publish import publish
 from publisher.signing.errors import SigningError
+from publisher.signing.origin import Origin
 from publisher.signing.provenance import read_provenance
 from publisher.signing.sign import sign_release
 from publisher.signing.signatures import key_signer
-from publisher.signing.source import Source
 from publisher.util.files import json_bytes, sha256
 from publisher.util.reporter import Silent
 from tests.hub.releases import FIGURES
@@ -41,7 +41,7 @@ from tests.signing.conftest import SOURCE, Keys, sign, statuses
 FOLDER = f"models/{CLASSIFIER}"
 SIGNED_FILES = ("provenance.json", "bom.json", "model.sig")
 COVERED = ("model.tar.gz", "manifest.json", "provenance.json", "bom.json")
-LATER = Source("b" * 40, None, True)
+LATER = Origin("b" * 40, None, True)
 
 
 def flip(path: Path, at: int) -> None:

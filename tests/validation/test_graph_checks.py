@@ -12,7 +12,7 @@ import tensorflow as tf
 from publisher.families.bit import BitArchitecture, network
 from publisher.validation import graph_checks
 from publisher.validation.checks import Subject
-from publisher.validation.graph import Part
+from publisher.validation.graph import Subgraph
 from publisher.validation.report import Check
 from tests.validation.layers import Layer, convolved, function_of, saved
 
@@ -63,7 +63,9 @@ def test_an_operation_that_xla_lacks_is_found(found: Callable[..., Check]) -> No
 def test_what_xla_computes_otherwise_is_found(
     kind: int, factor: float, found: Callable[..., Check], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def differentiated(part: Part, order: int, *, jit_compile: bool = False) -> list[list[Array]]:
+    def differentiated(
+        part: Subgraph, order: int, *, jit_compile: bool = False
+    ) -> list[list[Array]]:
         answer = known(part, order)
         if jit_compile:
             answer[kind][-1] = answer[kind][-1] * np.float32(factor)

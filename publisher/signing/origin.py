@@ -1,6 +1,6 @@
-"""The checkout that a statement is made in, and who makes it.
+"""Where a build comes from: the checkout it is made in, and the builder.
 
-In GitHub Actions the variables that a run has say it (GitHub documentation, "Variables
+In GitHub Actions the environment of the run says it (GitHub documentation, "Variables
 reference"); elsewhere git does. What neither knows stays unknown.
 """
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 LOCAL = "local"
 RUNNER = "https://github.com/actions/runner"
-PATIENCE = 60  # seconds that git may take
+GIT_TIMEOUT = 60  # seconds
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
@@ -26,8 +26,8 @@ _HOSTS = ("github-hosted", "self-hosted")
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a statement is made; None is what is not known.
+class Origin:
+    """Where a build comes from: commit, repository and builder; None is what is not known.
 
     `dirty` says whether files that git knows are not as committed; `builder`, `workflow`
     and `invocation` are those of SLSA: what ran, by which instructions, and which run.
@@ -41,7 +41,7 @@ class Source:
     invocation: str | None = None
 
 
-def source_of(registry_file: Path, environment: Mapping[str, str]) -> Source:
+def origin_of(registry_file: Path, environment: Mapping[str, str]) -> Origin:
     """Return what is known of the checkout that holds `models.yaml`, and of this run.
 
     A checkout that does not know the file says nothing of it. No path of this machine and
@@ -54,7 +54,7 @@ def source_of(registry_file: Path, environment: Mapping[str, str]) -> Source:
         changes = _git(registry_file, environment, "status", "--porcelain", "--untracked-files=no")
         dirty = None if changes is None else changes != ""
     if environment.get("GITHUB_ACTIONS") != "true":
-        return Source(commit, repository, dirty)
+        return Origin(commit, repository, dirty)
 
     def told(pattern: re.Pattern[str], variable: str) -> str | None:
         return _matching(pattern, environment.get(variable))
@@ -64,7 +64,7 @@ def source_of(registry_file: Path, environment: Mapping[str, str]) -> Source:
     workflow, run = told(_WORKFLOW, "GITHUB_WORKFLOW_REF"), told(_NUMBER, "GITHUB_RUN_ID")
     attempt = told(_NUMBER, "GITHUB_RUN_ATTEMPT") or "1"
     home = f"{server}/{name}" if server and name else None
-    return Source(
+    return Origin(
         commit or told(_COMMIT, "GITHUB_SHA"),
         home or repository,
         dirty,
@@ -89,7 +89,7 @@ def _git(file: Path, environment: Mapping[str, str], *arguments: str) -> str | N
             | {"GIT_OPTIONAL_LOCKS": "0"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=GIT_TIMEOUT,
             check=False,
         )
     except (OSError, subprocess.SubprocessError):

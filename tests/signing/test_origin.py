@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from publisher.signing.source import RUNNER, Source, source_of
+from publisher.signing.origin import RUNNER, Origin, origin_of
 
 COMMIT, OTHER = "c" * 40, "d" * 40
 ACTIONS = {
@@ -48,40 +48,40 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_a_checkout_says_its_commit(checkout: Path) -> None:
-    found = source_of(checkout / "models.yaml", GIT)
-    assert found == Source(git(checkout, "rev-parse", "HEAD"), None, False)
+    found = origin_of(checkout / "models.yaml", GIT)
+    assert found == Origin(git(checkout, "rev-parse", "HEAD"), None, False)
     assert found.builder == "local"
 
 
 def test_files_that_differ_from_the_commit_are_said(checkout: Path) -> None:
     (checkout / "models.yaml").write_text("b")
-    assert source_of(checkout / "models.yaml", GIT).dirty is True
+    assert origin_of(checkout / "models.yaml", GIT).dirty is True
 
 
 def test_files_that_git_does_not_know_are_no_change(checkout: Path) -> None:
     (checkout / "dist").mkdir()
     (checkout / "dist" / "index.json").write_text("{}")
-    assert source_of(checkout / "models.yaml", GIT).dirty is False
+    assert origin_of(checkout / "models.yaml", GIT).dirty is False
 
 
 def test_a_checkout_that_does_not_know_the_registry_says_nothing_of_it(checkout: Path) -> None:
     (checkout / "other.yaml").write_text("a")
-    assert source_of(checkout / "other.yaml", GIT) == Source()
+    assert origin_of(checkout / "other.yaml", GIT) == Origin()
 
 
 def test_without_a_checkout_all_is_unknown(tmp_path: Path) -> None:
-    assert source_of(tmp_path / "models.yaml", GIT) == Source()
+    assert origin_of(tmp_path / "models.yaml", GIT) == Origin()
 
 
 def test_without_git_all_is_unknown(checkout: Path, tmp_path: Path) -> None:
-    assert source_of(checkout / "models.yaml", {"PATH": str(tmp_path / "empty")}) == Source()
+    assert origin_of(checkout / "models.yaml", {"PATH": str(tmp_path / "empty")}) == Origin()
 
 
 def test_looking_changes_nothing(checkout: Path) -> None:
     index = checkout / ".git" / "index"
     (checkout / "models.yaml").touch()
     before = index.read_bytes(), index.stat().st_mtime_ns
-    source_of(checkout / "models.yaml", GIT)
+    origin_of(checkout / "models.yaml", GIT)
     assert (index.read_bytes(), index.stat().st_mtime_ns) == before
 
 
@@ -90,7 +90,7 @@ def test_a_checkout_cannot_make_git_run_a_program(checkout: Path, tmp_path: Path
     program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     program.chmod(0o755)
     git(checkout, "config", "core.fsmonitor", str(program))
-    assert source_of(checkout / "models.yaml", GIT).commit is not None
+    assert origin_of(checkout / "models.yaml", GIT).commit is not None
     assert not (tmp_path / "ran").exists()
 
 
@@ -113,11 +113,11 @@ def test_of_a_repository_s_address_only_what_is_public_is_said(
     address: str, shown: str | None, checkout: Path
 ) -> None:
     git(checkout, "remote", "add", "origin", address)
-    assert source_of(checkout / "models.yaml", GIT).repository == shown
+    assert origin_of(checkout / "models.yaml", GIT).repository == shown
 
 
 def test_a_run_of_github_actions_says_who_builds(tmp_path: Path) -> None:
-    assert source_of(tmp_path / "models.yaml", ACTIONS) == Source(
+    assert origin_of(tmp_path / "models.yaml", ACTIONS) == Origin(
         COMMIT,
         "https://github.com/somebody/bit",
         None,
@@ -129,7 +129,7 @@ def test_a_run_of_github_actions_says_who_builds(tmp_path: Path) -> None:
 
 def test_in_a_run_the_checkout_knows_best_which_commit_it_is(checkout: Path) -> None:
     git(checkout, "remote", "add", "origin", "https://git.example/mirror")
-    found = source_of(checkout / "models.yaml", {**GIT, **ACTIONS})
+    found = origin_of(checkout / "models.yaml", {**GIT, **ACTIONS})
     assert found.commit == git(checkout, "rev-parse", "HEAD")
     assert found.dirty is False
     assert found.repository == "https://github.com/somebody/bit"
@@ -137,7 +137,7 @@ def test_in_a_run_the_checkout_knows_best_which_commit_it_is(checkout: Path) -> 
 
 def test_variables_count_in_a_run_only(tmp_path: Path) -> None:
     environment = {**ACTIONS, "GITHUB_ACTIONS": ""}
-    assert source_of(tmp_path / "models.yaml", environment) == Source()
+    assert origin_of(tmp_path / "models.yaml", environment) == Origin()
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,6 @@ def test_variables_count_in_a_run_only(tmp_path: Path) -> None:
 def test_what_is_not_as_github_documents_it_is_unknown(
     variable: str, value: str, tmp_path: Path
 ) -> None:
-    found = source_of(tmp_path / "models.yaml", {**ACTIONS, variable: value})
+    found = origin_of(tmp_path / "models.yaml", {**ACTIONS, variable: value})
     assert value not in repr(found)
-    assert found != source_of(tmp_path / "models.yaml", ACTIONS)
+    assert found != origin_of(tmp_path / "models.yaml", ACTIONS)
