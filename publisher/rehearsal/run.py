@@ -3,24 +3,26 @@
 import json
 import re
 import shutil
+import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from publisher.rehearsal.actions import ARGUMENTS, IDLE, act
 from publisher.rehearsal.errors import RehearsalError, StepError
-from publisher.rehearsal.expressions import Scope, holds, shown, value_of
-from publisher.rehearsal.matrix import combinations, name_of, values
-from publisher.rehearsal.steps import Place, is_rehearsed, run_step
-from publisher.rehearsal.workflow import Input, Job, Step, Workflow, read_workflow
+from publisher.rehearsal.expressions import Scope, Value, filled_in, holds, value_of
+from publisher.rehearsal.workflow import Event, Job, Step, Text, Workflow, read_workflow
 from publisher.util.files import json_bytes, write_whole
 from publisher.util.reporter import Reporter
 
 Status = Literal["success", "failure", "skipped", "cancelled"]
 
-DEEPEST = 4  # workflows that call each other (GitHub documentation, "Reuse workflows")
+LARGEST = 256  # jobs of one matrix (GitHub documentation, "Usage limits")
+SHELL = ("bash", "--noprofile", "--norc", "-e")
+SHOWN = 15  # lines of a log that come with a failure
 
 
 @dataclass(frozen=True)
@@ -37,202 +39,242 @@ class Result:
 class Rehearsal:
     """What a run is made of.
 
-    `place` is the pattern of each job's: `folder` and `log` are folders that theirs lie in.
-    `scope` has the contexts `github`, `vars` and `secrets`. `results` are filled as jobs
-    end, by their full name, and kept in `record`; `before` are those of the last run.
-    `passed_over` says what was not rehearsed.
+    Everything that it writes is in `work`. `environment` is that of every step, and `scope` has
+    the contexts `github`, `vars` and `secrets`. With `again`, jobs that `work` records as
+    successful are not run. `results`, by the full names of jobs, and `passed_over`, what was
+    not rehearsed, are filled on the way.
     """
 
-    place: Place
+    project: Path
+    work: Path
+    environment: Mapping[str, str]
     scope: Scope
     reporter: Reporter
-    record: Path
-    before: Mapping[str, Result]
+    again: bool = False
     results: dict[str, Result] = field(default_factory=dict)
     passed_over: dict[str, None] = field(default_factory=dict)
 
-    def ended(self, name: str, result: Result) -> Result:
-        """Keep what came of a job."""
-        self.results[name] = result
-        found = {
-            name: {"status": one.status, "outputs": dict(one.outputs)}
-            for name, one in self.results.items()
-        }
-        write_whole(self.record, json_bytes(found))
-        return result
-
-
-def read_record(path: Path) -> dict[str, Result]:
-    """Return what came of the jobs of an earlier run; nothing if there was none."""
-    try:
-        found = json.loads(path.read_bytes())
-        return {
-            name: Result(entry["status"], dict(entry["outputs"]), again=True)
-            for name, entry in found.items()
-        }
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise RehearsalError(f"{path}: is damaged; rehearse anew, without --again") from None
-
 
 def run_workflow(
-    rehearsal: Rehearsal, workflow: Workflow, inputs: Mapping[str, Any], prefix: str = ""
+    rehearsal: Rehearsal, workflow: Workflow, inputs: Mapping[str, Value], prefix: str = ""
 ) -> dict[str, Result]:
     """Run the jobs of a workflow, each after those that it needs; return what came of each.
 
-    Raises `RehearsalError` for what cannot be rehearsed; a job that fails does not.
+    `prefix` stands before the names of the jobs. Raises `RehearsalError` for what cannot be
+    rehearsed; a job that fails does not.
     """
-    scope = rehearsal.scope.with_(inputs=inputs)
     results: dict[str, Result] = {}
-    waiting = dict(workflow.jobs)
-    while waiting:
-        ready = [job for job in waiting.values() if not set(job.needs) & waiting.keys()]
+    ancestors: dict[str, set[str]] = {}
+    told: dict[str, dict[str, Result]] = {id_: {} for id_ in workflow.jobs}
+    while waiting := [name for name in workflow.jobs if name not in results]:
+        ready = [id_ for id_ in waiting if results.keys() >= set(workflow.jobs[id_].needs)]
         if not ready:
-            raise RehearsalError(f"{workflow.path}: jobs need each other: {', '.join(waiting)}")
-        job = ready[0]
-        del waiting[job.id]
-        results[job.id] = _run_matrix(rehearsal, workflow, job, scope, results, prefix)
+            raise RehearsalError(f"{waiting[0].where}: needs what is no job, or what needs it")
+        # GitHub promises no order but that of `needs`. From the last to the first, a job that
+        # lacks one runs too early.
+        id_, job = ready[-1], workflow.jobs[ready[-1]]
+        needed = {name: results[name] for name in job.needs}
+        # A failure or skip counts for the whole chain of jobs (GitHub documentation, `needs`).
+        ancestors[id_] = set(needed).union(*(ancestors[name] for name in needed))
+        chain = {results[name].status for name in ancestors[id_]}
+        scope: Scope = {
+            **rehearsal.scope,
+            "inputs": inputs,
+            "needs": {n: {"result": r.status, "outputs": r.outputs} for n, r in needed.items()},
+            "status": next((bad for bad in ("failure", "skipped") if bad in chain), "success"),
+        }
+        if holds(job.if_, scope):
+            again = rehearsal.again and _all_again(needed.values())
+            inner = replace(rehearsal, again=again, results=told[id_])
+            results[id_] = _run_matrix(inner, job, id_, scope, prefix)
+        else:
+            results[id_] = told[id_][prefix + id_] = Result("skipped")
+    for found in told.values():
+        rehearsal.results.update(found)
     return results
 
 
-def _run_matrix(
-    rehearsal: Rehearsal,
-    workflow: Workflow,
-    job: Job,
-    scope: Scope,
-    results: Mapping[str, Result],
-    prefix: str,
-) -> Result:
-    """Run a job, or each of those that its matrix makes, if it is to run at all."""
-    needed = {name: results[name] for name in job.needs}
-    scope = scope.with_(
-        needs={
-            name: {"result": one.status, "outputs": dict(one.outputs)}
-            for name, one in needed.items()
-        }
-    )
-    good = all(one.status == "success" for one in needed.values())
-    bad = any(one.status == "failure" for one in needed.values())
-    if not holds(job.condition, scope.asking(_answers(good, bad))):
-        name = f"{prefix}{job.id}"
-        return rehearsal.ended(name, Result("skipped"))
+def inputs_of(event: Event, given: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the inputs that an event declares; one that is not given is empty or false."""
+    return {
+        name: given.get(name, "" if one.get("type") != "boolean" else False)
+        for name, one in event.inputs.items()
+    }
+
+
+def _all_again(results: Collection[Result]) -> bool:
+    return all(one.again for one in results)
+
+
+def _run_matrix(rehearsal: Rehearsal, job: Job, id_: Text, scope: Scope, prefix: str) -> Result:
+    """Run each of the jobs that a matrix makes, or the one if there is no matrix."""
     found: list[Result] = []
-    anew = any(not one.again for one in needed.values())
-    for combination in combinations(job, scope):
-        inner = scope.with_(matrix=combination)
-        name = prefix + name_of(job, inner)
-        if job.fail_fast and any(one.status == "failure" for one in found):
-            found.append(rehearsal.ended(name, Result("cancelled")))
-            continue
-        if job.uses is not None:
-            found.append(_call(rehearsal, job, inner, name, anew=anew))
-            continue
-        before = rehearsal.before.get(name)
-        if before is not None and before.status == "success" and not anew:
-            found.append(rehearsal.ended(name, before))
-            continue
-        found.append(rehearsal.ended(name, _run_job(rehearsal, workflow, job, inner, name)))
+    for combination in _combinations(job, scope):
+        inner = {**scope, "matrix": combination}
+        values = f" ({', '.join(map(str, combination.values()))})" if combination else ""
+        name = prefix + (filled_in(job.name, inner) if job.name else id_ + values)
+        failed = any(one.status == "failure" for one in found)
+        if failed and job.strategy and job.strategy.fail_fast:
+            result = rehearsal.results[name] = Result("cancelled")
+        elif job.uses is not None:
+            result = _call(rehearsal, job, job.uses, inner, name)
+        else:
+            result = rehearsal.results[name] = _run_job(rehearsal, job, inner, name)
+        found.append(result)
     order: tuple[Status, ...] = ("failure", "cancelled", "success", "skipped")
-    status = next(one for one in order if any(result.status == one for result in found))
+    status = next(one for one in order if one in {result.status for result in found})
     outputs = found[0].outputs if len(found) == 1 else {}
-    return Result(status, outputs, again=all(one.again for one in found))
+    return Result(status, outputs, again=_all_again(found))
 
 
-def _answers(good: bool, bad: bool) -> dict[str, bool]:
-    return {"success": good, "failure": bad, "cancelled": False, "always": True}
+def _combinations(job: Job, scope: Scope) -> list[Mapping[str, Value]]:
+    """Return the `matrix` context of each job that a matrix makes; one, empty, without one."""
+    if job.strategy is None:
+        return [{}]
+    ((key, text),) = job.strategy.matrix.items()
+    entries = value_of(text, scope)
+    if not isinstance(entries, list) or not 0 < len(entries) <= LARGEST:
+        count = len(entries) if isinstance(entries, list) else "no list of"
+        raise RehearsalError(f"{text.where}: {count} entries; GitHub wants 1 to {LARGEST}")
+    return [one if isinstance(one, Mapping) and key == "include" else {key: one} for one in entries]
 
 
-def _call(rehearsal: Rehearsal, job: Job, scope: Scope, name: str, *, anew: bool) -> Result:
-    """Run the workflow that a job calls; `anew` all of it, whatever succeeded before."""
-    if name.count(" / ") >= DEEPEST:
-        raise RehearsalError(f"{job.where}: too many workflows call each other")
-    called = read_workflow(rehearsal.place.project, job.uses or "")
-    declared = called.inputs.get("workflow_call")
-    if declared is None:
-        raise RehearsalError(f"{job.where}: {job.uses} is not on: workflow_call")
-    given = values(job.arguments, scope)
-    inner = replace(rehearsal, before={} if anew else rehearsal.before)
-    results = run_workflow(inner, called, inputs_of(declared, given, job.where), f"{name} / ")
-    bad = any(one.status in ("failure", "cancelled") for one in results.values())
-    skipped = all(one.status == "skipped" for one in results.values())
-    status: Status = "failure" if bad else "skipped" if skipped else "success"
-    return Result(status, again=all(one.again for one in results.values()))
+def _call(rehearsal: Rehearsal, job: Job, uses: Text, scope: Scope, name: str) -> Result:
+    """Run the workflow that a job calls. It gets no secrets, since no job passes any on."""
+    if not uses.startswith(("$/", "./")) or " / " in name:
+        raise RehearsalError(f"{uses.where}: only a call within this repository is rehearsed")
+    called = read_workflow(rehearsal.project, uses[2:])
+    given = {key: value_of(text, scope) for key, text in job.with_.items()}
+    inputs = inputs_of(called.on.get("workflow_call", Event()), given)
+    without = replace(rehearsal, scope={**rehearsal.scope, "secrets": {"GITHUB_TOKEN": ""}})
+    results = run_workflow(without, called, inputs, f"{name} / ").values()
+    statuses = {one.status for one in results}
+    good: Status = "success" if "success" in statuses else "skipped"
+    bad = statuses & {"failure", "cancelled"}
+    return Result("failure" if bad else good, again=_all_again(results))
 
 
-def inputs_of(
-    declared: Mapping[str, Input], given: Mapping[str, Any], where: str
-) -> dict[str, Any]:
-    """Return the inputs of a workflow. Raises `RehearsalError` for unknown and missing ones."""
-    for name in given:
-        if name not in declared:
-            raise RehearsalError(f"{where}: {name} is no input; there is {', '.join(declared)}")
-    found = {}
-    for name, one in declared.items():
-        if one.required and name not in given:
-            raise RehearsalError(f"{where}: the input {name} is missing")
-        empty: Any = False if one.type == "boolean" else ""
-        found[name] = given.get(name, one.default if one.default is not None else empty)
-    return found
-
-
-def _run_job(rehearsal: Rehearsal, workflow: Workflow, job: Job, scope: Scope, name: str) -> Result:
+def _run_job(rehearsal: Rehearsal, job: Job, scope: Scope, name: str) -> Result:
     """Run the steps of a job in a folder of its own, which is removed if all went well."""
-    pattern = rehearsal.place
     slug = re.sub(r"[^\w.-]+", "-", name)
-    pattern.folder.mkdir(parents=True, exist_ok=True)
+    record = rehearsal.work / "done" / f"{slug}.json"
+    if rehearsal.again and record.exists():
+        return Result("success", json.loads(record.read_bytes()), again=True)
+    record.unlink(missing_ok=True)
+    for part in ("jobs", "logs", "done"):
+        (rehearsal.work / part).mkdir(parents=True, exist_ok=True)
     # Another one each time: what a killed run started may still be writing to its own.
-    folder = Path(tempfile.mkdtemp(prefix=f"{slug}-", dir=pattern.folder))
-    log = pattern.log / f"{slug}.log"
-    place = replace(pattern, folder=folder, log=log)
-    for path in (place.log, place.summary):
-        path.unlink(missing_ok=True)
-    place = place.made()
+    folder = Path(tempfile.mkdtemp(prefix=f"{slug}-", dir=rehearsal.work / "jobs"))
+    log = rehearsal.work / "logs" / f"{slug}.log"
+    environment = _environment(rehearsal, folder, log)
+    environment |= {key: filled_in(text, scope) for key, text in job.env.items()}
+    place = _Place(name, folder, log, environment)
     if job.environment:
-        rehearsal.passed_over[f"the approval that environment {job.environment} asks for"] = None
-    scope = scope.with_(env={**values(workflow.env, scope), **values(job.env, scope)}, steps={})
-    steps: dict[str, Any] = {}
+        asks = job.environment if isinstance(job.environment, str) else job.environment["name"]
+        rehearsal.passed_over[f"the approval that environment {asks} asks for"] = None
+    steps: dict[str, Value] = {}
     messages: list[str] = []
     for step in job.steps:
-        scope = scope.with_(steps=steps)
-        failed = bool(messages)
-        wanted = holds(step.condition, scope.asking(_answers(not failed, failed)))
-        if not is_rehearsed(step):
-            rehearsal.passed_over[f"{step.uses} ({step.where})"] = None
-        if not (wanted and is_rehearsed(step)):
-            continue
-        outputs, message = _run_one(rehearsal, step, place, scope, name)
-        if step.id is not None:
-            steps[step.id] = {"outputs": outputs}
-        tolerated = step.continue_on_error
-        if message and not (tolerated if isinstance(tolerated, bool) else _yes(tolerated, scope)):
-            messages.append(message)
+        scope = {**scope, "steps": steps, "status": "failure" if messages else "success"}
+        wanted = holds(step.if_, scope)
+        if step.uses and step.action not in {**IDLE, **ARGUMENTS}:
+            rehearsal.passed_over[f"{step.action} ({step.uses.where})"] = None
+        elif wanted:
+            message = _run_step(rehearsal, place, step, scope)
+            tolerated = step.continue_on_error and value_of(step.continue_on_error, scope)
+            if message and tolerated not in ("true", True):
+                messages.append(message)
+            if step.id is not None:
+                steps[step.id] = {"outputs": _outputs(folder / "output", step.where)}
     if messages:
         return Result("failure", message="\n".join(messages))
-    outputs = {
-        key: shown(value_of(text, scope.with_(steps=steps)), text.where)
-        for key, text in job.outputs.items()
-    }
+    outputs = {key: filled_in(text, {**scope, "steps": steps}) for key, text in job.outputs.items()}
+    write_whole(record, json_bytes(outputs))
     shutil.rmtree(folder)
     return Result("success", outputs)
 
 
-def _yes(text: Any, scope: Scope) -> bool:
-    return value_of(text, scope) is True
+@dataclass(frozen=True)
+class _Place:
+    """Where a job runs: its name, its folder, its log, and the environment of its steps."""
+
+    job: str
+    folder: Path
+    log: Path
+    environment: Mapping[str, str]
 
 
-def _run_one(
-    rehearsal: Rehearsal, step: Step, place: Place, scope: Scope, name: str
-) -> tuple[dict[str, str], str]:
-    """Run a step; return its outputs and why it failed, empty if it did not."""
-    words = step.run.text.strip().splitlines()[0] if step.run else str(step.uses)
-    stage = "run" if step.run else str(step.uses).rpartition("/")[2]
-    rehearsal.reporter.started(name, stage, words)
+def _environment(rehearsal: Rehearsal, folder: Path, log: Path) -> dict[str, str]:
+    """Make the folders of a job; return the environment of its steps."""
+    for part in ("workspace", "home", "temp"):
+        (folder / part).mkdir()
+    summary = log.with_suffix(".summary.md")
+    for path in (log, summary):
+        path.unlink(missing_ok=True)
+    return {
+        **rehearsal.environment,
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(folder / "temp"),
+        "RUNNER_TEMP": str(folder / "temp"),
+        "GITHUB_WORKSPACE": str(folder / "workspace"),
+        "GITHUB_OUTPUT": str(folder / "output"),
+        "GITHUB_STEP_SUMMARY": str(summary),
+        # Python finds the package of the checkout, not that of the linked environment.
+        "PYTHONPATH": str(folder / "workspace"),
+    }
+
+
+def _run_step(rehearsal: Rehearsal, place: _Place, step: Step, scope: Scope) -> str:
+    """Run a step, and return why it failed; empty if it did not."""
+    (place.folder / "output").write_text("")
+    stage = step.action.rpartition("/")[2] or "run"
+    words = step.action or str(step.run).strip().splitlines()[0]
+    rehearsal.reporter.started(place.job, stage, words)
     begin = time.monotonic()
     try:
-        note, outputs = run_step(step, place, scope)
+        if step.action:
+            given = {key: filled_in(text, scope) for key, text in step.with_.items()}
+            target = place.folder / "workspace"
+            words = act(step.action, given, step.where, rehearsal.project, rehearsal.work, target)
+        else:
+            _run_script(step, place, scope)
     except StepError as error:
-        rehearsal.reporter.failed(name, stage, str(error))
-        return {}, str(error)
-    rehearsal.reporter.finished(name, stage, time.monotonic() - begin, note)
-    return outputs, ""
+        rehearsal.reporter.failed(place.job, stage, str(error))
+        return str(error)
+    rehearsal.reporter.finished(place.job, stage, time.monotonic() - begin, words)
+    return ""
+
+
+def _run_script(step: Step, place: _Place, scope: Scope) -> None:
+    """Run the script of a step. Raises `StepError` if it fails."""
+    script = filled_in(step.run or Text("", ""), scope)
+    own = {key: filled_in(text, scope) for key, text in step.env.items()}
+    (place.folder / "script").write_text(script)
+    with place.log.open("a") as log:
+        log.write(f"== {script.strip()}\n")
+        log.flush()
+        begin = log.tell()
+        done = subprocess.run(  # noqa: S603  what the workflow says, on the machine of who wrote it
+            [*SHELL, str(place.folder / "script")],
+            cwd=place.folder / "workspace",
+            env={**place.environment, **own},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode:
+        said = place.log.read_bytes()[begin:].decode(errors="replace")
+        message = f"{step.where}: ended with status {done.returncode}; all it said is in"
+        raise StepError("\n  ".join([f"{message} {place.log}", *said.splitlines()[-SHOWN:]]))
+
+
+def _outputs(file: Path, where: str) -> dict[str, str]:
+    """Return what a step wrote to `$GITHUB_OUTPUT`."""
+    found = {}
+    for line in file.read_text().splitlines():
+        name, sign, value = line.partition("=")
+        if not sign or "<<" in name:
+            raise RehearsalError(f"{where}: {line!r} is no output; write NAME=VALUE")
+        found[name] = value
+    return found

@@ -33,11 +33,10 @@ def write_stage(
             raise RehearsalError(
                 f"{name!r} is no destination in {registry}; there are: {', '.join(listed)}"
             )
-    content["destinations"] = {
-        name: _local(entry, work / "destinations" / name) for name, entry in listed.items()
-    }
+    folders = {name: work / "destinations" / name for name in listed}
+    content["destinations"] = {name: _local(listed[name], to) for name, to in folders.items()}
     write_registry(content, work / "overlay/models.yaml")
-    return {name: work / "destinations" / name for name in names or listed}
+    return {name: folders[name] for name in names or listed}
 
 
 def _local(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -50,23 +49,16 @@ def _local(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def throw_away_key(path: Path) -> Path:
-    """Return a private key that nobody needs to keep; it is made if it is not there.
-
-    Raises `RehearsalError` if the library for that is missing.
-    """
-    if path.exists():
-        return path
-    try:
+    """Return a private key that nobody needs to keep; it is made if it is not there."""
+    if not path.exists():
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
-    except ModuleNotFoundError:
-        raise RehearsalError("signing needs the extra: pip install 'bit-publisher[sign]'") from None
-    key = ec.generate_private_key(ec.SECP256R1())
-    content = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    write_whole(path, content)
-    path.chmod(0o600)
+
+        content = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        write_whole(path, content)
+        path.chmod(0o600)
     return path

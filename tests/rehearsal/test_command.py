@@ -129,7 +129,7 @@ def test_a_name_that_is_misspelt_in_the_workflow_is_an_error_with_its_line(folde
     line = text[: text.index("inputs.glob ")].count("\n") + 1
     finished = rehearse(folder)
     assert finished.status == 1
-    said = f"release.yml:{line}: 'inputs.glob': inputs does not know glob; there is globs,"
+    said = f"release.yml:{line}: inputs.glob: there is no glob; there is globs,"
     assert said in finished.stderr
 
 

@@ -1,22 +1,17 @@
-"""What stands in `${{ }}`."""
-
-from typing import Any
+"""The text inside `${{ }}`."""
 
 import pytest
 
 from publisher.rehearsal.errors import RehearsalError
-from publisher.rehearsal.expressions import Scope, Settable, Text, filled_in, holds, value_of
+from publisher.rehearsal.expressions import Scope, Value, filled_in, holds, value_of
+from publisher.rehearsal.workflow import Text
 
-SCOPE = Scope(
-    {
-        "inputs": {"dry-run": False, "globs": "*_224_*", "none": None},
-        "matrix": {"part": {"name": "1 of 2", "checkpoints": [{"name": "a"}]}, "number": 3},
-        "needs": {"matrix": {"result": "success", "outputs": {"parts": '[{"name": "a"}]'}}},
-        "vars": Settable(DESTINATIONS="bucket"),
-        "github": {"repository": "nobody/rehearsal"},
-    },
-    {"success": True, "failure": False, "cancelled": False, "always": True},
-)
+SCOPE: Scope = {
+    "inputs": {"dry-run": False, "globs": "*_224_*", "none": ""},
+    "matrix": {"part": {"name": "1 of 2", "checkpoints": [{"name": "a"}]}},
+    "needs": {"matrix": {"result": "success", "outputs": {"parts": '[{"name": "a"}]'}}},
+    "status": "success",
+}
 
 
 def text(words: str) -> Text:
@@ -26,58 +21,41 @@ def text(words: str) -> Text:
 @pytest.mark.parametrize(
     ("expression", "value"),
     [
-        ("inputs.globs", "*_224_*"),
         ("matrix.part.name", "1 of 2"),
-        ("needs.matrix.outputs.parts", '[{"name": "a"}]'),
         ("fromJSON(needs.matrix.outputs.parts)", [{"name": "a"}]),
         ("fromJSON(toJSON(matrix.part.checkpoints))", [{"name": "a"}]),
-        ("vars.DESTINATIONS", "bucket"),
-        ("vars.UNSET", ""),
-        ("vars.UNSET || vars.DESTINATIONS", "bucket"),
+        ("inputs.none || inputs.globs", "*_224_*"),
         ("inputs.dry-run && 'yes' || 'no'", "no"),
         ("!inputs.dry-run && 'yes' || 'no'", "yes"),
-        ("!inputs.none", True),
-        ("inputs.none || 'x'", "x"),
         ("'it''s'", "it's"),
-        ("matrix.number", 3),
-        ("matrix.number == 3", True),
-        ("matrix.number == '3'", True),
         ("'A' == 'a'", True),
-        ("'a' != 'b'", True),
-        ("inputs.none == ''", True),
-        ("(false || true) && 1", 1),
-        ("true || false && false", True),
+        ("'a' != 'b' && !('a' == 'b')", True),
+        ("inputs.globs && matrix.part.checkpoints", [{"name": "a"}]),
         ("success() && !cancelled()", True),
-        ("null", None),
-        ("-1.5", -1.5),
         # What && and || leave out is not asked for.
-        ("false && needs.matrix.outputs.absent", False),
+        ("inputs.dry-run && needs.matrix.outputs.absent", False),
         ("'x' || fromJSON('no JSON')", "x"),
     ],
 )
-def test_an_expression_has_the_value_that_it_has_on_github(expression: str, value: Any) -> None:
-    found = value_of(text(f"${{{{ {expression} }}}}"), SCOPE)
-    assert found == value
-    assert type(found) is type(value)
+def test_an_expression_has_the_value_that_it_has_on_github(expression: str, value: Value) -> None:
+    assert value_of(text(f"${{{{ {expression} }}}}"), SCOPE) == value
 
 
 @pytest.mark.parametrize(
     ("expression", "said"),
     [
-        ("needs.matrix.outputs.part", "needs.matrix.outputs does not know part; there is parts"),
-        ("needs.build.result", "needs does not know build"),
-        ("inputs.dryrun", "inputs does not know dryrun; there is dry-run, globs, none"),
-        ("steps.x.outputs.y", "does not know steps"),
-        ("github.repository.name", "github.repository has no parts"),
-        ("hashFiles('x')", "the function hashFiles is not known here"),
-        ("fromJSON()", "fromJSON has another number of arguments"),
+        ("needs.matrix.outputs.part", "there is no part; there is parts"),
+        ("inputs.dryrun", "there is no dryrun; there is dry-run, globs, none"),
+        ("inputs.globs.name", "there is no name; there is nothing"),
+        ("hashFiles('x')", "hashFiles('x') is not known here"),
         ("fromJSON('[')", "is no JSON"),
-        ("matrix['part']", "cannot be evaluated here"),
-        ("a > b", "cannot be evaluated here"),
-        ("inputs.globs inputs.globs", "'inputs' is not expected"),
-        ("(true", "')' is missing"),
-        ("inputs.", "a name has to follow the last point"),
-        ("", "it ends too early"),
+        ("matrix['part']", "is not known here"),
+        ("inputs.globs > '1'", "is not known here"),
+        ("inputs.dry-run == ''", "only texts can be compared here"),
+        ("!inputs.globs == 'x'", "only texts can be compared here"),
+        ("inputs.globs inputs.globs", "is not known here"),
+        ("(inputs.globs", "is not known here"),
+        ("", "is not known here"),
     ],
 )
 def test_what_is_not_known_is_an_error_with_file_and_line(expression: str, said: str) -> None:
@@ -87,12 +65,10 @@ def test_what_is_not_known_is_an_error_with_file_and_line(expression: str, said:
 
 
 def test_expressions_are_filled_into_a_text() -> None:
-    words = text("part-${{ matrix.part.name }} of ${{ inputs.none }}${{ inputs.dry-run }}")
-    assert filled_in(words, SCOPE) == "part-1 of 2 of false"
-
-
-def test_a_list_is_not_filled_into_a_text() -> None:
-    with pytest.raises(RehearsalError, match=r"release\.yml:7: a list or mapping"):
+    words = text("part-${{ matrix.part.name }}${{ inputs.none }} ${{ inputs.dry-run }}")
+    assert filled_in(words, SCOPE) == "part-1 of 2 false"
+    assert value_of(words, SCOPE) == "part-1 of 2 false"
+    with pytest.raises(RehearsalError, match=r"release\.yml:7: .* is no text"):
         filled_in(text("x${{ matrix.part.checkpoints }}"), SCOPE)
 
 
@@ -101,18 +77,15 @@ def test_a_list_is_not_filled_into_a_text() -> None:
     [
         (None, True, False),
         ("inputs.globs != ''", True, False),
-        ("${{ !inputs.dry-run }}", True, False),
         ("${{ !cancelled() }}", True, True),
-        ("always()", True, True),
-        ("failure()", False, True),
+        ("${{ always() }}", True, True),
+        ("${{ failure() }}", False, True),
         ("${{ !cancelled() && inputs.dry-run }}", False, False),
-        ("needs.matrix.result == 'success'", True, False),
     ],
 )
 def test_a_condition_waits_for_success_unless_it_asks_for_a_status(
     condition: str | None, after_success: bool, after_failure: bool
 ) -> None:
     words = None if condition is None else text(condition)
-    failed = {"success": False, "failure": True, "cancelled": False, "always": True}
     assert holds(words, SCOPE) is after_success
-    assert holds(words, SCOPE.asking(failed)) is after_failure
+    assert holds(words, {**SCOPE, "status": "failure"}) is after_failure

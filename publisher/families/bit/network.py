@@ -209,7 +209,7 @@ def build(
     `trainable_variables` and `regularization_losses`
     (https://www.tensorflow.org/hub/reusable_saved_models). `images` is (batch, height, width,
     3) float32 in `input_range`; the result is (batch, classes) logits or (batch, features)
-    features, float32. A batch has at least one image: TensorFlow's convolutions mind an empty
+    features, float32. A batch has at least one image: TensorFlow's convolutions fail on an empty
     one. `training` is accepted because callers pass it; the network behaves the same either
     way.
 
