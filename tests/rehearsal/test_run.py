@@ -12,6 +12,7 @@ from publisher.rehearsal.errors import RehearsalError
 from publisher.rehearsal.expressions import Value
 from publisher.rehearsal.run import Rehearsal, run_workflow
 from publisher.rehearsal.workflow import read_workflow
+from publisher.util.reporter import Silent
 from tests.rehearsal.projects import committed, link_environment
 
 CHECKOUT = "uses: actions/checkout@0"
