@@ -26,7 +26,7 @@ from publisher.cli.publishing import (
 )
 from publisher.cli.results import Problems, shown_status
 from publisher.destinations.base import DestinationError
-from publisher.registry import edit, load_registry
+from publisher.registry import load_registry
 
 
 @click.command()
@@ -54,6 +54,7 @@ def withdraw(
     models.yaml and publish with --reinstate.
     """
     from publisher.destinations.local.directory import Directory
+    from publisher.registry import edit
     from publisher.release.diff import Offer
     from publisher.release.publish import carry_out, prepare
 
@@ -122,6 +123,8 @@ def bump(common: Common, globs: tuple[str, ...]) -> int:
     What is published never changes, so that other bytes need a new version. Of each model
     that a HANDLE matches, the newest version is raised by one.
     """
+    from publisher.registry import edit
+
     if not globs:
         raise click.UsageError("give a HANDLE to raise; '*' raises all")
     made = edit.bump(common.registry, globs)

@@ -20,13 +20,13 @@ DEEPEST = 16  # mappings and lists within each other
 
 Location = tuple[str | int, ...]
 
-_REFUSED = "!refused"
-_NULL, _BOOL, _INT, _FLOAT, _STR = (
-    f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")
-)
 _BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
 # What YAML lets in by an escape and no field can hold.
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_INT = re.compile(r"[-+]?[0-9]{1,18}")
+_FLOAT = re.compile(
+    r"[-+]?(?:\.[0-9]{1,400}|[0-9]{1,400}(?:\.[0-9]{0,400})?)(?:[eE][-+]?[0-9]{1,9})?"
+)
 
 
 @dataclass(frozen=True)
@@ -39,43 +39,31 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Node:
+    """Where a value stands, counted from 1, and how a message shows it: `None` if refused."""
+
+    line: int
+    column: int
+    shown: str | None
+
+
+@dataclass(frozen=True)
 class Document:
-    """The values of a file: `data` as plain `dict`, `tuple` and scalars.
+    """The values of a file: `data` as plain `dict`, `tuple` and scalars, refused ones as `...`.
 
     `nodes` and `keys` say, by location, where a value and the key before it stand.
     """
 
     data: Any
-    nodes: Mapping[Location, yaml.Node]
-    keys: Mapping[Location, yaml.Node]
-    problems: tuple[Problem, ...]
+    nodes: Mapping[Location, Node]
+    keys: Mapping[Location, tuple[int, int]]
+    problems: Sequence[Problem]
 
     def place(self, location: Location) -> tuple[int, int]:
         """Return line and column of a value; of one that is not there, of what lacks it."""
         while location not in self.nodes:
             location = location[:-1]
-        return _place(self.nodes[location].start_mark)
-
-    def place_of_key(self, location: Location) -> tuple[int, int]:
-        """Return line and column of the key that leads to a value."""
-        return _place(self.keys[location].start_mark)
-
-    def refused(self, location: Location) -> bool:
-        """Whether the value is one that was already found to be no value at all."""
-        return location in self.nodes and self.nodes[location].tag == _REFUSED
-
-    def described(self, location: Location) -> str:
-        """Return what stands at a location, for a message: a short value or its kind."""
-        node = self.nodes[location]
-        if isinstance(node, yaml.MappingNode):
-            return "a mapping"
-        if isinstance(node, yaml.SequenceNode):
-            return "a list"
-        if node.tag == _NULL:
-            return "empty"
-        value = str(node.value)
-        quoted = shown(value)
-        return quoted if node.tag == _STR else quoted[1:-1]
+        return self.nodes[location].line, self.nodes[location].column
 
 
 def parse(content: bytes) -> Document | Problem:
@@ -88,139 +76,127 @@ def parse(content: bytes) -> Document | Problem:
         before = content[: error.start].decode("utf-8-sig", errors="replace")
         return Problem(*_end_of(before), "this is not UTF-8; save the file with that encoding")
     try:
-        loader = _Loader(text)
+        loader = yaml.SafeLoader(text)
     except yaml.reader.ReaderError as error:
         return Problem(
             *_end_of(text[: error.position]),
             f"the control character U+{error.character:04X} stands here; remove it",
         )
     try:
-        root = loader.get_single_node()
+        return _Reader(loader).document()
     except yaml.MarkedYAMLError as error:
         return _syntax_problem(error, text)
     except (ValueError, OverflowError) as error:
         # Escapes and directives with numbers that PyYAML does not check.
         place = (loader.line + 1, loader.column + 1)
         return Problem(*place, f"this cannot be read as YAML: {error}; correct it")
-    if root is None:
-        return Problem(1, 1, "the file is empty; allowed: a mapping")
-    reader = _Reader(loader.problems)
-    data = reader.value(root, ())
-    return Document(data, reader.nodes, reader.keys, tuple(reader.problems))
 
 
-class _Loader(yaml.SafeLoader):
-    """Composes nodes only, and collects what is refused on the way."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.problems: list[Problem] = []
-        self.depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        if self.check_event(yaml.AliasEvent):
-            self._refuse(event, f"the alias *{event.anchor} is not allowed; write the value out")
-            self.get_event()  # type: ignore[no-untyped-call]
-            return yaml.ScalarNode(_REFUSED, "", event.start_mark, event.end_mark)
-        if event.anchor is not None:
-            self._refuse(event, f"the anchor &{event.anchor} is not allowed; remove it")
-            event.anchor = None
-        tagged = event.tag is not None
-        if tagged:
-            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            self._refuse(
-                event, f"the tag {tag} is not allowed; write the value alone, text in quotes"
-            )
-            event.tag = None
-        self.depth += 1
-        if self.depth > DEEPEST:
-            raise yaml.composer.ComposerError(
-                None,
-                None,
-                f"more than {DEEPEST} lists and mappings in each other",
-                event.start_mark,
-            )
-        node: yaml.Node | None = super().compose_node(parent, index)
-        self.depth -= 1
-        if tagged and isinstance(node, yaml.ScalarNode):
-            node.tag = _REFUSED
-        return node
-
-    def _refuse(self, event: Any, message: str) -> None:
-        self.problems.append(Problem(*_place(event.start_mark), _one_line(message)))
-
-
-for _tag, _pattern, _first in (
-    (_NULL, r"null|Null|NULL|~|", ["n", "N", "~", ""]),
-    (_BOOL, r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    (_INT, r"[-+]?[0-9]{1,18}", list("-+0123456789")),
-    (
-        _FLOAT,
-        r"[-+]?(?:\.[0-9]{1,400}|[0-9]{1,400}(?:\.[0-9]{0,400})?)(?:[eE][-+]?[0-9]{1,9})?",
-        list("-+.0123456789"),
-    ),
-):
-    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), _first)
+def scalar(text: str) -> str | float | bool | None:
+    """Return what a text without quotes is, by YAML 1.2 and JSON."""
+    if text in ("", "~", "null", "Null", "NULL"):
+        return None
+    if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
+        return text.lower() == "true"
+    if _INT.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
 
 
 class _Reader:
-    """Turns nodes into plain values; notes their places, and what cannot be a value."""
+    """Turns the events of a file into plain values; notes their places, and all problems."""
 
-    def __init__(self, problems: list[Problem]) -> None:
-        self.problems = problems
-        self.nodes: dict[Location, yaml.Node] = {}
-        self.keys: dict[Location, yaml.Node] = {}
+    def __init__(self, events: Any) -> None:  # PyYAML's loader: its methods have no types
+        self.events = events
+        self.nodes: dict[Location, Node] = {}
+        self.keys: dict[Location, tuple[int, int]] = {}
+        self.problems: list[Problem] = []
 
-    def value(self, node: yaml.Node, location: Location) -> Any:
-        self.nodes[location] = node
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, location)
-        if isinstance(node, yaml.SequenceNode):
-            entries = enumerate(node.value)
-            return tuple(self.value(entry, (*location, index)) for index, entry in entries)
-        return self._scalar(node)
+    def document(self) -> Document | Problem:
+        self.events.get_event()
+        if self.events.check_event(yaml.StreamEndEvent):
+            return Problem(1, 1, "the file is empty; allowed: a mapping")
+        self.events.get_event()
+        data = self._value(())
+        self.events.get_event()
+        if not self.events.check_event(yaml.StreamEndEvent):
+            raise _error(self.events.peek_event(), "but found another document")
+        return Document(data, self.nodes, self.keys, self.problems)
 
-    def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
+    def _value(self, location: Location) -> Any:
+        event = self.events.get_event()
+        if len(location) == DEEPEST:
+            raise _error(event, f"more than {DEEPEST} lists and mappings in each other")
+        if isinstance(event, yaml.AliasEvent):
+            self._add(event, f"the alias *{event.anchor} is not allowed; write the value out")
+            return self._noted(event, location, None, ...)
+        if event.anchor is not None:
+            self._add(event, f"the anchor &{event.anchor} is not allowed; remove it")
+        if event.tag is not None:
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            self._add(event, f"the tag {tag} is not allowed; write the value alone, text in quotes")
+        if isinstance(event, yaml.MappingStartEvent):
+            self._noted(event, location, "a mapping")
+            return self._mapping(location)
+        if isinstance(event, yaml.SequenceStartEvent):
+            self._noted(event, location, "a list")
+            return self._list(location)
+        quoted = shown(event.value)
+        hidden = _INVISIBLE.search(event.value)
+        if hidden:
+            self._add(event, f"{quoted} has a control character in it; remove it")
+        if hidden or event.tag is not None:
+            return self._noted(event, location, None, ...)
+        value = event.value if event.style else scalar(event.value)
+        if value is None:
+            return self._noted(event, location, "empty")
+        return self._noted(
+            event, location, quoted if isinstance(value, str) else quoted[1:-1], value
+        )
+
+    def _list(self, location: Location) -> tuple[Any, ...]:
+        data: list[Any] = []
+        while not self.events.check_event(yaml.SequenceEndEvent):
+            data.append(self._value((*location, len(data))))
+        self.events.get_event()
+        return tuple(data)
+
+    def _mapping(self, location: Location) -> dict[str, Any]:
         data: dict[str, Any] = {}
-        for key, value in node.value:
-            if key.tag == _REFUSED:
-                continue
-            if not isinstance(key, yaml.ScalarNode) or _INVISIBLE.search(key.value):
-                self._add(key, "this is no key; allowed: a word, then a colon")
-                continue
-            below = (*location, key.value)
-            if below in self.keys:
-                first, _ = _place(self.keys[below].start_mark)
+        while not self.events.check_event(yaml.MappingEndEvent):
+            event = self.events.peek_event()
+            refused = self._aside(location) is ...
+            below = (*location, event.value if isinstance(event, yaml.ScalarEvent) else "\0")
+            if isinstance(event, yaml.CollectionStartEvent):
+                self._add(event, "this is no key; allowed: a word, then a colon")
+            elif below in self.keys:
                 self._add(
-                    key,
-                    f"the key {shown(key.value)} is there twice, first on line {first};"
-                    " allowed: each key once",
+                    event,
+                    f"the key {shown(event.value)} is there twice, first on line"
+                    f" {self.keys[below][0]}; allowed: each key once",
                 )
+            elif not refused:
+                self.keys[below] = _place(event.start_mark)
+                data[event.value] = self._value(below)
                 continue
-            self.keys[below] = key
-            data[key.value] = self.value(value, below)
+            self._aside(location)
+        self.events.get_event()
         return data
 
-    def _scalar(self, node: yaml.Node) -> Any:
-        text = str(node.value)
-        if _INVISIBLE.search(text):
-            self._add(node, f"{shown(text)} has a control character in it; remove it")
-            node.tag = _REFUSED
-        if node.tag == _REFUSED:
-            return Ellipsis
-        if node.tag == _NULL:
-            return None
-        if node.tag == _BOOL:
-            return text.lower() == "true"
-        if node.tag == _INT:
-            return int(text)
-        return float(text) if node.tag == _FLOAT else text
+    def _aside(self, location: Location) -> Any:
+        """Read a key, or the value of a wrong one, as if it stood where no key leads."""
+        return self._value((*location, f"\0{len(self.nodes)}"))
 
-    def _add(self, node: yaml.Node, message: str) -> None:
-        self.problems.append(Problem(*_place(node.start_mark), message))
+    def _noted(self, event: Any, location: Location, text: str | None, value: Any = None) -> Any:
+        self.nodes[location] = Node(*_place(event.start_mark), text)
+        return value
+
+    def _add(self, event: Any, message: str) -> None:
+        self.problems.append(Problem(*_place(event.start_mark), _one_line(message)))
+
+
+def _error(event: Any, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str) -> Problem:

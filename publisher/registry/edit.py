@@ -1,42 +1,53 @@
-"""Edits of `models.yaml` that leave its comments, its layout and its line ends alone.
+"""Edits of `models.yaml` that change only the lines they are asked to change.
 
     edit = bump(Path("models.yaml"), ["*_224_*"])
     save(edit)
 
-An edit replaces or adds a few characters where the document knows a value to stand. It
-is made only if what results, read again, is the registry that was meant.
+ruamel.yaml reads the file with its comments and layout, and writes it again. An edit is
+refused if ruamel.yaml would write the unedited file differently, and if what results, read
+again, is not the registry that was meant.
 """
 
 import codecs
-import re
+import io
 import stat
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import CommentMark, MarkedYAMLError
+from ruamel.yaml.resolver import VersionedResolver
+from ruamel.yaml.scalarstring import (
+    DoubleQuotedScalarString,
+    FoldedScalarString,
+    LiteralScalarString,
+    PlainScalarString,
+)
+from ruamel.yaml.tokens import CommentToken
 
-from publisher.registry.document import Document, Location, Problem, parse
+from publisher.registry.document import scalar
 from publisher.registry.errors import RegistryError
 from publisher.registry.load import parse_registry, read_content, shown_path
-from publisher.registry.models import Registry, Variant
+from publisher.registry.models import Registry
 from publisher.registry.select import select
 from publisher.util.files import write_whole
-from publisher.util.wording import listed, nearest, shown
+from publisher.util.wording import known_names, nearest, shown
 
-WIDTH = 99  # columns of a line, where words allow it
+WIDTH = 99  # columns of a reason's lines, where words allow it
 
-_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
-# Up to the comma that ends a pair in braces, if there is one: comments may come before it.
-_COMMA = re.compile(r"(?:\s|#[^\n\r\x85\u2028\u2029]*+)*+,")
-# Text that is itself without quotes, for old and new readers of YAML, JSON's too.
-_PLAIN = re.compile(r"[A-Za-z](?:[^:#]|:(?=[^ ,\[\]{}])|(?<=[^ ])#)*")
-_WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
-# Control characters and halves of characters, which no field can hold.
-_INVISIBLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# How far mappings are indented, and the dashes of lists: a file has one of these throughout.
+_INDENTS = ((2, 2), (2, 0), (4, 4), (4, 2), (4, 0))
+_BLOCKS = (FoldedScalarString, LiteralScalarString)
+
+
+class _Resolver(VersionedResolver):
+    """Takes every value for text, so that numbers, `~` and `True` are written as they were."""
+
+    versioned_resolver: Mapping[str, list[tuple[str, str]]] = {}
 
 
 @dataclass(frozen=True)
@@ -54,67 +65,44 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class _Splice:
-    """Text that takes the place of what stands from `start` up to `end`."""
-
-    start: int
-    end: int
-    text: str
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a value is written: its column, that of further lines, and what it is part of."""
-
-    column: int
-    indent: int
-    flow: bool
-    json: bool
-    ending: str
-    comment: str = ""
-
-
 class _File:
-    """The registry at a path, its values' places, and its text without a mark at its start."""
+    """The registry at a path, and its content as a tree that `yaml` writes byte for byte."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.content = read_content(path)
-        self.registry = parse_registry(self.content, path)
-        document = parse(self.content)
-        if isinstance(document, Problem):  # it was none a moment ago
-            raise RegistryError(f"{shown_path(path)}: {document.message}")
-        self.document: Document = document
-        self._mark = codecs.BOM_UTF8 if self.content.startswith(codecs.BOM_UTF8) else b""
-        self.text = self.content.removeprefix(self._mark).decode()
-        first = _BREAK.search(self.text)
-        self.ending = first.group() if first else "\n"
+    path: Path
+    content: bytes
+    registry: Registry
+    tree: CommentedMap
+    yaml: YAML
 
-    def place(self, location: Location) -> str:
-        """Return `models.yaml:LINE:COLUMN` of a value."""
-        return ":".join(map(str, (shown_path(self.path), *self.document.place(location))))
+    def entry(self, index: int) -> CommentedMap:
+        entry: CommentedMap = self.tree["variants"][index]
+        return entry
 
-    def edited(self, splices: Sequence[_Splice], changed: Mapping[int, Variant], what: str) -> Edit:
-        """Return the file with the splices in it, and these variants in the registry.
+    def place(self, index: int) -> str:
+        """Return `models.yaml:LINE:COLUMN` of a variant."""
+        start = self.entry(index).lc
+        return f"{shown_path(self.path)}:{start.line + 1}:{start.col + 1}"
 
-        Raises `RegistryError` that begins with the place and `what` if it is not so.
+    def edited(self, key: str, values: Mapping[int, str]) -> Edit:
+        """Return the tree as it is now, if these variants have that value in it and no other has.
+
+        Raises `RegistryError` for values that the registry cannot hold.
         """
-        text = self.text
-        for splice in sorted(splices, key=lambda splice: splice.start, reverse=True):
-            text = text[: splice.start] + splice.text + text[splice.end :]
-        after = self._mark + text.encode()
-        old = self.registry.variants
-        variants = tuple(changed.get(index, variant) for index, variant in enumerate(old))
-        place = self.place(("variants", min(changed, default=0)))
+        after = _written(self.yaml, self.tree, self.content)
+        place = self.place(min(values, default=0))
         try:
-            found: Registry | None = parse_registry(after, self.path)
-            reason = "it would change something else"
+            found = parse_registry(after, self.path)
         except RegistryError as error:
-            found = None
-            reason = str(error).split("\n")[0].partition(": ")[2]
-        if found != self.registry.model_copy(update={"variants": variants}):
-            raise RegistryError(f"{place}: {what} ({reason}); edit the file by hand")
-        handles = {old[index].handle: variant.handle for index, variant in changed.items()}
+            problem = str(error).split("\n")[0].partition(": ")[2]
+            raise RegistryError(f"{place}: the new {key} cannot stand: {problem}") from None
+        variants = list(self.registry.variants)
+        for index, value in values.items():
+            variants[index] = variants[index].model_copy(update={key: value})
+        if found != self.registry.model_copy(update={"variants": tuple(variants)}):
+            raise RegistryError(
+                f"{place}: a new {key} would change something else as well; edit the file by hand"
+            )
+        handles = {self.registry.variants[n].handle: variants[n].handle for n in values}
         return Edit(self.path, self.content, after, handles)
 
 
@@ -124,30 +112,27 @@ def bump(path: Path, globs: Sequence[str]) -> Edit:
     Of a model with several versions it is the entry of the newest that changes, whichever
     the globs match. An entry is changed where it stands: what was published under its old
     version stays in the release. Raises `RegistryError` for a wrong registry, globs that
-    match nothing, a version that is withdrawn, and where more than digits would change.
+    match nothing, a version that is withdrawn, and a layout that would change.
     """
-    file = _File(path)
+    file = _read(path)
     models = {variant.unversioned for variant in select(file.registry, globs)}
-    newest: dict[str, tuple[int, int]] = {}
-    for index, variant in enumerate(file.registry.variants):
-        if variant.unversioned in models:
-            found = newest.get(variant.unversioned, (0, 0))
-            newest[variant.unversioned] = max(found, (variant.version, index))
-    splices, changed, complaints = [], {}, []
-    for index in sorted(index for _, index in newest.values()):
+    by_version = sorted(enumerate(file.registry.variants), key=lambda entry: entry[1].version)
+    newest = {variant.unversioned: index for index, variant in by_version}
+    raised, complaints = {}, []
+    for index in sorted(newest[model] for model in models):
         variant = file.registry.variants[index]
         if variant.withdrawn is not None:
             complaints.append(
-                f"{file.place(('variants', index))}: {variant.handle} is withdrawn, and its next"
-                " version would be too; write an entry of its own for the new version"
+                f"{file.place(index)}: {variant.handle} is withdrawn, and its next version would"
+                " be too; write an entry of its own for the new version"
             )
             continue
         handle = f"{variant.unversioned}/{variant.version + 1}"
-        splices.append(_version(file, index, handle))
-        changed[index] = variant.model_copy(update={"handle": handle})
+        file.entry(index)["handle"] = handle
+        raised[index] = handle
     if complaints:
         raise RegistryError("\n".join(complaints))
-    return file.edited(splices, changed, "the version cannot be raised by itself")
+    return file.edited("handle", raised)
 
 
 def withdraw(path: Path, handle: str, reason: str) -> Edit:
@@ -155,25 +140,21 @@ def withdraw(path: Path, handle: str, reason: str) -> Edit:
 
     A reason that is there already is replaced. White space in the new one becomes single
     spaces. Raises `RegistryError` for a wrong registry, a handle that is not in it, a
-    reason that it cannot hold, and where more than the reason would change.
+    reason that it cannot hold, and a layout that would change.
     """
-    file = _File(path)
+    file = _read(path)
     handles = [variant.handle for variant in file.registry.variants]
     if handle not in handles:
         near = nearest(handle, handles, count=5)
-        kind = "near ones" if near else "there are"
         raise RegistryError(
-            f"no variant has the handle {shown(handle)}; {kind}: {listed(near or handles)}"
+            f"no variant has the handle {shown(handle)}; {known_names(near, handles)}"
         )
     index = handles.index(handle)
-    variant = _withdrawn(file.registry.variants[index], " ".join(reason.split()))
-    if variant == file.registry.variants[index]:
+    reason = " ".join(reason.split())
+    if reason == file.registry.variants[index].withdrawn:
         return Edit(path, file.content, file.content, {})
-    return file.edited(
-        _reason(file, index, variant.withdrawn or ""),
-        {index: variant},
-        f"{handle} cannot be withdrawn without another change",
-    )
+    _set_reason(file.entry(index), reason, file.yaml.map_indent or 2)
+    return file.edited("withdrawn", {index: reason})
 
 
 def save(edit: Edit) -> None:
@@ -199,166 +180,106 @@ def save(edit: Edit) -> None:
         ) from error
 
 
-def _version(file: _File, index: int, handle: str) -> _Splice:
-    """Return what replaces the digits of a handle's version."""
-    node = file.document.nodes["variants", index, "handle"]
-    end = _end(file.text, node)
-    if file.text[end - 1 : end] in ("'", '"'):
-        end -= 1
-    # Written with escapes it may end otherwise, which is found out when it is read again.
-    digits = len(str(node.value).rpartition("/")[2])
-    return _Splice(end - digits, end, handle.rpartition("/")[2])
-
-
-def _withdrawn(variant: Variant, reason: str) -> Variant:
-    hidden = _INVISIBLE.search(reason)
-    if hidden:
-        raise RegistryError(
-            f"the reason {shown(reason)} has the control character U+{ord(hidden.group()):04X}"
-            " in it; remove it"
-        )
-    try:
-        return Variant.model_validate({**variant.model_dump(), "withdrawn": reason})
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)[0]
-        raise RegistryError(f"the reason cannot stand: {details['ctx']['error']}") from None
-
-
-def _reason(file: _File, index: int, reason: str) -> list[_Splice]:
-    """Return what replaces or adds the reason of a variant."""
-    mapping: Any = file.document.nodes["variants", index]
-    if ("variants", index, "withdrawn") in file.document.nodes:
-        return [_replaced(file, index, reason)]
-    if mapping.flow_style:
-        return _added_in_braces(file, mapping, reason)
-    return [_added_below(file, mapping, reason)]
-
-
-def _replaced(file: _File, index: int, reason: str) -> _Splice:
-    text = file.text
-    mapping: Any = file.document.nodes["variants", index]
-    key: Any = file.document.keys["variants", index, "withdrawn"]
-    node: Any = file.document.nodes["variants", index, "withdrawn"]
-    start, end = node.start_mark.index, _end(text, node)
-    comment = ""
-    if node.style in ("|", ">"):
-        # Its comment stands before its text.
-        header, _, remark = _BREAK.split(text[start:end])[0].partition("#")
-        comment = f"{header[len(header.rstrip()) :]}#{remark}" if remark else ""
-    elif not mapping.flow_style:
-        # A comment behind a value of several lines would be a part of some.
-        line = _BREAK.search(text, end)
-        stop = line.start() if line else len(text)
-        comment, end = text[end:stop], stop
-    # What is empty stands right after the colon.
-    space = " " if start == node.end_mark.index else ""
-    value = _spelled(
-        reason,
-        _Place(
-            node.start_mark.column + len(space),
-            mapping.start_mark.column + 2,
-            bool(mapping.flow_style),
-            key.style == '"',
-            file.ending,
-            comment,
-        ),
+def _read(path: Path) -> _File:
+    """Return the registry at a path. Raises `RegistryError` for a layout that would change."""
+    content = read_content(path)
+    registry = parse_registry(content, path)
+    text = content.removeprefix(codecs.BOM_UTF8).decode().replace("\r\n", "\n")
+    problems = []
+    for mapping, dash in _INDENTS:
+        yaml = YAML()
+        yaml.Resolver = _Resolver
+        yaml.indent(mapping=mapping, sequence=dash + 2, offset=dash)
+        yaml.preserve_quotes = True
+        yaml.width = len(text)  # no line is wrapped
+        yaml.explicit_start = text.startswith("---\n")
+        try:
+            tree = yaml.load(text)
+        except MarkedYAMLError as error:  # it is stricter with tabs
+            mark = error.problem_mark or error.context_mark
+            problems.append((mark.line + 1, mark.column + 1, str(error.problem)))
+            break
+        written = _written(yaml, tree, content)
+        if written == content:
+            return _File(path, content, registry, tree, yaml)
+        problems.append(_difference(content, written))
+    line, column, problem = max(problems)
+    raise RegistryError(
+        f"{shown_path(path)}:{line}:{column}: an edit cannot keep this layout: {problem};"
+        " write it so and run the same command again, or edit the file by hand"
     )
-    return _Splice(start, end, space + value)
 
 
-def _added_below(file: _File, mapping: Any, reason: str) -> _Splice:
-    """Return a new line below the last one of a mapping, above what follows it."""
-    column = mapping.start_mark.column
-    line = _BREAK.search(file.text, _end(file.text, mapping))
-    ending = line.group() if line else file.ending
-    key = f"{' ' * column}withdrawn: "
-    value = _spelled(reason, _Place(len(key), column + 2, False, False, ending))
-    if line is None:
-        return _Splice(len(file.text), len(file.text), f"{ending}{key}{value}")
-    return _Splice(line.end(), line.end(), f"{key}{value}{ending}")
+def _written(yaml: YAML, tree: CommentedMap, like: bytes) -> bytes:
+    """Return the tree as YAML with the byte order mark and the line ends of another file."""
+    stream = io.StringIO()
+    yaml.dump(tree, stream)
+    text = stream.getvalue()
+    if not like.endswith(b"\n"):
+        text = text.removesuffix("\n")
+    if b"\r\n" in like:
+        text = text.replace("\n", "\r\n")
+    return (codecs.BOM_UTF8 if like.startswith(codecs.BOM_UTF8) else b"") + text.encode()
 
 
-def _added_in_braces(file: _File, mapping: Any, reason: str) -> list[_Splice]:
-    """Return a new pair behind the last one, on a line of its own if the brace is."""
-    text, (key, last) = file.text, mapping.value[-1]
-    end, brace = _end(text, last), mapping.end_mark.index - 1
-    comma = _COMMA.match(text, end, brace)
-    start = comma.end() if comma else end
-    name = '"withdrawn": ' if key.style == '"' else "withdrawn: "
-    inside = mapping.start_mark.column + 1
-
-    def pair(column: int) -> str:
-        place = _Place(column + len(name), inside + 1, True, key.style == '"', file.ending)
-        return f"{name}{_spelled(reason, place)}{',' if comma else ''}"
-
-    line = _BREAK.search(text, start, brace)
-    if line:
-        before = _line_up_to(text, key.start_mark.index)
-        column = inside if before.strip() else len(before)
-        added = f"{' ' * column}{pair(column)}{file.ending}"
-        ending = [] if comma else [_Splice(end, end, ",")]
-        return [*ending, _Splice(line.end(), line.end(), added)]
-    column = len(_line_up_to(text, start)) + (1 if comma else 2)
-    separator = " " if comma else ", "
-    if _BREAK.search(pair(column)) or column + len(pair(column)) > WIDTH:
-        column = inside
-        separator = f"{separator.rstrip()}{file.ending}{' ' * inside}"
-    return [_Splice(start, start, f"{separator}{pair(column)}")]
+def _difference(before: bytes, after: bytes) -> tuple[int, int, str]:
+    """Return line and column of the first difference, and what it is."""
+    old, new = before.decode("utf-8-sig"), after.decode("utf-8-sig")
+    pairs = enumerate(zip(old, new, strict=False))
+    same = next((index for index, (a, b) in pairs if a != b), min(len(old), len(new)))
+    line = old.rfind("\n", 0, same) + 1
+    start = max(line, same - 20)  # so that what differs is not cut off
+    was, would = (shown(text[start:].partition("\n")[0]) for text in (old, new))
+    return old.count("\n", 0, same) + 1, same - line + 1, f"{was} would become {would}"
 
 
-def _line_up_to(text: str, index: int) -> str:
-    return _BREAK.split(text[:index])[-1]
+def _set_reason(entry: CommentedMap, reason: str, indent: int) -> None:
+    """Replace the reason, or add it below the entry's last value and above what follows that."""
+    below = _take_below(*((entry, "withdrawn") if "withdrawn" in entry else _last(entry)))
+    *above, token, header = entry.ca.items.get("withdrawn", [None] * 4)
+    comment = (token.value if token else "".join(header or ())).strip()
+    comment = comment and f"  {comment}"
+    start = entry.lc.col + indent
+    in_braces = entry.fa.flow_style()
+    simple = reason.isprintable() and not in_braces
+    if simple and start + len("withdrawn: ") + len(reason) > WIDTH:
+        lines = textwrap.wrap(reason, WIDTH - start, break_long_words=False, break_on_hyphens=False)
+        entry["withdrawn"] = folded = FoldedScalarString(reason)
+        folded.fold_pos = [end - 1 for end in accumulate(len(line) + 1 for line in lines[:-1])]
+        after, header = below, [comment]
+    else:
+        simple = simple and isinstance(scalar(reason), str)
+        quotes = PlainScalarString if simple else DoubleQuotedScalarString
+        entry["withdrawn"] = quotes(reason)  # a mere `str` would be written as the old one was
+        after, header = "" if in_braces else f"{comment[1:]}\n{below}", None
+    token = CommentToken(after, CommentMark(0)) if after else None
+    entry.ca.items["withdrawn"] = [*above, token, header]
 
 
-def _end(text: str, node: yaml.Node) -> int:
-    """Return where a value's last character ends.
+def _last(entry: CommentedMap) -> tuple[CommentedMap | CommentedSeq, str | int]:
+    """Return the last value that a block in an entry ends with: what holds it, and its key."""
+    owner: CommentedMap | CommentedSeq = entry
+    while True:
+        key = len(owner) - 1 if isinstance(owner, CommentedSeq) else list(owner)[-1]
+        value = owner[key]
+        if not isinstance(value, CommentedMap | CommentedSeq) or value.fa.flow_style():
+            return owner, key
+        owner = value
 
-    PyYAML's mark of a block's end is where the next token begins, behind comments.
+
+def _take_below(owner: CommentedMap | CommentedSeq, key: str | int) -> str:
+    """Remove and return the lines between a value and the next.
+
+    ruamel.yaml has them in one token with the comment behind the value, which stays.
     """
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style:
-        last = node.value[-1]
-        return _end(text, last[1] if isinstance(last, tuple) else last)
-    start, end = node.start_mark.index, node.end_mark.index
-    if isinstance(node, yaml.ScalarNode) and node.style in ("|", ">"):
-        end = start + len(text[start:end].rstrip(" \t\n\r\x85\u2028\u2029"))
-    return int(end)
-
-
-def _spelled(text: str, place: _Place) -> str:
-    """Return a text with single spaces in YAML: plain, in double quotes, or folded if long."""
-    plain = (
-        _PLAIN.fullmatch(text)
-        and text.isprintable()
-        and text.lower() not in _WORDS
-        and not place.json
-        and not (place.flow and re.search(r"[,?\[\]{}]", text))
-    )
-    line = text if plain else f'"{"".join(map(_escaped, text))}"'
-    if place.json or place.column + len(line) + len(place.comment) <= WIDTH:
-        return line + place.comment
-    indent = " " * place.indent
-    if text.isprintable() and not place.flow:
-        return place.ending.join([f">-{place.comment}", *_wrapped(text, indent, indent)])
-    quoted = f'"{"".join(map(_escaped, text))}"'
-    first, *rest = _wrapped(quoted, " " * place.column, indent)
-    return place.ending.join([first.lstrip(" "), *rest]) + place.comment
-
-
-def _wrapped(text: str, first: str, indent: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=first,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _escaped(character: str) -> str:
-    if character in '\\"':
-        return f"\\{character}"
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
+    slots = owner.ca.items.get(key, [None] * 4)
+    slot = 0 if isinstance(owner, CommentedSeq) else 2
+    token = slots[slot]
+    if token is None:
+        return ""
+    if isinstance(owner[key], _BLOCKS):
+        slots[slot] = None
+        return ("" if token.value.startswith("\n") else " " * token.column) + str(token.value)
+    comment, _, below = token.value.partition("\n")
+    token.value = f"{comment}\n"
+    return str(below)

@@ -16,6 +16,7 @@ from publisher.util.wording import listed, shown, suggestion
 
 MOST = 200  # problems in a message
 
+# What is allowed, by pydantic's name of the error and with its values.
 _EXPECTED = {
     "string_type": "text, in quotes if it looks like something else",
     "int_type": "a whole number, without quotes",
@@ -23,6 +24,9 @@ _EXPECTED = {
     "finite_number": "a finite number",
     "tuple_type": "a list",
     "dict_type": "a mapping",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than_equal": "{le:,} or less",
+    "literal_error": "{expected}",
 }
 
 
@@ -50,12 +54,16 @@ def parse_registry(content: bytes, path: Path) -> Registry:
     try:
         registry = Registry.model_validate(document.data)
     except ValidationError as error:
+        whole = Content(document.data, set(), folder)
         for details in error.errors(include_url=False, include_input=False):
             location = _location(details)
-            if _miscounted(document, location, details):
+            # Pydantic calls a list short for entries that are merely wrong.
+            least = details.get("ctx", {}).get("min_length", 0)
+            if details["type"] == "too_short" and len(whole.value(*location)) >= least:
                 continue
             faulty.add(location)
-            if not document.refused(location):
+            node = document.nodes.get(location)
+            if node is None or node.shown is not None:
                 problems.append(_problem(document, location, details))
     values = Content(document.data, faulty, folder)
     for rule in RULES:
@@ -73,19 +81,18 @@ def read_content(path: Path) -> bytes:
     Raises `RegistryError` for a file that cannot be read.
     """
     name = shown_path(path)
-    elsewhere = "give its path with --registry"
     try:
         with path.open("rb") as file:
             return file.read(LARGEST + 1)
     except FileNotFoundError:
         raise RegistryError(
-            f"{name}: there is no such file; run where it lies, or {elsewhere}"
+            f"{name}: there is no such file; run where it lies, or give its path with --registry"
         ) from None
-    except IsADirectoryError:
-        raise RegistryError(f"{name}: this is a folder, not a registry; {elsewhere}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise RegistryError(f"{name}: cannot be read ({reason}); {elsewhere}") from None
+        raise RegistryError(
+            f"{name}: cannot be read ({reason}); give its path with --registry"
+        ) from None
 
 
 def shown_path(path: Path) -> str:
@@ -111,36 +118,25 @@ def _location(details: ErrorDetails) -> Location:
     return location[:-1] if is_key else location
 
 
-def _miscounted(document: Document, location: Location, details: ErrorDetails) -> bool:
-    """Whether a list or a mapping was called short for entries that are merely wrong."""
-    counted = details.get("ctx", {})
-    entries = document.nodes[location].value if location in document.nodes else ()
-    return details["type"] == "too_short" and len(entries) >= counted["min_length"]
-
-
 def _problem(document: Document, location: Location, details: ErrorDetails) -> Problem:
     """Say in our words what pydantic found."""
     kind, context = details["type"], details.get("ctx", {})
     place = document.place(location)
     if kind == "extra_forbidden":
-        known = list(_fields(location[:-1]))
         key = str(location[-1])
-        return Problem(
-            *document.place_of_key(location),
-            f"the key {shown(key)} is unknown{suggestion(key, known)}",
-        )
-    if kind == "missing" and isinstance(location[-1], str):
-        fields = _fields(location[:-1])
-        required = [key for key, field in fields.items() if field.is_required()]
-        return Problem(
-            *place, f"the key {shown(location[-1])} is missing; required here: {listed(required)}"
-        )
+        meant = suggestion(key, list(_fields(location[:-1])))
+        return Problem(*document.keys[location], f"the key {shown(key)} is unknown{meant}")
+    if kind == "missing" and isinstance(location[-1], int):
+        return Problem(*place, f"{_label(location[:-1])} is too short; allowed: two numbers")
     if kind == "missing":
-        pair = location[:-1]
-        return Problem(*document.place(pair), f"{_label(pair)} is too short; allowed: two numbers")
+        fields = _fields(location[:-1])
+        required = listed(key for key, field in fields.items() if field.is_required())
+        return Problem(
+            *place, f"the key {shown(str(location[-1]))} is missing; required here: {required}"
+        )
     if kind == "value_error":
         if details["loc"] != location:
-            place = document.place_of_key(location)
+            place = document.keys[location]
         return Problem(*place, str(context["error"]))
     name = _label(location)
     if kind in ("too_short", "too_long"):
@@ -151,18 +147,9 @@ def _problem(document: Document, location: Location, details: ErrorDetails) -> P
             *place,
             f"{name} has {context['actual_length']} entries; allowed: {count} {entries}",
         )
-    found = document.described(location)
-    if kind == "model_type":
-        allowed = f"a mapping with the keys {listed(_fields(location))}"
-    elif kind == "greater_than_equal":
-        allowed = f"{context['ge']:g} or more"
-    elif kind == "less_than_equal":
-        allowed = f"{context['le']:,} or less"
-    elif kind == "literal_error":
-        allowed = str(context["expected"])
-    else:
-        allowed = _EXPECTED.get(kind, details["msg"])
-    return Problem(*place, f"{name} is {found}; allowed: {allowed}")
+    allowed = f"a mapping with the keys {listed(_fields(location))}" if kind == "model_type" else ""
+    allowed = allowed or _EXPECTED.get(kind, "").format(**context) or details["msg"]
+    return Problem(*place, f"{name} is {document.nodes[location].shown}; allowed: {allowed}")
 
 
 def _label(location: Location) -> str:

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from publisher.registry.errors import RegistryError
 from publisher.registry.models import Registry, Variant
-from publisher.util.wording import listed, nearest, shown
+from publisher.util.wording import known_names, nearest, shown
 
 
 def select(registry: Registry, globs: Sequence[str]) -> tuple[Variant, ...]:
@@ -14,25 +14,16 @@ def select(registry: Registry, globs: Sequence[str]) -> tuple[Variant, ...]:
     A glob is held to the handle, with and without its publisher, with and without its
     version; no globs mean all. Raises `RegistryError` for globs that match nothing.
     """
-    if not globs:
-        return registry.variants
-    unmatched = [
-        glob for glob in globs if not any(_matches(variant, glob) for variant in registry.variants)
-    ]
+    variants = registry.variants
+    unmatched = [glob for glob in globs if not any(_matches(one, glob) for one in variants)]
     if unmatched:
         raise RegistryError("\n".join(_complaint(registry, glob) for glob in unmatched))
-    return tuple(
-        variant for variant in registry.variants if any(_matches(variant, glob) for glob in globs)
-    )
+    return tuple(one for one in variants if any(_matches(one, glob) for glob in globs or "*"))
 
 
 def _spellings(variant: Variant) -> tuple[str, ...]:
-    return (
-        variant.handle,
-        variant.unversioned,
-        f"{variant.name}/{variant.version}",
-        variant.name,
-    )
+    name = variant.name
+    return variant.handle, variant.unversioned, f"{name}/{variant.version}", name
 
 
 def _matches(variant: Variant, glob: str) -> bool:
@@ -46,6 +37,5 @@ def _complaint(registry: Registry, glob: str) -> str:
             meant.setdefault(spelling, variant.handle)
     wanted = glob.replace("*", "")
     near = dict.fromkeys(meant[spelling] for spelling in nearest(wanted, list(meant), count=5))
-    handles = list(near) or [variant.handle for variant in registry.variants]
-    kind = "near ones" if near else "there are"
-    return f"no handle matches {shown(glob)}; {kind}: {listed(handles)}"
+    known = known_names(list(near), [variant.handle for variant in registry.variants])
+    return f"no handle matches {shown(glob)}; {known}"

@@ -27,6 +27,11 @@ def nearest(text: str, known: Sequence[str], count: int = 1) -> list[str]:
     return get_close_matches(text[:200], known, n=count, cutoff=0.6)
 
 
+def known_names(near: Sequence[str], known: Sequence[str]) -> str:
+    """Return the end of the sentence about a name that nothing has: the near ones, or all."""
+    return f"near ones: {listed(near)}" if near else f"there are: {listed(known)}"
+
+
 def suggestion(text: str, known: Sequence[str]) -> str:
     """Return what the sentence about an unknown name goes on with."""
     near = nearest(text, known)
