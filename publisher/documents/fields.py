@@ -4,26 +4,31 @@ A check returns its value or raises `ValueError` with what is wrong and what is 
 """
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
 from publisher.documents.values import DATASETS, LICENSES, NETWORK_ARCHITECTURES
 from publisher.families import ARCHITECTURES
 from publisher.util.wording import shown, suggestion
 
-# What a destination can be; `rules.destinations_name_a_place` has the form of each address.
-KINDS = (
-    "directory",
-    "google-cloud-storage",
-    "s3",
-    "kaggle",
-    "huggingface",
-    "github",
-    "tfhub",
-)
+_ACCOUNT = r"[A-Za-z0-9][A-Za-z0-9-]*"
+_BUCKET = r"[a-z0-9][a-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*/?"
+# What a destination can be: the pattern of its address, and that in words.
+DESTINATIONS: Mapping[str, tuple[str, str]] = {
+    "directory": (r"[^\0]+", "a path"),
+    "google-cloud-storage": (f"gs://{_BUCKET}", "gs://bucket or gs://bucket/prefix"),
+    "s3": (f"s3://{_BUCKET}", "s3://bucket or s3://bucket/prefix"),
+    "kaggle": (f"{_ACCOUNT}/[a-z0-9][a-z0-9-]*", "owner/model, as in the model's address"),
+    "huggingface": (_ACCOUNT, "the owner: a user or an organization"),
+    "github": (f"{_ACCOUNT}/[A-Za-z0-9_.-]+", "owner/repository"),
+    "tfhub": (r"[^\0]+", "the path of a checkout of tfhub.dev"),
+}
 
 # Weight standardization: at every call, which leaves kernels that can be trained, or once.
 COMPUTED, FOLDED = "computed", "folded"
@@ -33,71 +38,73 @@ COMPUTED, FOLDED = "computed", "folded"
 _WORD = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 _PUBLISHER = r"[a-z0-9-]{1,100}"
 _NAME = rf"(?!collections(?:/|$)){_WORD}"
-_VERSION = r"[1-9][0-9]{0,8}"
 _PATH = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*"
 # Addresses stand in Markdown links, so nothing that would end one.
 _REST = r"[^\s\x00-\x20\"'()<>\\^`{|}\x7f-\uffff]+"
 
+_WORD_FORM = "letters, digits, _, - and ., which no - or . begins"
 _CHARACTERS = "a-z, 0-9 and - in the publisher; letters, digits, _, - and . in the name"
 HANDLE_FORM = f"publisher/name/version ({_CHARACTERS}, which no - or . begins)"
 ALIAS_FORM = f"publisher/name without a version ({_CHARACTERS}, which no - or . begins)"
 COLLECTION_FORM = f"publisher/collections/name/1 ({_CHARACTERS}, which no - or . begins)"
+_PATH_FORM = (
+    "a relative path such as distill/R50x1_224.npz, whose names hold letters, digits, _, -, + and"
+    " ., which no -, + or . begins"
+)
+
+Check = Callable[[str], str]
 
 
-def _patterned(what: str, pattern: str, allowed: str) -> Callable[[str], str]:
+@dataclass(frozen=True, eq=False)  # compared as objects, since a schema has no hash
+class _Text:
+    """Makes a field of text one of a kind: its check, and its JSON schema."""
+
+    check: Check
+    schema: Mapping[str, Any]
+
+    def __get_pydantic_core_schema__(
+        self, source: type[str], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string", **self.schema}
+
+
+def _patterned(what: str, pattern: str, allowed: str) -> _Text:
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
             raise ValueError(f"{shown(text)} is no {what}; allowed: {allowed}")
         return text
 
-    return check
+    return _Text(check, {"pattern": f"^(?:{pattern})$"})
 
 
-def _matching(pattern: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$"})
-
-
-def _one_of(what: str, known: Sequence[str]) -> Callable[[str], str]:
+def _one_of(what: str, known: Sequence[str]) -> _Text:
     def check(text: str) -> str:
         if text not in known:
             raise ValueError(f"{shown(text)} is no known {what}{suggestion(text, known)}")
         return text
 
-    return check
+    return _Text(check, {"enum": list(known)})
 
 
-def _choice(known: Sequence[str]) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "enum": list(known)})
-
-
-def _check_handle(text: str) -> str:
-    version = text.rpartition("/")[2]
-    if re.fullmatch(r"-[0-9]+|0+", version) and text.count("/") == 2:
+def _check_version(text: str) -> str:
+    if re.fullmatch(r"[^/]*/[^/]*/(?:-[0-9]+|0+)", text):
         raise ValueError(f"the version of {shown(text)} is below 1; allowed: 1, 2, 3, ...")
-    return _patterned("handle", rf"{_PUBLISHER}/{_NAME}/{_VERSION}", HANDLE_FORM)(text)
+    return text
 
 
-def _check_path(text: str) -> str:
-    allowed = "a relative path such as distill/R50x1_224.npz"
-    reasons = {
-        "it is absolute": text.startswith("/") or bool(re.match("[A-Za-z]:", text)),
-        "'..' leads out of the folder": ".." in re.split(r"[/\\]", text),
-        "'\\' is no separator here": "\\" in text,
-    }
-    for reason, applies in reasons.items():
-        if applies:
-            raise ValueError(f"{shown(text)} is no path, {reason}; allowed: {allowed}")
-    names = "whose names hold letters, digits, _, -, + and ., which no -, + or . begins"
-    return _patterned("path", _PATH, f"{allowed}, {names}")(text)
-
-
-def _address(schemes: tuple[str, ...], *, base: bool) -> Callable[[str], str]:
-    """Return the check of an address; a path is appended to one that is a `base`."""
-    forms = [f"{scheme}://{'bucket' if scheme == 'gs' else 'host'}/..." for scheme in schemes]
-    allowed = " or ".join(forms)
+def _address(*schemes: str, base: bool) -> _Text:
+    """Return the kind of address; a path is appended to one that is a `base`."""
+    starts = [f"{scheme}://" for scheme in schemes]
+    forms = [f"{start}{'bucket' if start == 'gs://' else 'host'}/..." for start in starts]
 
     def check(text: str) -> str:
         def refusal(reason: str) -> ValueError:
+            allowed = " or ".join(forms)
             return ValueError(f"{shown(text)} is no address, {reason}; allowed: {allowed}")
 
         try:
@@ -105,10 +112,8 @@ def _address(schemes: tuple[str, ...], *, base: bool) -> Callable[[str], str]:
             host, _ = parts.hostname, parts.port
         except ValueError as error:
             raise refusal(str(error)) from None
-        if parts.scheme.lower() not in schemes or not text.lower().startswith(
-            tuple(f"{scheme}://" for scheme in schemes)
-        ):
-            raise refusal(f"it does not begin with {' or '.join(f'{s}://' for s in schemes)}")
+        if not text.lower().startswith(tuple(starts)):
+            raise refusal(f"it does not begin with {' or '.join(starts)}")
         if not host or not re.fullmatch(
             r"[A-Za-z0-9_][A-Za-z0-9_.-]*|[0-9a-f:.]*:[0-9a-f:.]*", host
         ):
@@ -121,24 +126,17 @@ def _address(schemes: tuple[str, ...], *, base: bool) -> Callable[[str], str]:
             raise refusal("paths are appended to it, so it cannot hold ? or #")
         return text
 
-    return check
+    return _Text(check, {"pattern": f"^(?:{'|'.join(schemes)})://[^\\s/]+"})
 
 
-_check_https_base = _address(("https",), base=True)
-
-
-def _check_asset_base(text: str) -> str:
-    host = urlsplit(_check_https_base(text)).hostname or ""
+def _check_not_github(text: str) -> str:
+    host = urlsplit(text).hostname or ""
     if host == "github.com" or host.endswith(".github.com"):
         raise ValueError(
             f"{shown(text)} is on github.com, which forbids automatic fetching;"
             " allowed: https:// on other storage"
         )
     return text
-
-
-def _web(*schemes: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": f"^(?:{'|'.join(schemes)})://[^\\s/]+"})
 
 
 def _check_line(text: str) -> str:
@@ -179,93 +177,41 @@ def _check_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 Head = Literal["classifier", "feature_extractor"]
 
-Distinct = AfterValidator(_check_distinct)
-
-ArchitectureName = Annotated[
-    str, AfterValidator(_one_of("architecture", list(ARCHITECTURES))), _choice(list(ARCHITECTURES))
-]
-Dataset = Annotated[str, AfterValidator(_one_of("dataset", DATASETS)), _choice(DATASETS)]
-NetworkArchitecture = Annotated[
-    str,
-    AfterValidator(_one_of("network architecture", NETWORK_ARCHITECTURES)),
-    _choice(NETWORK_ARCHITECTURES),
-]
-License = Annotated[str, AfterValidator(_one_of("license", LICENSES)), _choice(LICENSES)]
-WeightStandardization = Annotated[
-    str,
-    AfterValidator(_one_of("weight standardization", (COMPUTED, FOLDED))),
-    _choice((COMPUTED, FOLDED)),
+Value = TypeVar("Value")
+Distinct = Annotated[
+    tuple[Value, ...],
+    Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_check_distinct),
 ]
 
-PublisherName = Annotated[
-    str,
-    AfterValidator(_patterned("publisher", _PUBLISHER, "a name of a-z, 0-9 and -")),
-    _matching(_PUBLISHER),
-]
-CheckpointName = Annotated[
-    str,
-    AfterValidator(
-        _patterned(
-            "name of a checkpoint", _WORD, "letters, digits, _, - and ., which no - or . begins"
-        )
-    ),
-    _matching(_WORD),
-]
+ArchitectureName = Annotated[str, _one_of("architecture", list(ARCHITECTURES))]
+Dataset = Annotated[str, _one_of("dataset", DATASETS)]
+NetworkArchitecture = Annotated[str, _one_of("network architecture", NETWORK_ARCHITECTURES)]
+License = Annotated[str, _one_of("license", LICENSES)]
+WeightStandardization = Annotated[str, _one_of("weight standardization", (COMPUTED, FOLDED))]
+DestinationKind = Annotated[str, _one_of("kind of destination", list(DESTINATIONS))]
+
+PublisherName = Annotated[str, _patterned("publisher", _PUBLISHER, "a name of a-z, 0-9 and -")]
+CheckpointName = Annotated[str, _patterned("name of a checkpoint", _WORD, _WORD_FORM)]
+DestinationName = Annotated[str, _patterned("name of a destination", _WORD, _WORD_FORM)]
+NameThere = Annotated[str, _patterned("name", _WORD, _WORD_FORM)]
 Handle = Annotated[
-    str, AfterValidator(_check_handle), _matching(rf"{_PUBLISHER}/{_NAME}/{_VERSION}")
-]
-Alias = Annotated[
     str,
-    AfterValidator(_patterned("alias", rf"{_PUBLISHER}/{_NAME}", ALIAS_FORM)),
-    _matching(rf"{_PUBLISHER}/{_NAME}"),
+    AfterValidator(_check_version),
+    _patterned("handle", rf"{_PUBLISHER}/{_NAME}/[1-9][0-9]{{0,8}}", HANDLE_FORM),
 ]
+Alias = Annotated[str, _patterned("alias", rf"{_PUBLISHER}/{_NAME}", ALIAS_FORM)]
 CollectionHandle = Annotated[
     str,
-    AfterValidator(
-        _patterned(
-            "handle of a collection", rf"{_PUBLISHER}/collections/{_WORD}/1", COLLECTION_FORM
-        )
-    ),
-    _matching(rf"{_PUBLISHER}/collections/{_WORD}/1"),
+    _patterned("handle of a collection", rf"{_PUBLISHER}/collections/{_WORD}/1", COLLECTION_FORM),
 ]
-DestinationName = Annotated[
-    str,
-    AfterValidator(
-        _patterned(
-            "name of a destination", _WORD, "letters, digits, _, - and ., which no - or . begins"
-        )
-    ),
-    _matching(_WORD),
-]
-DestinationKind = Annotated[
-    str, AfterValidator(_one_of("kind of destination", KINDS)), _choice(KINDS)
-]
-NameThere = Annotated[
-    str,
-    AfterValidator(
-        _patterned("name", _WORD, "letters, digits, _, - and ., which no - or . begins")
-    ),
-    _matching(_WORD),
-]
-RelativePath = Annotated[str, AfterValidator(_check_path), _matching(_PATH)]
+RelativePath = Annotated[str, _patterned("path", _PATH, _PATH_FORM)]
 
-Upstream = Annotated[
-    str,
-    AfterValidator(_address(("https", "http", "gs"), base=True)),
-    _web("https", "http", "gs"),
-]
-AssetBase = Annotated[str, AfterValidator(_check_asset_base), _web("https")]
-WebAddress = Annotated[
-    str, AfterValidator(_address(("https", "http"), base=False)), _web("https", "http")
-]
+Upstream = Annotated[str, _address("https", "http", "gs", base=True)]
+AssetBase = Annotated[str, _address("https", base=True), AfterValidator(_check_not_github)]
+WebAddress = Annotated[str, _address("https", "http", base=False)]
 
-Line = Annotated[
-    str, AfterValidator(_check_line), WithJsonSchema({"type": "string", "minLength": 1})
-]
-Paragraph = Annotated[
-    str, AfterValidator(_check_paragraph), WithJsonSchema({"type": "string", "minLength": 1})
-]
-Prose = Annotated[
-    str, AfterValidator(_check_prose), WithJsonSchema({"type": "string", "minLength": 1})
-]
+Line = Annotated[str, _Text(_check_line, {"minLength": 1})]
+Paragraph = Annotated[str, _Text(_check_paragraph, {"minLength": 1})]
+Prose = Annotated[str, _Text(_check_prose, {"minLength": 1})]
 Range = Annotated[tuple[float, float], AfterValidator(_check_range)]

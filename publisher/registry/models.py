@@ -5,34 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from publisher.documents.fields import (
-    COMPUTED,
-    FOLDED,
-    Alias,
-    ArchitectureName,
-    AssetBase,
-    CheckpointName,
-    CollectionHandle,
-    Dataset,
-    DestinationKind,
-    DestinationName,
-    Distinct,
-    Handle,
-    Head,
-    License,
-    Line,
-    NameThere,
-    NetworkArchitecture,
-    Paragraph,
-    Prose,
-    PublisherName,
-    Range,
-    RelativePath,
-    Upstream,
-    WebAddress,
-    WeightStandardization,
-)
+from publisher.documents import fields
 from publisher.registry.errors import RegistryError
+from publisher.util.wording import shown
+
+LARGEST_LIST = 64 << 20  # bytes of a file of class names
 
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 
@@ -44,18 +21,18 @@ class _Model(BaseModel):
 class Publisher(_Model):
     """Who publishes."""
 
-    name: PublisherName = Field(description="First part of every handle.")
-    full_name: Line = Field(description="The name as people write it.")
-    url: WebAddress = Field(description="Where to find the publisher, http:// or https://.")
-    description: Paragraph = Field(description="One paragraph for the publisher's page.")
+    name: fields.PublisherName = Field(description="First part of every handle.")
+    full_name: fields.Line = Field(description="The name as people write it.")
+    url: fields.WebAddress = Field(description="Where to find the publisher, http:// or https://.")
+    description: fields.Paragraph = Field(description="One paragraph for the publisher's page.")
 
 
 class Collection(_Model):
     """The page that lists all models."""
 
-    handle: CollectionHandle = Field(description="publisher/collections/name/1.")
-    title: Line = Field(description="Heading of the page.")
-    description: Paragraph = Field(description="One paragraph for the collection's page.")
+    handle: fields.CollectionHandle = Field(description="publisher/collections/name/1.")
+    title: fields.Line = Field(description="Heading of the page.")
+    description: fields.Paragraph = Field(description="One paragraph for the collection's page.")
 
 
 class Tolerance(_Model):
@@ -74,42 +51,40 @@ class Validation(_Model):
 class Reported(_Model):
     """A figure that somebody reported for the upstream weights; it is not measured here."""
 
-    metric: Line = Field(description="What was measured, for example ImageNet-1k top-1.")
+    metric: fields.Line = Field(description="What was measured, for example ImageNet-1k top-1.")
     value: float = Field(description="The figure as its source has it.")
-    source: Line = Field(description="Who reported it.")
-    url: WebAddress = Field(description="Where it was reported.")
+    source: fields.Line = Field(description="Who reported it.")
+    url: fields.WebAddress = Field(description="Where it was reported.")
 
 
 class Checkpoint(_Model):
     """One upstream weight file, and what is known of it."""
 
-    path: RelativePath = Field(description="Where the .npz file lies below the source of weights.")
-    architecture: ArchitectureName = Field(description="The network these weights belong to.")
+    path: fields.RelativePath = Field(
+        description="Where the .npz file lies below the source of weights."
+    )
+    architecture: fields.ArchitectureName = Field(
+        description="The network these weights belong to."
+    )
     classes: int = Field(ge=1, le=1_000_000, description="Number of logits.")
-    class_names: RelativePath | None = Field(
+    class_names: fields.RelativePath | None = Field(
         default=None,
         description="UTF-8 file with the name of one class a line, relative to models.yaml.",
     )
     resolution: Pixels = Field(description="Side of the images it was trained for, in pixels.")
-    input_range: Range = Field(description="[low, high] of the values of an image.")
-    parity_resolutions: Annotated[tuple[Pixels, ...], Distinct] = Field(
-        min_length=1,
+    input_range: fields.Range = Field(description="[low, high] of the values of an image.")
+    parity_resolutions: fields.Distinct[Pixels] = Field(
         max_length=16,
-        json_schema_extra={"uniqueItems": True},
         description="Sides, in pixels, at which outputs are compared with the reference.",
     )
-    training: Prose = Field(description="How the weights were trained, for the pages.")
-    datasets: Annotated[tuple[Dataset, ...], Distinct] = Field(
-        min_length=1,
-        json_schema_extra={"uniqueItems": True},
+    training: fields.Prose = Field(description="How the weights were trained, for the pages.")
+    datasets: fields.Distinct[fields.Dataset] = Field(
         description="What it was trained on, in tfhub.dev's words.",
     )
-    network_architectures: Annotated[tuple[NetworkArchitecture, ...], Distinct] = Field(
-        min_length=1,
-        json_schema_extra={"uniqueItems": True},
+    network_architectures: fields.Distinct[fields.NetworkArchitecture] = Field(
         description="What kind of network it is, in tfhub.dev's words.",
     )
-    license: License = Field(default="apache-2.0", description="License of the weights.")
+    license: fields.License = Field(default="apache-2.0", description="License of the weights.")
     reported: tuple[Reported, ...] = Field(
         default=(), description="Figures from elsewhere, each with its source."
     )
@@ -121,20 +96,22 @@ class Checkpoint(_Model):
 class Variant(_Model):
     """One model to publish: a checkpoint with a head, under a handle."""
 
-    handle: Handle = Field(
+    handle: fields.Handle = Field(
         description="publisher/name/version. A published version never changes: raise the number."
     )
-    checkpoint: CheckpointName = Field(description="A name under `checkpoints`.")
-    head: Head = Field(description="The whole network with its logits, or the pooled features.")
-    weight_standardization: WeightStandardization = Field(
-        default=COMPUTED,
+    checkpoint: fields.CheckpointName = Field(description="A name under `checkpoints`.")
+    head: fields.Head = Field(
+        description="The whole network with its logits, or the pooled features."
+    )
+    weight_standardization: fields.WeightStandardization = Field(
+        default=fields.COMPUTED,
         description="computed: at every call. folded: once, into the kernels, at export; that"
         " saves work at every call, and such a model cannot be fine-tuned.",
     )
-    aliases: tuple[Alias, ...] = Field(
+    aliases: tuple[fields.Alias, ...] = Field(
         default=(), description="Old spellings, publisher/name, that lead to the handle."
     )
-    withdrawn: Paragraph | None = Field(
+    withdrawn: fields.Paragraph | None = Field(
         default=None,
         description="Why nobody should use this version any longer. It stays where it is, and its"
         " page and the index say so.",
@@ -143,7 +120,7 @@ class Variant(_Model):
     @property
     def folded(self) -> bool:
         """Whether weight standardization is folded into the kernels: for prediction only."""
-        return self.weight_standardization == FOLDED
+        return self.weight_standardization == fields.FOLDED
 
     @property
     def publisher(self) -> str:
@@ -169,16 +146,16 @@ class Variant(_Model):
 class Target(_Model):
     """A destination besides the release directory, and what goes there under which names."""
 
-    kind: DestinationKind = Field(description="What sort of place it is.")
-    to: Line = Field(
+    kind: fields.DestinationKind = Field(description="What sort of place it is.")
+    to: fields.Line = Field(
         description="Where: a path (directory, tfhub: of the checkout), gs://bucket/prefix"
         " (google-cloud-storage), s3://bucket/prefix (s3), owner/model (kaggle), owner"
         " (huggingface), owner/repository (github)."
     )
-    only: tuple[Line, ...] = Field(
+    only: tuple[fields.Line, ...] = Field(
         default=(), description="Globs over handles; none means that all variants go there."
     )
-    names: dict[Alias, NameThere] = Field(
+    names: dict[fields.Alias, fields.NameThere] = Field(
         default={},
         description="kaggle, huggingface, github: what a model, publisher/name, is called there."
         " Default: its name, with - for _ on kaggle.",
@@ -187,7 +164,7 @@ class Target(_Model):
     visibility: Literal["public", "private"] = Field(
         default="private", description="kaggle, huggingface: who sees a model made there."
     )
-    license_name: Line | None = Field(
+    license_name: fields.Line | None = Field(
         default=None,
         description="kaggle: the license in its words, for example Apache 2.0. Default: by the"
         " checkpoint's license.",
@@ -197,22 +174,22 @@ class Target(_Model):
 class Registry(_Model):
     """What is published: the parsed, checked content of `models.yaml`."""
 
-    upstream: Upstream = Field(
+    upstream: fields.Upstream = Field(
         description="Where the weight files come from, http://, https:// or gs://."
     )
-    asset_base: AssetBase = Field(
+    asset_base: fields.AssetBase = Field(
         description="Where archives will be served from, https://, not on github.com."
     )
     publisher: Publisher
     collection: Collection
     validation: Validation
-    checkpoints: dict[CheckpointName, Checkpoint] = Field(
+    checkpoints: dict[fields.CheckpointName, Checkpoint] = Field(
         min_length=1,
         description="The weight files, each under a name of your choice.",
         json_schema_extra={"additionalProperties": False},
     )
     variants: tuple[Variant, ...] = Field(min_length=1, description="The models to publish.")
-    destinations: dict[DestinationName, Target] = Field(
+    destinations: dict[fields.DestinationName, Target] = Field(
         default={},
         description="Where a release can go with TO=, each under a name of your choice.",
         json_schema_extra={"additionalProperties": False},
@@ -230,20 +207,14 @@ class Registry(_Model):
         """Return the checkpoint that a variant is made from."""
         return self.checkpoints[variant.checkpoint]
 
-    def sibling(self, variant: Variant, head: Head) -> Variant | None:
+    def sibling(self, variant: Variant, head: fields.Head) -> Variant | None:
         """Return another variant of the same checkpoint with that head, if there is one.
 
         Of several, those with the variant's own weight standardization come first, then the
         one with its version, then the newest.
         """
-        others = [
-            other
-            for other in self.variants
-            if (other.checkpoint, other.head) == (variant.checkpoint, head)
-            and other.handle != variant.handle
-        ]
         return max(
-            others,
+            (one for one in self._same_network(variant, head) if one.handle != variant.handle),
             key=lambda other: (
                 other.folded == variant.folded,
                 other.version == variant.version,
@@ -259,19 +230,14 @@ class Registry(_Model):
         )
 
     def fine_tunable(self, variant: Variant) -> Variant | None:
-        """Return what can be fine-tuned in place of a folded variant, if there is something.
+        """Return the newest variant that is not folded, of a folded one's checkpoint and head."""
+        same = self._same_network(variant, variant.head) if variant.folded else []
+        trainable = (other for other in same if not other.folded)
+        return max(trainable, key=lambda other: other.version, default=None)
 
-        It is of the same checkpoint and head, and not folded; of several, the newest.
-        """
-        if not variant.folded:
-            return None
-        others = [
-            other
-            for other in self.variants
-            if (other.checkpoint, other.head) == (variant.checkpoint, variant.head)
-            and not other.folded
-        ]
-        return max(others, key=lambda other: other.version, default=None)
+    def _same_network(self, variant: Variant, head: fields.Head) -> list[Variant]:
+        wanted = (variant.checkpoint, head)
+        return [other for other in self.variants if (other.checkpoint, other.head) == wanted]
 
     def tolerance_of(self, variant: Variant) -> Tolerance:
         """Return the tolerance of the variant's checkpoint, or else the registry's."""
@@ -282,17 +248,36 @@ class Registry(_Model):
 
         Raises `RegistryError` if the file can no longer be read.
         """
-        if checkpoint.class_names is None:
-            return None
-        path = self.directory / checkpoint.class_names
-        try:
-            return read_class_names(path)
-        except (OSError, UnicodeDecodeError) as error:
+        names = checkpoint.class_names
+        return None if names is None else read_class_names(self.directory, names)
+
+
+def read_class_names(folder: Path, relative: str) -> tuple[str, ...]:
+    """Return the lines of a UTF-8 file in a folder.
+
+    Raises `RegistryError` for a file that is none, leads elsewhere, is too large or has an
+    empty line.
+    """
+    path, name = folder / relative, shown(relative)
+    try:
+        # A link may lead anywhere; a release is made from this folder and nothing else.
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise RegistryError(f"{name} leads out of the folder; allowed: a file inside it")
+        if not path.is_file():
             raise RegistryError(
-                f"{path}: the class names cannot be read ({error}); bring the file back"
-            ) from error
-
-
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """Return the lines of a UTF-8 file. Raises `OSError` or `UnicodeDecodeError`."""
-    return tuple(path.read_text(encoding="utf-8").splitlines())
+                f"there is no file {name} beside models.yaml; allowed: a path relative to that"
+            )
+        if path.stat().st_size > LARGEST_LIST:
+            raise RegistryError(f"{name} is too large; allowed: {LARGEST_LIST >> 20} MiB")
+        names = tuple(path.read_text(encoding="utf-8").splitlines())
+    except UnicodeDecodeError:
+        raise RegistryError(f"{name} is not UTF-8; save it with that encoding") from None
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "a loop of links"
+        raise RegistryError(
+            f"{name} cannot be read ({reason}); allowed: a file of class names"
+        ) from None
+    for number, line in enumerate(names, start=1):
+        if not line.strip():
+            raise RegistryError(f"{name} is empty on line {number}; allowed: one name a line")
+    return names
