@@ -40,10 +40,10 @@ from publisher.util.files import (
     sha256_value,
     write_whole,
 )
+from publisher.util.http import without_secrets
 from publisher.util.reporter import Reporter
 from publisher.validation.report import Check, Tolerance, ValidationError
 from publisher.validation.request import Request
-from publisher.weights.download import without_secrets
 
 STAGES = ("fetch", "convert", "expect", "package", "validate", "render", "try")
 SOURCE = Path(publisher.__file__).parent

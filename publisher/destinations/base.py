@@ -1,10 +1,13 @@
-"""Where a release can be. One file each, behind one small interface."""
+"""Where a release can be: one folder a kind, behind one small interface."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from publisher.errors import PublisherError
+from publisher.registry.models import Target
+from publisher.util.http import HttpError, advice, is_service_address
 
 Style = Literal["tfhub", "kaggle", "huggingface", "github"]
 
@@ -82,3 +85,73 @@ class Destination(Protocol):
 
         Raises `ConflictError` if it is no longer what `read` returned last.
         """
+
+
+class Service:
+    """What destinations that models.yaml names have in common; each says what it does otherwise."""
+
+    style: Style = "tfhub"
+    local = False
+    holds_versions = True
+    holds_index = False
+    shares_page = False
+
+    def __init__(self, name: str, target: Target) -> None:
+        self._name = name
+        self._target = target
+        # What `read` returned last, by path.
+        self._seen: dict[str, bytes | None] = {}
+
+    @property
+    def name(self) -> str:
+        """Its name in models.yaml."""
+        return self._name
+
+    @property
+    def seals_versions(self) -> bool:
+        """Whether nothing of a version can change once it is there, except its page."""
+        return False
+
+    def _error(self, problem: str) -> DestinationError:
+        return DestinationError(f"{self._name}: {problem}")
+
+    def _conflict(self, problem: str) -> ConflictError:
+        return ConflictError(f"{self._name}: {problem}")
+
+    def _require_unchanged(self, path: str, now: bytes | None) -> None:
+        """Raise `ConflictError` if a file is no longer what `read` returned last."""
+        if self._seen.get(path, now) != now:
+            raise self._changed(path)
+
+    def _changed(self, path: str) -> ConflictError:
+        return self._conflict(
+            f"{path}: somebody changed it meanwhile; run again and look at the plan"
+        )
+
+
+def refusal(where: str, error: HttpError, who: str, remedies: Mapping[int, str]) -> str:
+    """Return the message of a failed request: where, what `who` answered, and what to do."""
+    return f"{where}: {error.said(who)}; {advice(error, remedies)}"
+
+
+def service_address(name: str, variable: str, text: str, remedy: str) -> str:
+    """Return the address of a service without a slash at its end.
+
+    Raises `DestinationError` if a secret may not go there.
+    """
+    if not is_service_address(text):
+        raise DestinationError(f"{name}: {variable} is no address of a service; {remedy}")
+    return text.rstrip("/")
+
+
+def token_of(name: str, variable: str, text: str, remedy: str) -> str:
+    """Return a token without white space around it.
+
+    Raises `DestinationError` for odd characters, which client libraries refuse, showing all.
+    """
+    token = text.strip()
+    if not re.fullmatch(r"[!-~]*", token):
+        raise DestinationError(
+            f"{name}: the token in {variable} has characters that no token has; {remedy}"
+        )
+    return token

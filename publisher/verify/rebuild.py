@@ -12,11 +12,11 @@ from publisher.build.stages import Run, tasks_of, toolchain
 from publisher.build.workers import Workers
 from publisher.documents.index import Manifest
 from publisher.errors import PublisherError
+from publisher.util.http import without_secrets
 from publisher.util.reporter import Reporter, Silent
 from publisher.verify.archives import UNREADABLE, unpacked
 from publisher.verify.findings import SHOWN, Finding, failed, judged
 from publisher.verify.targets import Target
-from publisher.weights.download import without_secrets
 
 REBUILD = "rebuild"
 BLOCK = 1 << 20

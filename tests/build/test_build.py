@@ -589,8 +589,8 @@ def test_a_source_that_gives_no_answer_is_asked_once_in_a_run(
     assert list(errors) == HANDLES
     (message,) = set(errors.values())
     assert message == (
-        f"cannot reach {closed_address}distill/a.npz: connection refused (3 attempts); give"
-        " WEIGHTS=/path/to/weights (a directory) or another address, or rehearse with"
+        f"cannot reach {closed_address}distill/a.npz: no answer (connection refused), 3 attempts;"
+        " give WEIGHTS=/path/to/weights (a directory) or another address, or rehearse with"
         " WEIGHTS=synthetic"
     )
     assert len(pauses) == 2  # of one download

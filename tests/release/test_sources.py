@@ -98,12 +98,16 @@ def test_a_bucket_is_read_once(bucket: str, httpserver: HTTPServer) -> None:
 @pytest.mark.parametrize(
     ("path", "content", "complaint"),
     [
-        ("index.json", None, "index.json: answers 404"),
-        ("SHA256SUMS", None, "SHA256SUMS: answers 404"),
-        (f"models/{CLASSIFIER}/model.tar.gz", None, "model.tar.gz: answers 404"),
+        ("index.json", None, "index.json: cannot be read: the server answered 404"),
+        ("SHA256SUMS", None, "SHA256SUMS: cannot be read: the server answered 404"),
+        (
+            f"models/{CLASSIFIER}/model.tar.gz",
+            None,
+            "model.tar.gz: cannot be read: the server answered 404",
+        ),
         (f"models/{CLASSIFIER}/model.tar.gz", b"other", "has 5 bytes where the index states"),
         (f"models/{CLASSIFIER}/manifest.json", b"{}", "manifest.json"),
-        ("index.json", b"x" * (LARGEST + 1), "is larger than 16 MiB"),
+        ("index.json", b"x" * (LARGEST + 1), "it sends more than 16,777,216 bytes"),
         ("index.json", b"<html>", "index.json: Invalid JSON"),
     ],
 )
@@ -122,12 +126,26 @@ def test_a_bucket_that_holds_no_whole_release_is_not_served(
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_redirect_from_https_to_http_is_refused(
+    secure_server: HTTPServer, httpserver: HTTPServer
+) -> None:
+    httpserver.expect_request("/a/index.json").respond_with_data(b"{}")
+    plain = httpserver.url_for("/a/index.json")
+    moved = Response(b"", 302, {"Location": plain})
+    secure_server.expect_request("/a/index.json").respond_with_response(moved)
+    source = open_source(secure_server.url_for("/a"), {})
+    for call in (source.read, source.size):
+        with pytest.raises(ReleaseError, match=f"redirects to {plain}, which is not secure"):
+            call("index.json")
+    assert httpserver.log == []
+
+
 def test_a_host_that_does_not_answer_is_named() -> None:
     with socket.socket() as taken:  # a port that nobody else gets, and nobody listens at
         taken.bind(("127.0.0.1", 0))
         where = f"http://127.0.0.1:{taken.getsockname()[1]}/release"
         with pytest.raises(
-            ReleaseError, match=r"cannot be read .*; see to the address and the net"
+            ReleaseError, match=r"cannot be read: no answer .*; see to the network and run"
         ):
             load(open_source(where, {}))
 

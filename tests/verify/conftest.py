@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from publisher.cli.main import main
+from publisher.release.sources.base import READING
 from tests.builds import Finished, Project
 from tests.hub.releases import served
 
@@ -55,6 +56,7 @@ def verify(
         return task(*arguments)
 
     monkeypatch.setattr("publisher.verify.archives.run_alone", alone)
+    monkeypatch.setitem(vars(READING), "sleep", lambda _: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CI", raising=False)
 

@@ -287,7 +287,7 @@ def test_a_download_that_breaks_off(
     broken.headers["Content-Length"] = str(len(whole))
     objects[ARCHIVE] = broken
     said = refusal(verify, CLASSIFIER_A, "--release", httpserver.url_for("/"), "--quiet")
-    assert f"{ARCHIVE}: cannot be downloaded (" in said
+    assert f"{ARCHIVE}: cannot be read: the connection " in said
 
 
 def test_a_server_that_sends_more_than_stated(
@@ -300,7 +300,7 @@ def test_a_server_that_sends_more_than_stated(
     ).respond_with_data(more)
     size = len(more) - 4
     said = refusal(verify, httpserver.url_for(f"/{CLASSIFIER_A}"), "--quiet")
-    assert f"gives more than the {size:,} bytes that are expected" in said
+    assert f"has more than the {size:,} bytes that are expected" in said
 
 
 def test_a_server_that_sends_other_bytes_of_the_same_size(

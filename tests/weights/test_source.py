@@ -26,7 +26,7 @@ from publisher.weights import (
     record,
     write_synthetic,
 )
-from tests.weights.server import FileServer, status
+from tests.util.http.server import FileServer, status
 
 UPSTREAM = "https://storage.googleapis.com/bit_models/"
 NAME = "distill/w.npz"
@@ -372,7 +372,7 @@ def test_a_page_instead_of_a_file_is_not_kept(desk: Desk, files: FileServer) -> 
 def test_takes_no_more_than_the_arrays_can_need(desk: Desk, files: FileServer) -> None:
     room = sum(4 * int(np.prod(shape)) for shape in EXPECTED.values()) + 2 * 65536 + (1 << 20)
     files.content = bytes(room + 1)
-    assert f"more than the {room} bytes" in desk.failure(Source("mirror", files.base))
+    assert f"more than the {room:,} bytes" in desk.failure(Source("mirror", files.base))
 
 
 def test_reports_progress(desk: Desk, files: FileServer) -> None:
@@ -393,7 +393,9 @@ def test_one_line_names_all_ways_out_when_the_address_cannot_be_reached(
 ) -> None:
     message = desk.failure(Source("upstream", closed_address))
     assert "\n" not in message
-    assert message.startswith(f"cannot reach {closed_address}{NAME}: connection refused")
+    assert message.startswith(
+        f"cannot reach {closed_address}{NAME}: no answer (connection refused)"
+    )
     assert "WEIGHTS=/path/to/weights (a directory) or another address" in message
     assert "WEIGHTS=synthetic" in message
 

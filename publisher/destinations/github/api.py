@@ -13,45 +13,53 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-import requests
-import tenacity
 from pydantic import BaseModel, ConfigDict, ValidationError
+from requests import PreparedRequest, Response
 
-from publisher.destinations.base import ConflictError, DestinationError
+from publisher.destinations.base import (
+    ConflictError,
+    DestinationError,
+    refusal,
+    service_address,
+    token_of,
+)
 from publisher.errors import first_problem
-from publisher.util.http import LOOPBACK, PLAIN_ADDRESS, Retry, failure, is_service_address
-from publisher.weights.download import redirected
-from publisher.weights.errors import WeightsError
+from publisher.util.http import (
+    LOOPBACK,
+    PLAIN_ADDRESS,
+    HttpError,
+    Retry,
+    TransientError,
+    asked_pause,
+    is_transient,
+    one_line,
+)
+from publisher.util.http.request import REDIRECTS, body, new_session, request
 
 ADDRESS = "https://api.github.com"
 API_VERSION = "2022-11-28"
-LONGEST_PAUSE = 120.0  # seconds that are waited for because GitHub asks for it
-SECONDARY_PAUSE = 60.0  # seconds to wait where it does not say how long
+SECONDARY_PAUSE = 60.0  # seconds to wait where GitHub does not say how long
 LARGEST_ANSWER = 1 << 26  # bytes; a list of 100 releases with long pages stays below
-LONGEST_REASON = 300  # characters
 MOST_REDIRECTS = 3
-REDIRECTS = (301, 302, 303, 307, 308)
 PERMISSION = (
     "grant the token the repository permission Contents: write (in GitHub Actions:"
     " `permissions: contents: write`; a classic token: the scope repo)"
 )
+REMEDIES = {
+    401: "the token in GITHUB_TOKEN or GH_TOKEN is not accepted: make another and set it",
+    403: PERMISSION,
+    404: f"see that it is there and {PERMISSION}",
+    **dict.fromkeys(REDIRECTS, "the repository has another name now: correct `to` in models.yaml"),
+}
 
 _JSON = "application/vnd.github+json"
 _BYTES = "application/octet-stream"
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-
-
-class PassingError(Exception):
-    """A failure that another attempt may not meet; `pause` is what GitHub asked for."""
-
-    def __init__(self, problem: str, pause: float = 0.0) -> None:
-        super().__init__(problem)
-        self.pause = pause
 
 
 @dataclass(frozen=True)
@@ -74,24 +82,28 @@ class _Fault(BaseModel):
 class Api:
     """The API as one token sees it.
 
-    `ask`, `send` and `fetch` raise `PassingError` for what may pass, and `DestinationError`
-    for any other answer than those expected. `during` repeats a step until it has passed, and
-    knows for messages what is being done.
+    `ask`, `send` and `fetch` raise `HttpError` for any other answer than those expected.
+    `during` repeats a step after each `TransientError`, makes `DestinationError`s of the
+    others, and knows for messages what is being done.
     """
 
     def __init__(self, name: str, environment: Mapping[str, str], retry: Retry) -> None:
         self._name = name
         self._doing = "asking"
-        self._base = self._checked(environment.get("GITHUB_API_URL") or ADDRESS)
-        self._token = (environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or "").strip()
-        # An odd character would be refused by the client library, which shows the header.
-        if not re.fullmatch(r"[!-~]*", self._token):
-            raise DestinationError(
-                f"{name}: the token in GITHUB_TOKEN or GH_TOKEN has characters that no token has;"
-                " set it again"
-            )
+        self._base = service_address(
+            name,
+            "GITHUB_API_URL",
+            environment.get("GITHUB_API_URL") or ADDRESS,
+            f"leave it out ({ADDRESS}), or set it to https://HOST/api/v3",
+        )
+        self._token = token_of(
+            name,
+            "GITHUB_TOKEN or GH_TOKEN",
+            environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or "",
+            "set it again",
+        )
         self._retry = retry
-        self._session = requests.Session()
+        self._session = new_session()
 
     @property
     def has_token(self) -> bool:
@@ -107,22 +119,13 @@ class Api:
         return ConflictError(f"{self._name}: {self._doing}: {problem}")
 
     def during(self, doing: str, step: Callable[[], T]) -> T:
-        """Do a step, again from its beginning after a failure that may pass."""
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._retry.attempts),
-            wait=self._retry.pause,
-            retry=tenacity.retry_if_exception_type(PassingError),
-            sleep=self._retry.sleep,
-            reraise=True,
-        )
+        """Do a step, again from its beginning after a `TransientError`."""
         before, self._doing = self._doing, doing
         try:
-            return retrying(step)
-        except PassingError as error:
-            raise self.error(
-                f"{error} ({self._retry.attempts} attempts); wait a while and run again, what"
-                " arrived is not sent again"
-            ) from None
+            return self._retry.run(step)
+        except HttpError as error:
+            where = f"{self._name}: {self._doing}"
+            raise DestinationError(refusal(where, error, "GitHub", REMEDIES)) from None
         finally:
             self._doing = before
 
@@ -137,15 +140,17 @@ class Api:
         also: Collection[int] = (),
     ) -> Answer:
         """Send one request. A status in `also` is for the caller to judge, too."""
-        response = self._request(method, f"{self._base}{path}", accept=accept, json=json)
+        # Lists with pages in them are long, and compress well.
+        headers = {"Accept": accept, "Accept-Encoding": "gzip"}
+        response = self._request(method, f"{self._base}{path}", headers, json=json)
         return self._judged(response, good, also)
 
     def send(self, address: str, name: str, source: Path | bytes, content_type: str) -> Answer:
         """Upload an asset; 404 and 422 are for the caller to judge."""
         url = f"{address}?name={quote(name)}"
-        kind = {"Content-Type": content_type}
+        headers = {"Accept": _JSON, "Content-Type": content_type}
         if isinstance(source, bytes):
-            response = self._request("POST", url, data=source, headers=kind)
+            response = self._request("POST", url, headers, data=source)
         else:
             try:
                 file = source.open("rb")
@@ -154,23 +159,14 @@ class Api:
                     f"{source}: cannot be read ({error.strerror}); build it again"
                 ) from error
             with file:
-                response = self._request("POST", url, data=file, headers=kind)
+                response = self._request("POST", url, headers, data=file)
         return self._judged(response, (201,), (404, 422))
 
     def fetch(self, path: str, largest: int) -> bytes:
         """Return the content of an asset, which may lie elsewhere. At most `largest` bytes."""
-        address, signed = f"{self._base}{path}", True
-        for _ in range(MOST_REDIRECTS + 1):
-            response = self._request("GET", address, accept=_BYTES, signed=signed)
-            location = response.headers.get("Location", "")
-            if response.status_code not in REDIRECTS or not location:
-                return self._judged(response, (200,), (), largest).content
-            response.close()
-            try:
-                address, signed = redirected(address, location), False
-            except WeightsError as error:
-                raise self.error(str(error)) from None
-        raise self.error(f"leads through more than {MOST_REDIRECTS} redirects; run again later")
+        headers = {"Accept": _BYTES}
+        response = self._request("GET", f"{self._base}{path}", headers, follow=MOST_REDIRECTS)
+        return self._judged(response, (200,), (), largest).content
 
     def parsed(self, kind: type[M], answer: Answer) -> M:
         """Return an answer as what it should be."""
@@ -207,100 +203,65 @@ class Api:
             )
         return address
 
-    def _checked(self, text: str) -> str:
-        """Return the API's address without a slash at its end."""
-        if not is_service_address(text):
-            raise DestinationError(
-                f"{self._name}: GITHUB_API_URL is no address of an API; leave it out"
-                f" ({ADDRESS}), or set it to https://HOST/api/v3"
-            )
-        return text.rstrip("/")
-
     def _request(
         self,
         method: str,
         address: str,
+        headers: Mapping[str, str],
         *,
-        accept: str = _JSON,
-        signed: bool = True,
-        headers: Mapping[str, str] | None = None,
+        follow: int = 0,
         json: Mapping[str, Any] | None = None,
-        data: Any = None,
-    ) -> requests.Response:
-        def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            if signed and self._token:
-                request.headers["Authorization"] = f"Bearer {self._token}"
-            return request
+        data: bytes | IO[bytes] | None = None,
+    ) -> Response:
+        def sign(prepared: PreparedRequest) -> PreparedRequest:
+            if self._token:
+                prepared.headers["Authorization"] = f"Bearer {self._token}"
+            return prepared
 
-        try:
-            return self._session.request(
-                method,
-                address,
-                headers={
-                    "Accept": accept,
-                    "User-Agent": "bit-publisher",
-                    "X-GitHub-Api-Version": API_VERSION,
-                    **({"Accept-Encoding": "identity"} if accept == _BYTES else {}),
-                    **(headers or {}),
-                },
-                json=json,
-                data=data,
-                # Given also where nothing is signed: the client library looks into ~/.netrc
-                # for a request that has none.
-                auth=sign,
-                stream=True,
-                allow_redirects=False,
-                timeout=(self._retry.connect_timeout, self._retry.read_timeout),
-            )
-        except requests.RequestException as error:
-            raise PassingError(failure(error)) from None
-        except ValueError:
-            raise self.error(
-                "the answer leads to something that is not an address; run again later"
-            ) from None
+        ours = {"User-Agent": "bit-publisher", "X-GitHub-Api-Version": API_VERSION}
+        return request(
+            self._session,
+            method,
+            address,
+            retry=self._retry,
+            follow=follow,
+            sign=sign,
+            headers={**ours, **headers},
+            json=json,
+            data=data,
+        )
 
     def _judged(
         self,
-        response: requests.Response,
+        response: Response,
         good: Collection[int],
         also: Collection[int],
         largest: int = LARGEST_ANSWER,
     ) -> Answer:
-        content = self._body(response, largest)
+        content = body(response, largest)
         status, headers = response.status_code, response.headers
         if status in good:
             return Answer(status, content, headers)
         reason = self._reason(content)
-        said = f"GitHub answered {status}{f' ({reason})' if reason else ''}"
-        if status >= 500 or status == 408:
-            raise PassingError(said)
         if status == 429 or (status == 403 and _is_limit(headers, reason)):
-            raise self._limited(headers, said)
+            raise self._limited(status, headers, reason)
+        if is_transient(status):
+            raise TransientError(status, reason, pause=asked_pause(headers))
         if status in also:
             return Answer(status, content, headers, reason)
-        raise self.error(f"{said}; {_advice(status)}")
+        raise HttpError(status, reason)
 
-    def _limited(self, headers: Mapping[str, str], said: str) -> Exception:
+    def _limited(self, status: int, headers: Mapping[str, str], reason: str) -> HttpError:
         """Return what a rate limit means: a pause, or the end if it would be too long."""
         pause = _limit(headers)
-        if pause <= LONGEST_PAUSE:
-            return PassingError(said, pause)
+        if pause <= self._retry.longest_asked:
+            return TransientError(status, reason, "wait a while and run again", pause=pause)
         until = datetime.fromtimestamp(time.time() + pause, UTC)
-        return self.error(
-            f"{said}; the rate limit is used up until {until:%Y-%m-%d %H:%M} UTC: run again then"
+        return HttpError(
+            status,
+            reason,
+            f"the rate limit is used up until {until:%Y-%m-%d %H:%M} UTC: run again then",
         )
-
-    def _body(self, response: requests.Response, largest: int) -> bytes:
-        content = bytearray()
-        with response:
-            try:
-                for piece in response.iter_content(1 << 16):
-                    content += piece
-                    if len(content) > largest:
-                        raise self.error(f"more than {largest:,} bytes came; see what lies there")
-            except requests.RequestException as error:
-                raise PassingError(failure(error)) from None
-        return bytes(content)
 
     def _reason(self, content: bytes) -> str:
         """Return what GitHub says is wrong: one short line without the token."""
@@ -314,10 +275,7 @@ class Api:
                 parts.append(error)
             else:
                 parts += [str(error[key]) for key in ("field", "code", "message") if key in error]
-        text = " ".join(" ".join(parts).split())
-        if self._token:
-            text = text.replace(self._token, "***")
-        return "".join(c for c in text if c.isprintable())[:LONGEST_REASON]
+        return one_line(" ".join(parts), (self._token,))
 
 
 def _is_limit(headers: Mapping[str, str], reason: str) -> bool:
@@ -337,15 +295,3 @@ def _limit(headers: Mapping[str, str]) -> float:
     if headers.get("X-RateLimit-Remaining") == "0" and re.fullmatch(r"\d{1,11}", reset):
         return max(int(reset) - time.time(), 0.0)
     return SECONDARY_PAUSE
-
-
-def _advice(status: int) -> str:
-    if status == 401:
-        return "the token in GITHUB_TOKEN or GH_TOKEN is not accepted: make another and set it"
-    if status == 403:
-        return PERMISSION
-    if status == 404:
-        return f"see that it is there and {PERMISSION}"
-    if status in REDIRECTS:
-        return "the repository has another name now: correct `to` in models.yaml"
-    return "mend that and run again"

@@ -25,8 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from publisher.destinations.base import ConflictError, DestinationError, Style
-from publisher.destinations.github.api import PERMISSION, Api, PassingError
+from publisher.destinations.base import ConflictError, DestinationError, Service, Style
+from publisher.destinations.github.api import PERMISSION, Api
 from publisher.destinations.github.releases import (
     LARGEST_SMALL,
     Asset,
@@ -40,7 +40,7 @@ from publisher.documents.errors import DocumentError
 from publisher.documents.manifest import MANIFEST, PAGE, read_manifest
 from publisher.pages.github import LONGEST, tag_of
 from publisher.registry.models import Target
-from publisher.util.http import DEFAULT_RETRY, Retry
+from publisher.util.http import DEFAULT_RETRY, Retry, TransientError
 
 LARGEST_ASSET = 1 << 31  # bytes; GitHub takes files below 2 GiB
 NEXT = ".new"  # ends the name of an asset that will take the place of another
@@ -73,14 +73,10 @@ class _Version:
         return _plain(draft.body) == _plain(self.draft_text)
 
 
-class GitHub:
+class GitHub(Service):
     """The releases of one repository; what is no version of ours there is left alone."""
 
-    local = False
     style: Style = "github"
-    holds_versions = True
-    holds_index = False
-    shares_page = False
 
     def __init__(
         self,
@@ -95,17 +91,10 @@ class GitHub:
 
         Raises `DestinationError` if one of them cannot be used.
         """
-        self._name = name
-        self._target = target
+        super().__init__(name, target)
         self._api = Api(name, environment, retry)
         self._there = Releases(self._api, target.to)
-        self._seen: dict[str, bytes | None] = {}
         self._sealed = False
-
-    @property
-    def name(self) -> str:
-        """Its name in models.yaml."""
-        return self._name
 
     @property
     def seals_versions(self) -> bool:
@@ -115,9 +104,9 @@ class GitHub:
     def check(self) -> None:
         """See that the repository takes releases from this token."""
         if not self._api.has_token:
-            raise DestinationError(
-                f"{self._name}: no token for GitHub; set GITHUB_TOKEN or GH_TOKEN (GitHub's own"
-                f" client prints one: gh auth token) and {PERMISSION}"
+            raise self._error(
+                "no token for GitHub; set GITHUB_TOKEN or GH_TOKEN (GitHub's own client prints"
+                f" one: gh auth token) and {PERMISSION}"
             )
         self._api.during(f"looking whether {self._target.to} can be written", self._look)
 
@@ -185,9 +174,7 @@ class GitHub:
         """
         match = _FILE.fullmatch(path)
         if match is None:
-            raise DestinationError(
-                f"{self._name}: {path}: releases hold versions and nothing else; leave it out"
-            )
+            raise self._error(f"{path}: releases hold versions and nothing else; leave it out")
         handle, name = match.groups()
         text = self._text(handle, content) if name == PAGE else ""
         what = f"writing {name} of {handle}"
@@ -201,9 +188,7 @@ class GitHub:
         else:
             self._api.during(what, lambda: self._replace(release, name, part_of(content)))
         if self.read(path) != content:
-            raise DestinationError(
-                f"{self._name}: GitHub took {path} and does not give it back; run again"
-            )
+            raise self._error(f"GitHub took {path} and does not give it back; run again")
 
     def _look(self) -> None:
         """Raise `DestinationError` if the token cannot make releases in the repository."""
@@ -246,8 +231,8 @@ class GitHub:
         return manifest
 
     def _damaged(self, release: Release, why: str) -> DestinationError:
-        return DestinationError(
-            f"{self._name}: the release {release.tag_name} is damaged: {why}; upload the file there"
+        return self._error(
+            f"the release {release.tag_name} is damaged: {why}; upload the file there"
             " again, or delete the release with its tag and publish again"
         )
 
@@ -266,8 +251,8 @@ class GitHub:
         for name, source in files.items():
             size = size_of(source)
             if size >= LARGEST_ASSET:
-                raise DestinationError(
-                    f"{self._name}: {handle}: {name} has {size:,} bytes, and GitHub takes less than"
+                raise self._error(
+                    f"{handle}: {name} has {size:,} bytes, and GitHub takes less than"
                     f" {LARGEST_ASSET:,}; leave the model out with `only` in models.yaml"
                 )
         parts = {name: part_of(source) for name, source in files.items() if name != PAGE}
@@ -279,8 +264,8 @@ class GitHub:
         """Return a page as GitHub takes it. Raises if it would not come back as it is."""
         text = content.decode(errors="replace")
         if _plain(text).encode() != content or len(text) > LONGEST:
-            raise DestinationError(
-                f"{self._name}: {handle}: its page has {len(text):,} characters; GitHub takes"
+            raise self._error(
+                f"{handle}: its page has {len(text):,} characters; GitHub takes"
                 f" {LONGEST:,}, in UTF-8, with plain line ends and one of them last: correct the"
                 " template"
             )
@@ -288,9 +273,8 @@ class GitHub:
 
     def _require_new(self, version: _Version) -> None:
         if self._there.published(version.tag):
-            raise ConflictError(
-                f"{self._name}: {version.handle} is published there already, as {version.tag};"
-                " raise the version"
+            raise self._conflict(
+                f"{version.handle} is published there already, as {version.tag}; raise the version"
             )
         self._is_tagged(version)
 
@@ -298,8 +282,8 @@ class GitHub:
         """Whether the tag is there; raises `ConflictError` if it was made for other files."""
         message = self._there.tag_message(version.tag)
         if message is not None and _plain(message) != _plain(version.note):
-            raise ConflictError(
-                f"{self._name}: {version.handle}: the tag {version.tag} is there and is not for"
+            raise self._conflict(
+                f"{version.handle}: the tag {version.tag} is there and is not for"
                 " these files; somebody else publishes this version or did not finish: if it is"
                 " nobody's, delete the tag and run again, otherwise raise the version"
             )
@@ -355,7 +339,7 @@ class GitHub:
         """See that what everybody sees now is what was sent, and that nothing else is left."""
         release = self._there.published(version.tag)
         if release is None:
-            raise PassingError("GitHub took it and does not show it")
+            raise TransientError(0, "GitHub took it and does not show it")
         if release.id != draft.id:
             raise self._too_late(version)
         self._compare(release.assets, version)
@@ -370,9 +354,9 @@ class GitHub:
                 raise self._api.error(f"GitHub does not hold {name} as it was sent; run again")
 
     def _too_late(self, version: _Version) -> ConflictError:
-        return ConflictError(
-            f"{self._name}: {version.handle}: another publisher was faster; run again, and raise"
-            " the version if this is another build"
+        return self._conflict(
+            f"{version.handle}: another publisher was faster; run again, and raise the version if"
+            " this is another build"
         )
 
     # Changes of a version
@@ -388,11 +372,7 @@ class GitHub:
         now = self._held(release, name)
         if now == content:
             return None
-        if path in self._seen and self._seen[path] != now:
-            raise ConflictError(
-                f"{self._name}: {path}: somebody changed it meanwhile; run again and look at the"
-                " plan"
-            )
+        self._require_unchanged(path, now)
         return release
 
     def _replace(self, release: Release, name: str, part: Part) -> None:

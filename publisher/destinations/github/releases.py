@@ -18,8 +18,9 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from publisher.destinations.base import ConflictError, DestinationError
-from publisher.destinations.github.api import Answer, Api, PassingError
+from publisher.destinations.github.api import Answer, Api
 from publisher.util.files import sha256, sha256_file
+from publisher.util.http import TransientError
 
 LARGEST_SMALL = 1 << 24  # bytes of an asset that is read back
 A_PAGE, MOST_PAGES = 100, 100  # releases a request, and requests: GitHub lists 10,000
@@ -234,7 +235,7 @@ class Releases:
         if asset.id not in self._contents:
             content = self._api.fetch(f"{self._root}/releases/assets/{asset.id}", LARGEST_SMALL)
             if not part_of(content).is_that(asset):
-                raise PassingError("other bytes came than GitHub says that it holds")
+                raise TransientError(0, "other bytes came than GitHub says that it holds")
             self._contents[asset.id] = content
         return self._contents[asset.id]
 
@@ -253,7 +254,7 @@ class Releases:
         if answer.status == 404:
             raise self._removed()
         if answer.status == 422 and "already_exists" in answer.reason:
-            raise PassingError("another publisher sends it at the same time")
+            raise TransientError(0, "another publisher sends it at the same time")
         self.require(answer)
         asset = self._api.parsed(Asset, answer)
         if asset.name != name or not part.is_that(asset):

@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from publisher.release.errors import ReleaseError
+from publisher.util.http import HttpError, Retry, advice, without_secrets
+
 LARGEST = 1 << 24  # bytes of a small file: index, manifest, page
+# A person waits for it.
+READING = Retry(attempts=3, first_pause=0.5)
+_REMEDIES = dict.fromkeys(
+    (400, 401, 403, 404, 410), "see that the address is right and that everybody may read it"
+)
 
 
 @dataclass(frozen=True)
@@ -34,3 +42,10 @@ class Source(Protocol):
 
     def open(self, path: str, size: int) -> BinaryIO | Elsewhere:
         """Return a file of that size, open for reading, or where clients can get it."""
+
+
+def unreadable(address: str, error: HttpError) -> ReleaseError:
+    """Return the error that says why nothing can be had from an address."""
+    return ReleaseError(
+        f"{without_secrets(address)}: cannot be read: {error}; {advice(error, _REMEDIES)}"
+    )

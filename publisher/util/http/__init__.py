@@ -1,0 +1,54 @@
+"""The one way this program speaks HTTP: what is asked again, how long it waits, what it says.
+
+    session = new_session()                              # publisher.util.http.request
+    def once() -> bytes:
+        with request(session, "GET", address, retry=retry, follow=MOST_REDIRECTS) as response:
+            return body(require(response), 1 << 20)
+    content = retry.run(once)                            # again after each `TransientError`
+
+    receive(address, part, largest=size)                 # publisher.util.http.download: resumes
+    UploadSession(address, size, retry).advance(file)    # publisher.util.http.upload: resumes
+
+Whatever fails is an `HttpError`, whose text holds no address with secrets in it; whoever calls
+adds what was done and where. `request`, `download` and `upload` import requests, which takes
+long, so a run with nothing to fetch imports this package only.
+"""
+
+from publisher.util.http.address import (
+    LOOPBACK,
+    PLAIN_ADDRESS,
+    is_service_address,
+    origin_of,
+    redirected,
+    without_secrets,
+)
+from publisher.util.http.errors import (
+    GoneError,
+    HttpError,
+    NoAnswerError,
+    TransientError,
+    advice,
+    failure,
+    one_line,
+)
+from publisher.util.http.retry import DEFAULT_RETRY, Retry, asked_pause, is_transient
+
+__all__ = [
+    "DEFAULT_RETRY",
+    "LOOPBACK",
+    "PLAIN_ADDRESS",
+    "GoneError",
+    "HttpError",
+    "NoAnswerError",
+    "Retry",
+    "TransientError",
+    "advice",
+    "asked_pause",
+    "failure",
+    "is_service_address",
+    "is_transient",
+    "one_line",
+    "origin_of",
+    "redirected",
+    "without_secrets",
+]

@@ -1,0 +1,97 @@
+"""What goes wrong over HTTP: the errors, their words, and what a person can do about each."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+LONGEST_REASON = 300  # characters
+
+_NO_ROOM = re.compile("quota|billing|storage ?(full|limit)", re.IGNORECASE)
+# What is found in the representation of an error of requests, urllib3, httpx2 or botocore.
+_SIGNS = (
+    ("NameResolution", "its name cannot be resolved"),
+    ("Name or service", "its name cannot be resolved"),
+    ("refused", "connection refused"),
+    ("ProxyError", "the proxy cannot be reached"),
+    ("unreachable", "no route to it"),
+    ("SSL", "its certificate or encryption is not accepted"),
+    ("IncompleteRead", "too few bytes came"),
+    ("complete message body", "too few bytes came"),
+    ("RemoteDisconnected", "it closed the connection without an answer"),
+    ("without sending", "it closed the connection without an answer"),
+    ("reset by peer", "it reset the connection"),
+)
+
+
+class HttpError(Exception):
+    """A request that failed.
+
+    `status` is that of the answer; 0 without one, or where its content is what is wrong.
+    `reason` says why and holds no secret. `remedy` says what to do, if that is known here.
+    `pause` is how many seconds the server asked to wait.
+    """
+
+    def __init__(self, status: int, reason: str, remedy: str = "", *, pause: float = 0.0) -> None:
+        super().__init__(status, reason)
+        self.status, self.reason, self.remedy, self.pause = status, reason, remedy, pause
+
+    def __str__(self) -> str:
+        return self.said()
+
+    def said(self, who: str = "the server") -> str:
+        """Return what happened: the reason alone, or with what `who` answered."""
+        if not self.status:
+            return self.reason
+        return f"{who} answered {self.status}" + (f" ({self.reason})" if self.reason else "")
+
+    def after(self, attempts: int) -> Self:
+        """Return this error, saying that so many attempts ended in it."""
+        reason = ", ".join(filter(None, (self.reason, f"{attempts} attempts")))
+        return type(self)(self.status, reason, self.remedy, pause=self.pause)
+
+
+class TransientError(HttpError):
+    """A failure that another attempt may not meet."""
+
+
+class NoAnswerError(TransientError):
+    """No answer came at all."""
+
+
+class GoneError(HttpError):
+    """The server no longer knows the upload session."""
+
+
+def failure(error: BaseException) -> str:
+    """Say why a request got no answer, in words that cannot hold any of its address."""
+    text = repr(error)
+    for sign, words in _SIGNS:
+        if sign in text:
+            return words
+    timed_out = "Timeout" in type(error).__name__ or "timed out" in text
+    return "timed out" if timed_out else "connection failed"
+
+
+def one_line(text: str, secrets: Iterable[str | None] = ()) -> str:
+    """Return what a service said: short, in one line, without secrets and addresses."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    # An address may hold a signature.
+    text = " ".join(re.sub(r"https?://\S+", "(address)", text).split())
+    return "".join(c for c in text if c.isprintable())[:LONGEST_REASON]
+
+
+def advice(error: HttpError, remedies: Mapping[int, str]) -> str:
+    """Return what to do about an error; `remedies` are a service's own, by status."""
+    if error.remedy:
+        return error.remedy
+    if error.status in (402, 413, 507) or _NO_ROOM.search(error.reason):
+        return "free space there, or have quota or payment seen to, and run again"
+    if error.status in remedies:
+        return remedies[error.status]
+    if error.status == 0:
+        return "see to the network and run again"
+    if error.status >= 500 or isinstance(error, TransientError):
+        return "wait a while and run again"
+    return "mend that and run again"
