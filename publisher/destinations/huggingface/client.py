@@ -6,11 +6,9 @@ said. Here its requests go through a client of ours, for as long as one of its f
 """
 
 import logging
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx2
@@ -27,23 +25,28 @@ from huggingface_hub.utils._http import default_client_factory
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from publisher import __version__
-from publisher.destinations.base import ConflictError, DestinationError
-from publisher.destinations.huggingface.http import (
-    PASSING,
-    Client,
-    RefusalError,
-    failure,
-    origin_of,
-    reason_of,
+from publisher.destinations.base import (
+    ConflictError,
+    DestinationError,
+    refusal,
+    service_address,
+    token_of,
 )
-from publisher.util.http import Retry, is_service_address
+from publisher.destinations.huggingface.http import Client, no_answer, reason_of
+from publisher.util.http import HttpError, Retry, one_line, origin_of
+from publisher.util.http.request import REDIRECTS
 
 ENDPOINT = "https://huggingface.co"
 LOGIN = (
     "set HF_TOKEN to a token with write access (https://huggingface.co/settings/tokens), or run"
     " `hf auth login`"
 )
-LONGEST_REASON = 300  # characters
+REMEDIES = {
+    401: f"the token is not accepted: {LOGIN}",
+    403: "let this token write to the models of that owner (role `write`, or `repo.write`)",
+    404: "see that it is there and that this token may see it",
+    **dict.fromkeys(REDIRECTS, "it has another name now: correct `to` or `names` in models.yaml"),
+}
 
 # The Hub refuses a commit whose parent is not the newest with the first, the second is git's.
 STALE = (412, 409)
@@ -59,15 +62,6 @@ class StaleError(ConflictError):
     """Somebody else committed there since it was looked at."""
 
 
-@dataclass(frozen=True)
-class _Fault:
-    """Why something failed: the status of the answer, 0 without one, and words for people."""
-
-    status: int
-    reason: str
-    remedy: str = ""
-
-
 class Hub:
     """The Hub as one user sees it. `name` is what errors begin with."""
 
@@ -77,10 +71,15 @@ class Hub:
         Raises `DestinationError` for settings that cannot be used.
         """
         self.name = name
-        self.endpoint = _checked_endpoint(name, environment.get("HF_ENDPOINT") or ENDPOINT)
+        self.endpoint = service_address(
+            name,
+            "HF_ENDPOINT",
+            environment.get("HF_ENDPOINT") or ENDPOINT,
+            f"leave it out ({ENDPOINT}), or set it to https://HOST",
+        )
         # In this order huggingface_hub looks for them too.
         given = environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN") or ""
-        self._given = _checked_token(name, given)
+        self._given = token_of(name, "HF_TOKEN", given, LOGIN)
         self._offline = (environment.get("HF_HUB_OFFLINE") or "").upper() in _YES
         self._retry = retry
         self._client: Client | None = None
@@ -118,11 +117,18 @@ class Hub:
                     )
                 )
         # What it says may hold addresses with signatures: nothing of it stays with our error.
-        except (HfHubHTTPError, httpx2.HTTPError, RefusalError, RuntimeError) as error:
-            fault = _fault(error)
+        except (HfHubHTTPError, httpx2.HTTPError, HttpError, RuntimeError) as error:
+            found = _http_error(error)
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            fault = _fault(error)
-        raise self._error_of(what, fault, remedies or {})
+            found = _http_error(error)
+        found.reason = one_line(found.reason, (token,))
+        message = refusal(
+            f"{self.name}: {what}", found, "Hugging Face", REMEDIES | dict(remedies or {})
+        )
+        if found.status in STALE:
+            said = f"{self.name}: {what}: {found.said('Hugging Face')}"
+            raise StaleError(f"{said}; somebody else wrote there: run again")
+        raise DestinationError(message)
 
     def require_good_card(self, what: str, text: str) -> None:
         """Raise `DestinationError` if the Hub would refuse a card."""
@@ -157,11 +163,11 @@ class Hub:
             try:
                 with self._lent():
                     found = get_token() or ""
-            except (OIDCError, DeviceCodeError, RefusalError, httpx2.HTTPError):
+            except (OIDCError, DeviceCodeError, HttpError, httpx2.HTTPError):
                 found = ""
             except (OSError, ValueError):
                 found = ""
-            self._found = _checked_token(self.name, found)
+            self._found = token_of(self.name, "the store of huggingface_hub", found, LOGIN)
         return self._found
 
     def _headers(self) -> dict[str, str]:
@@ -194,83 +200,28 @@ class Hub:
                 for name, value in settings.items():
                     setattr(constants, name, value)
 
-    def _error_of(self, what: str, fault: _Fault, remedies: Mapping[int, str]) -> DestinationError:
-        reason = re.sub(r"https?://\S+", "(address)", fault.reason)
-        if self._token:
-            reason = reason.replace(self._token, "***")
-        reason = "".join(c for c in " ".join(reason.split()) if c.isprintable())
-        said = reason[:LONGEST_REASON]
-        if fault.status:
-            said = f"Hugging Face answered {fault.status}{f' ({said})' if said else ''}"
-        message = f"{self.name}: {what}: {said}"
-        if fault.status in STALE:
-            return StaleError(f"{message}; somebody else wrote there: run again")
-        remedy = remedies.get(fault.status) or fault.remedy or _remedy(fault)
-        return DestinationError(f"{message}; {remedy}")
 
-
-def _fault(error: BaseException) -> _Fault:
+def _http_error(error: BaseException) -> HttpError:
     """Return what an exception of the library means."""
     # It packs what went wrong with a file into another one.
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
-    if isinstance(error, RefusalError):
-        return _Fault(error.status, error.reason)
+    if isinstance(error, HttpError):
+        return error
     if isinstance(error, HfHubHTTPError):
         response = error.response
         # Files go to a storage, which repeats signatures in what it says.
         sent = response.request.method == "PUT"
-        return _Fault(response.status_code, "" if sent else reason_of(response))
+        return HttpError(response.status_code, "" if sent else reason_of(response))
     if isinstance(error, httpx2.HTTPError):
-        return _Fault(0, failure(error))
+        return no_answer(error)
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
-        return _Fault(0, f"{place}{error.strerror or 'no access'}", "see to that file")
+        return HttpError(0, f"{place}{error.strerror or 'no access'}", "see to that file")
     if isinstance(error, ValueError) and str(error).startswith("LFS batch API"):
-        return _Fault(400, str(error).partition("\n")[2])
-    return _Fault(
+        return HttpError(400, str(error).partition("\n")[2])
+    return HttpError(
         0,
         f"an answer came that is not understood ({type(error).__name__})",
         "see to HF_ENDPOINT and to what lies between; otherwise run again later",
     )
-
-
-def _remedy(fault: _Fault) -> str:
-    """Return what to do about a fault."""
-    reason = fault.reason.lower()
-    if fault.status in (402, 413, 507) or "quota" in reason or "storage limit" in reason:
-        return "free space there or get more, and run again"
-    if fault.status == 401:
-        return f"the token is not accepted: {LOGIN}"
-    if fault.status == 403:
-        return "let this token write to the models of that owner (role `write`, or `repo.write`)"
-    if fault.status == 404:
-        return "see that it is there and that this token may see it"
-    if fault.status in (301, 302, 303, 307, 308):
-        return "it has another name now: correct `to` or `names` in models.yaml"
-    if fault.status in PASSING:
-        return "wait a while and run again"
-    if fault.status == 0:
-        return "see to the network, and run again"
-    return "mend that and run again"
-
-
-def _checked_endpoint(name: str, text: str) -> str:
-    """Return the Hub's address without a slash at its end."""
-    if not is_service_address(text):
-        raise DestinationError(
-            f"{name}: HF_ENDPOINT is no address of a Hub; leave it out ({ENDPOINT}), or set it to"
-            " https://HOST"
-        )
-    return text.rstrip("/")
-
-
-def _checked_token(name: str, text: str) -> str:
-    """Return a token as the library takes it, or none."""
-    token = text.strip()
-    # An odd character would be refused by the client library, which shows the header.
-    if not re.fullmatch(r"[!-~]*", token):
-        raise DestinationError(
-            f"{name}: the token for Hugging Face has characters that no token has; {LOGIN}"
-        )
-    return token

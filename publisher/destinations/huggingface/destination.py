@@ -19,7 +19,7 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
-from publisher.destinations.base import ConflictError, Style
+from publisher.destinations.base import Service, Style
 from publisher.destinations.huggingface.client import LOGIN, Hub
 from publisher.destinations.huggingface.repository import (
     LARGEST_SMALL,
@@ -37,8 +37,9 @@ from publisher.registry.models import Target
 from publisher.util.http import DEFAULT_RETRY, Retry
 
 MOST_MODELS = 10_000  # of an owner
-# The Hub puts a large file together and hashes it before it answers.
-PATIENCE = replace(DEFAULT_RETRY, read_timeout=120.0)
+# The Hub puts a large file together and hashes it before it answers, and its rate limits end
+# after five minutes.
+RETRY = replace(DEFAULT_RETRY, read_timeout=120.0, longest_asked=330.0)
 
 _FILE = re.compile(r"models/([^/]+/[^/]+/[1-9][0-9]*)/(\w[\w.-]*)", re.ASCII)
 _FOLDER = re.compile(rf"v([1-9][0-9]{{0,8}})/{MANIFEST}")
@@ -67,15 +68,10 @@ class _Version:
         return file is not None and (file.size, file.digest) == (self.size, self.sha256)
 
 
-class HuggingFace:
+class HuggingFace(Service):
     """The models of one owner; what is no version of ours there is left alone."""
 
-    local = False
     style: Style = "huggingface"
-    holds_versions = True
-    holds_index = False
-    shares_page = False
-    seals_versions = False
 
     def __init__(
         self,
@@ -84,33 +80,26 @@ class HuggingFace:
         environment: Mapping[str, str],
         folder: Path,
         *,
-        retry: Retry = PATIENCE,
+        retry: Retry = RETRY,
     ) -> None:
         """Use HF_TOKEN or what `hf auth login` stored, at HF_ENDPOINT; no `folder` is needed.
 
         Raises `DestinationError` if one of them cannot be used.
         """
-        self._name = name
-        self._target = target
+        super().__init__(name, target)
         self._hub = Hub(name, environment, retry)
         self._repositories: dict[str, Repository] = {}
         # Added to by this run: a list of an owner's models may not show them at once.
         self._added: set[str] = set()
-        self._seen: dict[str, bytes | None] = {}
-
-    @property
-    def name(self) -> str:
-        """Its name in models.yaml."""
-        return self._name
 
     def check(self) -> None:
         """See that there is a token, and that it may write to the owner's models."""
         if not self._hub.signed_in:
-            raise self._hub.error(f"no token for Hugging Face; {LOGIN}")
+            raise self._error(f"no token for Hugging Face; {LOGIN}")
         user = self._hub.ask("looking whose token it is", lambda api: user_of(api.whoami()))
         refusal = refusal_to_write(user, self._target.to)
         if refusal:
-            raise self._hub.error(refusal)
+            raise self._error(refusal)
 
     def manifests(self) -> dict[str, dict[str, Any]]:
         """Return the manifest of every version, by handle; see `Destination`.
@@ -171,9 +160,7 @@ class HuggingFace:
         there = repository.commit(what, f"Publish {handle}", missing)
         self._added.add(repository.name)
         if version.folder in there.tags:
-            raise ConflictError(
-                f"{self._name}: {handle}: somebody else published it meanwhile; run again"
-            )
+            raise self._conflict(f"{handle}: somebody else published it meanwhile; run again")
         self._prove(version.is_archive(there.files.get(version.archive)), version.archive, handle)
         pages = _pages(there, version.folder, version.page)
         for path, content in {**version.small, **pages}.items():
@@ -188,7 +175,7 @@ class HuggingFace:
         """
         match = _FILE.fullmatch(path)
         if match is None or match[2] == ARCHIVE:
-            raise self._hub.error(
+            raise self._error(
                 f"{path}: only the page, the manifest and other small files of a version can be"
                 " replaced; leave it out"
             )
@@ -202,14 +189,11 @@ class HuggingFace:
 
         def changes(there: Snapshot) -> Sequence[CommitOperationAdd]:
             if folder not in there.tags or f"{folder}/{MANIFEST}" not in there.files:
-                raise self._hub.error(f"{path}: there is no such version; publish it first")
+                raise self._error(f"{path}: there is no such version; publish it first")
             changed = _changed(there, wanted(there))
             shown = _shown(there, handle, name)
             if changed and path in self._seen and not _holds(there, shown, self._seen[path]):
-                raise ConflictError(
-                    f"{self._name}: {path}: somebody changed it meanwhile; what they wrote is left"
-                    " as it is: run again"
-                )
+                raise self._changed(path)
             if changed and name == PAGE:
                 self._hub.require_good_card(f"the page of {handle}", _text(content))
             return changed
@@ -230,7 +214,7 @@ class HuggingFace:
         try:
             return self._repository(repository_of(self._target, handle))
         except PageError as error:
-            raise self._hub.error(str(error)) from error
+            raise self._error(str(error)) from error
 
     def _listed(self) -> Iterator[str]:
         """Yield the owner's repositories that may hold versions."""
@@ -244,7 +228,7 @@ class HuggingFace:
 
         models = self._hub.ask(f"listing the models of {self._target.to}", call)
         if len(models) > MOST_MODELS:
-            raise self._hub.error(
+            raise self._error(
                 f"{self._target.to} has more than {MOST_MODELS:,} models, and they are not looked"
                 " through; use another owner"
             )
@@ -269,7 +253,7 @@ class HuggingFace:
         archive = there.files.get(f"{folder}/{stated['file']}")
         if archive is None or (archive.size, archive.digest) != (stated["size"], stated["sha256"]):
             problem = "is missing" if archive is None else "is not the one that its manifest states"
-            raise self._hub.error(
+            raise self._error(
                 f"{folder} of {repository.name} is damaged: the archive {problem}; put back what"
                 " was there before, or delete folder and tag and publish again"
             )
@@ -306,11 +290,11 @@ class HuggingFace:
             same = archive.upload_info.sha256.hex() == version.sha256
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "there is no such file"
-            raise self._hub.error(
+            raise self._error(
                 f"{files[ARCHIVE]!s}: cannot be read ({reason}); build the variant again"
             ) from error
         if not same:
-            raise self._hub.error(
+            raise self._error(
                 f"{handle}: its archive is not the one that its manifest states; build the variant"
                 " again"
             )
@@ -325,27 +309,27 @@ class HuggingFace:
                 if version.archive in there.files
                 else f"cannot be {place}: that tag is there and marks something else"
             )
-            raise ConflictError(f"{self._name}: {version.handle} {problem}; raise the version")
+            raise self._conflict(f"{version.handle} {problem}; raise the version")
         model = version.handle.rpartition("/")[0]
         for folder in _folders(there):
             manifest = self._any_manifest(repository, there, folder)
             other = manifest["handle"].rpartition("/")[0] if manifest else model
             if other != model:
-                raise self._hub.error(
+                raise self._error(
                     f"{repository.name} holds versions of {other}; give {model} another name there"
                     " with `names` in models.yaml"
                 )
         begun = [path for path in (version.archive, *version.small) if path in there.files]
         if begun and not version.is_archive(there.files.get(version.archive)):
-            raise ConflictError(
-                f"{self._name}: {version.handle}: {place} is there and is not for these files;"
+            raise self._conflict(
+                f"{version.handle}: {place} is there and is not for these files;"
                 " somebody else publishes this version or did not finish: if it is nobody's, delete"
                 " that folder and run again, otherwise raise the version"
             )
 
     def _prove(self, held: bool, path: str, handle: str) -> None:
         if not held:
-            raise self._hub.error(
+            raise self._error(
                 f"{handle}: Hugging Face took {path} without an error and does not hold it as it"
                 " was sent; run again, and if that ends the same way look at it there"
             )
@@ -356,8 +340,8 @@ class HuggingFace:
         commit = there.tags.get(version.folder)
         self._prove(commit is not None, f"the tag {version.folder}", version.handle)
         if not version.is_archive(repository.files(str(commit)).get(version.archive)):
-            raise ConflictError(
-                f"{self._name}: {version.handle}: the tag {version.folder} of {repository.name}"
+            raise self._conflict(
+                f"{version.handle}: the tag {version.folder} of {repository.name}"
                 " marks something else; delete that tag and run again"
             )
 
