@@ -87,7 +87,7 @@ class Destination(Protocol):
         """
 
 
-class Service:
+class NamedDestination:
     """What destinations that models.yaml names have in common; each says what it does otherwise."""
 
     style: Style = "tfhub"

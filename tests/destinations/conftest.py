@@ -183,7 +183,8 @@ def gcs(
         destination.retry = DEFAULT_RETRY.with_delay(0.001, 0.01, 2.0).with_timeout(
             0.5 if again else 0.0
         )
-        destination.patience = destination.patience if patience is None else patience
+        if patience is not None:
+            destination.abandoned_after = patience
         return destination
 
     def headers(path: str) -> dict[str, Any]:
@@ -261,7 +262,8 @@ def s3(
         destination.part = part
         destination.attempts = 3 if again else 1
         destination.connect_timeout = destination.read_timeout = timeout
-        destination.patience = destination.patience if patience is None else patience
+        if patience is not None:
+            destination.abandoned_after = patience
         return destination
 
     def contents() -> dict[str, bytes]:

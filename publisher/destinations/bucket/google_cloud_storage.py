@@ -8,12 +8,10 @@ such object), "Data validation and change detection" (CRC32C), "Resumable upload
 import base64
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import cached_property, partial
 from io import BytesIO
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
 import google.auth
 import google_crc32c
@@ -42,16 +40,26 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from publisher.destinations.base import DestinationError
 from publisher.destinations.bucket.objects import (
     LARGEST_SMALL,
-    GoneError,
+    Begun,
     Objects,
     Source,
     Stored,
     TakenError,
+    UnknownUploadError,
     headers_of,
-    one_line,
     settings,
 )
-from publisher.util.http import failure
+from publisher.util.http import (
+    GoneError,
+    HttpError,
+    NoAnswerError,
+    Retry,
+    TransientError,
+    failure,
+    one_line,
+    origin_of,
+)
+from publisher.util.http.upload import PIECE, UploadSession
 
 SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 # Unless this is set it asks about the bucket in the background, for traces that nobody makes.
@@ -61,8 +69,6 @@ SETTINGS = ("GOOGLE_", "CLOUDSDK_", "GCE_", "NO_GCE_CHECK", "STORAGE_EMULATOR_HO
 # Replacing an object needs the permission to delete it.
 PERMISSIONS = tuple(f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list"))
 BLOCK = 1 << 20
-PASSING = (408, 429, 500, 502, 503, 504)
-GONE = (404, 410)
 # What the client library raises: its own errors, those of requests, and what it makes of an
 # answer that is none of the service's.
 ERRORS = (
@@ -75,14 +81,6 @@ ERRORS = (
     KeyError,
     AttributeError,
 )
-
-
-class _PassingError(Exception):
-    """A request of a session failed in a way that another may not; `status` 0: no answer."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 class _TooLargeError(Exception):
@@ -107,7 +105,7 @@ class GoogleCloudStorage(Objects):
     """
 
     simple = 8 << 20
-    piece = 64 << 20
+    piece = PIECE
     timeout = (10.0, 60.0)
     retry = DEFAULT_RETRY.with_delay(initial=1.0, maximum=30.0, multiplier=2.0).with_timeout(300.0)
     _missing: DefaultCredentialsError | None = None
@@ -133,9 +131,7 @@ class GoogleCloudStorage(Objects):
                 return  # an emulator; the service itself knows this call
         missing = ", ".join(sorted(set(PERMISSIONS) - set(granted)))
         if missing:
-            raise DestinationError(
-                f"{self._name}: the credentials lack {missing}; grant {self.permission}"
-            )
+            raise self._error(f"the credentials lack {missing}; grant {self.permission}")
 
     # The calls of the service
 
@@ -223,42 +219,53 @@ class GoogleCloudStorage(Objects):
                 else:
                     start = partial(blob.create_resumable_upload_session, **calls)
                     session = self._session(path, source, start)
-                    advance = self.retry.with_predicate(if_exception_type(_PassingError))(
+                    advance = self.retry.with_predicate(if_exception_type(TransientError))(
                         session.advance
                     )
                     while not session.finished:
                         advance(file)
-            except (GoneError, GoogleAPICallError) as error:
-                # It would end that way again.
-                self._pending.remove(path)
-                if isinstance(error, PreconditionFailed):
-                    raise TakenError from None
+            except TransientError:
                 raise
-            self._pending.remove(path)
+            except (HttpError, GoogleAPICallError) as error:
+                # It would end that way again.
+                self._sessions.remove(path)
+                if isinstance(error, PreconditionFailed) or (
+                    isinstance(error, HttpError) and error.status == 412
+                ):
+                    raise TakenError from None
+                if isinstance(error, GoneError):
+                    raise UnknownUploadError from None
+                raise
+            self._sessions.remove(path)
 
-    def _session(self, path: str, source: Source, start: Callable[[], str]) -> "_Session":
+    def _session(self, path: str, source: Source, start: Callable[[], str]) -> UploadSession:
         """Return the session of an earlier run with the same content, or else a new one."""
         known = self._kept(path, source)
         if known is not None and self._leads_there(known):
-            return _Session(known, source.size, self.piece, self.timeout, received=None)
+            return UploadSession(known, source.size, self._timeouts, None, self.piece)
         address = start()
         if not self._leads_there(address):
-            raise DestinationError(
-                f"{self._name}: the service wants the bytes of {path} at another host; see to the"
-                " network"
+            raise self._error(
+                f"the service wants the bytes of {path} at another host; see to the network"
             )
-        self._pending.put(path, source.sha256, address)
-        return _Session(address, source.size, self.piece, self.timeout, received=0)
+        self._sessions.put(path, Begun(sha256=source.sha256, key=address))
+        return UploadSession(address, source.size, self._timeouts, 0, self.piece)
 
     def _cancel(self, path: str, key: str) -> None:
         if self._leads_there(key):
-            with suppress(requests.RequestException):  # it ends by itself after a week
-                requests.delete(key, timeout=self.timeout)
+            UploadSession(key, 0, self._timeouts).cancel()
 
     def _leads_there(self, address: str) -> bool:
         """Whether an address for an upload is one of the service."""
-        there, known = urlsplit(address), urlsplit(self._client.api_endpoint)
-        return (there.scheme, there.netloc) == (known.scheme, known.netloc)
+        try:
+            return origin_of(address) == origin_of(self._client.api_endpoint)
+        except ValueError:
+            return False
+
+    @property
+    def _timeouts(self) -> Retry:
+        connect, read = self.timeout
+        return Retry(connect_timeout=connect, read_timeout=read)
 
     def _digest(self, file: BinaryIO) -> str:
         checksum = google_crc32c.Checksum()
@@ -278,98 +285,40 @@ class GoogleCloudStorage(Objects):
                 yield
         except (DefaultCredentialsError, GoogleAuthError) as error:
             raise self._not_let_in(what, error) from None
-        except (*ERRORS, _PassingError) as error:
+        except (*ERRORS, HttpError) as error:
             cause = error.cause if isinstance(error, RetryError) else error
             if isinstance(cause, OSError) and cause.filename:
                 raise self._unreadable(cause) from cause
             if isinstance(cause, GoogleAuthError):
                 raise self._not_let_in(what, cause) from None
-            raise self._failure(what, *self._reason(cause)) from None
+            raise self._failure(what, _http_error(cause)) from None
 
     def _not_let_in(self, what: str, error: GoogleAuthError) -> DestinationError:
-        reason = one_line(str(error.args[0]) if error.args else "", ())
+        reason = one_line(str(error.args[0]) if error.args else "")
         if isinstance(error, TransportError):
-            return self._failure(what, 0, "no token for the credentials could be had")
+            problem = "no answer (no token for the credentials could be had)"
+            return self._failure(what, NoAnswerError(0, problem))
         # The first is what a refusal ends in where there are no credentials that could be renewed.
         if not isinstance(error, InvalidOperation) and isinstance(error, DefaultCredentialsError):
-            return DestinationError(f"{self._name}: no usable credentials ({reason}); {self.login}")
-        return self._failure(what, 401, reason)
-
-    def _reason(self, error: Exception | None) -> tuple[int, str]:
-        """Return status and reason of a failed call; status 0 means that no answer came."""
-        if isinstance(error, GoogleAPICallError) and error.code:
-            errors = error.errors
-            if not errors and isinstance(error.response, requests.Response):
-                errors = from_http_response(error.response).errors  # type: ignore[no-untyped-call]
-            first = next(iter(errors), None)
-            said = [first.get("message"), first.get("reason")] if isinstance(first, dict) else []
-            return int(error.code), one_line(" ".join(str(part) for part in said if part), ())
-        if isinstance(error, DataCorruption):
-            return 0, "what arrived is not what was sent"
-        if isinstance(error, InvalidResponse):
-            return int(error.response.status_code), one_line(error.response.reason or "", ())
-        if isinstance(error, _PassingError):
-            return error.status, str(error)
-        if isinstance(error, requests.RequestException) and not isinstance(error, ValueError):
-            return 0, failure(error)
-        if isinstance(error, OSError) and not isinstance(error, ValueError):
-            return 0, "connection failed"
-        return 502, "an answer that is not understood"
+            return self._error(f"no usable credentials ({reason}); {self.login}")
+        return self._failure(what, HttpError(401, reason))
 
 
-@dataclass
-class _Session:
-    """A resumable upload. `received` bytes are there; none: that has to be asked.
-
-    The address suffices to write, so nothing that proves who we are is sent there.
-    """
-
-    address: str
-    size: int
-    piece: int
-    timeout: tuple[float, float]
-    received: int | None
-    finished: bool = False
-
-    def advance(self, file: BinaryIO) -> None:
-        """Send the next piece, or ask how many bytes are there.
-
-        Raises `_PassingError` if it may be called again, `GoneError` if the session is no
-        longer known, and `GoogleAPICallError` if the service refuses.
-        """
-        if self.received is None:
-            self._put(b"", f"bytes */{self.size}")
-            return
-        before, self.received = self.received, None
-        file.seek(before)
-        data = file.read(self.piece)
-        self._put(data, f"bytes {before}-{before + len(data) - 1}/{self.size}")
-        if not self.finished and self.received is not None and self.received <= before:
-            raise _PassingError(503, "it kept nothing of what was sent")
-
-    def _put(self, data: bytes, span: str) -> None:
-        try:
-            with requests.put(
-                self.address,
-                data=data,
-                headers={"Content-Range": span},
-                timeout=self.timeout,
-                allow_redirects=False,
-            ) as answer:
-                status, there = answer.status_code, answer.headers.get("Range", "")
-        except requests.RequestException as error:
-            raise _PassingError(0, failure(error)) from None
-        if status in (200, 201):
-            self.finished = True
-        elif status == 308:
-            kind, _, last = there.rpartition("-")
-            done = int(last) + 1 if kind == "bytes=0" and last.isdecimal() else 0
-            if done >= self.size:
-                raise _PassingError(503, "it has all bytes and does not finish")
-            self.received = done
-        elif status in GONE:
-            raise GoneError
-        elif status in PASSING:
-            raise _PassingError(status, answer.reason)
-        else:
-            raise from_http_response(answer)  # type: ignore[no-untyped-call]
+def _http_error(error: Exception | None) -> HttpError:
+    """Return what a failed call of the client library means."""
+    if isinstance(error, HttpError):
+        return error
+    if isinstance(error, GoogleAPICallError) and error.code:
+        errors = error.errors
+        if not errors and isinstance(error.response, requests.Response):
+            errors = from_http_response(error.response).errors  # type: ignore[no-untyped-call]
+        first = next(iter(errors), None)
+        said = [first.get("message"), first.get("reason")] if isinstance(first, dict) else []
+        return HttpError(int(error.code), one_line(" ".join(str(part) for part in said if part)))
+    if isinstance(error, DataCorruption):
+        return HttpError(0, "what arrived is not what was sent")
+    if isinstance(error, InvalidResponse):
+        return HttpError(int(error.response.status_code), one_line(error.response.reason or ""))
+    if isinstance(error, OSError) and not isinstance(error, ValueError):
+        return NoAnswerError(0, f"no answer ({failure(error)})")
+    return HttpError(502, "an answer that is not understood")

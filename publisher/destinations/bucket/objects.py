@@ -6,13 +6,12 @@ So of two publishers of one version the one whose manifest came first wins.
 
 What an interrupted run left is an archive without a manifest. With other bytes it might
 just as well belong to a publisher that is at work, who needs moments from there to the
-manifest. Such an archive is replaced when it is older than `Objects.patience`.
+manifest. Such an archive is replaced when it is older than `Objects.abandoned_after`.
 """
 
 import hashlib
 import os
 import re
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,16 +22,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from publisher.destinations.base import ConflictError, DestinationError, Style
+from publisher.destinations.base import (
+    ConflictError,
+    DestinationError,
+    NamedDestination,
+    refusal,
+)
+from publisher.destinations.sessions import Sessions
 from publisher.documents.errors import DocumentError
 from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, read_manifest
 from publisher.registry.models import Target
+from publisher.util.http import HttpError
 
 LARGEST_SMALL = 1 << 24  # bytes of a manifest, page or index
 MOST_OBJECTS = 100_000
-LONGEST_REASON = 300  # characters
 LOOKS = 3  # at an object that others change meanwhile
 
 _NAME = re.compile(r"[\w-][\w.+-]*", re.ASCII)
@@ -43,7 +48,7 @@ class TakenError(Exception):
     """The object is no longer as it was when it was looked at."""
 
 
-class GoneError(Exception):
+class UnknownUploadError(Exception):
     """The service no longer knows the upload that was to be finished."""
 
 
@@ -106,75 +111,26 @@ def headers_of(path: str) -> Headers:
     return Headers(kinds.get(Path(path).suffix, "text/plain; charset=utf-8"), "no-cache")
 
 
-class _Pending(BaseModel):
+class Begun(BaseModel):
+    """An upload that began and did not end: its content's SHA-256, and the service's key of it."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
     sha256: str
-    key: str
+    # May be an address that lets anybody write.
+    key: str = Field(repr=False)
 
 
-class Pending:
-    """Uploads that began and did not end, in files that only their owner can read.
-
-    Of each it keeps the content's SHA-256 and the key by which the service knows it, which
-    may be an address that lets anybody write. `put` and `remove` raise `DestinationError`
-    where the file system says no.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def get(self, path: str) -> tuple[str, str] | None:
-        """Return SHA-256 and key of the upload to `path`, if one is known."""
-        try:
-            with self._place(path).open("rb") as file:
-                kept = _Pending.model_validate_json(file.read(1 << 16))
-        except (OSError, ValidationError):
-            return None  # whatever that is, the upload begins anew
-        return kept.sha256, kept.key
-
-    def put(self, path: str, sha256: str, key: str) -> None:
-        """Keep it, whole."""
-        with self._plain_errors():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".pending-", dir=self._folder)  # mode 0600
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(_Pending(sha256=sha256, key=key).model_dump_json())
-            Path(name).replace(self._place(path))
-
-    def remove(self, path: str) -> None:
-        """Keep nothing of it any longer."""
-        with self._plain_errors():
-            self._place(path).unlink(missing_ok=True)
-
-    def _place(self, path: str) -> Path:
-        return self._folder / f"{path.replace('/', '_')}.json"
-
-    @contextmanager
-    def _plain_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DestinationError(
-                f"{error.filename or self._folder}: {error.strerror or error}; see to space and"
-                " permissions, and run again"
-            ) from error
-
-
-class Objects(ABC):
+class Objects(NamedDestination, ABC):
     """A release below `target.to`, an address `scheme://bucket/prefix`.
 
     What a service does for it are the methods at the end. They raise `DestinationError` for
     all that fails.
     """
 
-    local = False
-    style: Style = "tfhub"
-    holds_versions = True
     holds_index = True
-    shares_page = False
-    seals_versions = False
-    patience = timedelta(hours=1)
+    # An archive without a manifest that is older than this is nobody's.
+    abandoned_after = timedelta(hours=1)
     _anonymous = False  # whether there are no credentials, which may do for reading
     # For messages: where credentials come from, what they need, and what makes a bucket.
     login: str
@@ -186,18 +142,14 @@ class Objects(ABC):
     ) -> None:
         """Ask nothing of the service yet. `folder` keeps what began and did not end."""
         bucket, _, prefix = target.to.partition("://")[2].strip("/").partition("/")
-        self._name = name
+        super().__init__(name, target)
         self._address = target.to.rstrip("/")
         self._bucket_name = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._environment = environment
-        self._pending = Pending(folder)
-        self._seen: dict[str, str | None] = {}
-
-    @property
-    def name(self) -> str:
-        """Its name in models.yaml."""
-        return self._name
+        self._sessions = Sessions(folder, Begun)
+        # Of what `read` returned last, by path.
+        self._tags: dict[str, str | None] = {}
 
     @abstractmethod
     def check(self) -> None:
@@ -211,8 +163,8 @@ class Objects(ABC):
         """
         paths = list(islice(self._paths("models/"), MOST_OBJECTS + 1))
         if len(paths) > MOST_OBJECTS:
-            raise DestinationError(
-                f"{self._name}: {self._address}/models holds more than {MOST_OBJECTS:,} objects;"
+            raise self._error(
+                f"{self._address}/models holds more than {MOST_OBJECTS:,} objects;"
                 " choose a prefix that holds nothing but the release"
             )
         handles = [match[1] for match in map(_MANIFEST.fullmatch, paths) if match]
@@ -221,7 +173,7 @@ class Objects(ABC):
     def read(self, path: str) -> bytes | None:
         """Return the small file at `path`; none if there is none."""
         held = self._get(self._checked(path))
-        content, self._seen[path] = held or (None, None)
+        content, self._tags[path] = held or (None, None)
         return content
 
     def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
@@ -234,13 +186,14 @@ class Objects(ABC):
         manifest, page = f"{folder}/{MANIFEST}", f"{folder}/{PAGE}"
         self._require_its_archive(handle, files, sources)
         if self._stat(manifest) is not None:
-            raise ConflictError(
-                f"{self._name}: {handle} is there; a published version never changes: raise the"
-                " version"
+            raise self._conflict(
+                f"{handle} is there; a published version never changes: raise the version"
             )
         data = {path: source for path, source in sources.items() if path != manifest}
         for path, source in data.items():
-            self._bring(path, source, replaces=timedelta() if path == page else self.patience)
+            self._bring(
+                path, source, replaces=timedelta() if path == page else self.abandoned_after
+            )
         self._require_held(data)
         self._bring(manifest, sources[manifest], replaces=None)
         # Once more, because until now others might have taken the archive for a leftover. A
@@ -253,20 +206,20 @@ class Objects(ABC):
         Raises `ConflictError` if it is no longer what `read` returned last.
         """
         if self._checked(path).endswith(f"/{ARCHIVE}"):
-            raise DestinationError(f"{self._name}: {path}: a published archive never changes")
+            raise self._error(f"{path}: a published archive never changes")
         now, tag = self._get(path) or (None, None)
-        taken = path in self._seen and self._seen[path] != tag
+        taken = path in self._tags and self._tags[path] != tag
         if now != content and not taken:
             try:
                 self._store(path, self._source(content), tag)
-            except (TakenError, GoneError):
+            except (TakenError, UnknownUploadError):
                 taken = True
             now, tag = self._get(path) or (None, None)
         if now != content:
             if taken:
                 raise self._taken(path)
             raise self._not_held(path)
-        self._seen[path] = tag
+        self._tags[path] = tag
 
     # What is there
 
@@ -289,8 +242,8 @@ class Objects(ABC):
             if archive.sha256 not in ("", stated["sha256"]):
                 raise DocumentError("the archive is another one than its manifest states")
         except DocumentError as error:
-            raise DestinationError(
-                f"{self._name}: {self._address}/{folder} is damaged: {error}; restore it from a"
+            raise self._error(
+                f"{self._address}/{folder} is damaged: {error}; restore it from a"
                 " copy, or remove all of it and publish again"
             ) from error
         return manifest
@@ -298,8 +251,8 @@ class Objects(ABC):
     def _checked(self, path: str) -> str:
         """Return the path if it is one within a release."""
         if not all(_NAME.fullmatch(name) for name in path.split("/")):
-            raise DestinationError(
-                f"{self._name}: {path!r}: no path within a release; correct what names it, the"
+            raise self._error(
+                f"{path!r}: no path within a release; correct what names it, the"
                 " release's own files or models.yaml"
             )
         return path
@@ -360,25 +313,25 @@ class Objects(ABC):
                     raise self._taken(path)
             try:
                 self._store(path, source, there.tag if there else None)
-            except (TakenError, GoneError):
+            except (TakenError, UnknownUploadError):
                 continue
             return
         raise self._taken(path)
 
     def _kept(self, path: str, source: Source) -> str | None:
         """Return the key of an upload that began earlier, if it is of that content."""
-        kept = self._pending.get(path)
-        if kept is not None and kept[0] == source.sha256:
-            return kept[1]
+        begun = self._sessions.get(path)
+        if begun is not None and begun.sha256 == source.sha256:
+            return begun.key
         self._give_up(path)
         return None
 
     def _give_up(self, path: str) -> None:
         """Cancel an upload that began earlier, so that nothing of it takes space."""
-        kept = self._pending.get(path)
-        if kept is not None:
-            self._cancel(path, kept[1])
-            self._pending.remove(path)
+        begun = self._sessions.get(path)
+        if begun is not None:
+            self._cancel(path, begun.key)
+            self._sessions.remove(path)
 
     def _require_held(self, sources: Mapping[str, Source]) -> None:
         """Raise `DestinationError` unless the service holds exactly what was sent."""
@@ -388,19 +341,19 @@ class Objects(ABC):
                 if there is not None and there.sha256 not in ("", source.sha256):
                     raise self._taken(path)
                 raise self._not_held(path)
-            self._seen[path] = there.tag
+            self._tags[path] = there.tag
 
     # Words
 
     def _taken(self, path: str, more: str = "") -> ConflictError:
-        return ConflictError(
-            f"{self._name}: {path}: somebody else wrote there meanwhile and it was left as it is;"
+        return self._conflict(
+            f"{path}: somebody else wrote there meanwhile and it was left as it is;"
             f" let them finish and run again{more}"
         )
 
     def _not_held(self, path: str) -> DestinationError:
-        return DestinationError(
-            f"{self._name}: the service took {path} without an error and does not hold what was"
+        return self._error(
+            f"the service took {path} without an error and does not hold what was"
             " sent; run again, and if that ends the same way look at it there"
         )
 
@@ -411,31 +364,21 @@ class Objects(ABC):
         )
 
     def _too_large(self, path: str) -> DestinationError:
-        return DestinationError(
-            f"{self._name}: {path}: has more than {LARGEST_SMALL:,} bytes; see what lies there"
-        )
+        return self._error(f"{path}: has more than {LARGEST_SMALL:,} bytes; see what lies there")
 
-    def _failure(self, what: str, status: int, reason: str) -> DestinationError:
-        """Return the error for an answer of the service; status 0 means that there was none."""
-        said = f"{self._name}: {what}: {status or 'no answer'} ({reason or 'no reason given'})"
-        if status in (413, 507) or re.search("quota|storage ?full|billing", reason, re.IGNORECASE):
-            return DestinationError(
-                f"{said}; free space, or have quota or payment seen to, and run again"
-            )
-        if status in (0, 408, 429) or status >= 500:
-            todo = "wait a while" if status else "see to the network"
-            return DestinationError(f"{said}; {todo} and run again")
-        if status in (401, 403) and self._anonymous:
-            return DestinationError(f"{said}; not everybody may do that: {self.login}")
-        if status == 401:
-            return DestinationError(f"{said}; the credentials are not accepted: {self.login}")
-        if status == 403:
-            return DestinationError(f"{said}; grant {self.permission}")
-        if status == 404:
-            return DestinationError(
-                f"{said}; see that the bucket is there; {self.creation}{self._bucket_name} makes it"
-            )
-        return DestinationError(f"{said}; look at {self._address} and at models.yaml")
+    def _failure(self, what: str, error: HttpError) -> DestinationError:
+        """Return the error for a request that failed."""
+        remedies = {
+            **dict.fromkeys((401, 403), f"not everybody may do that: {self.login}"),
+            404: f"see that the bucket is there; {self.creation}{self._bucket_name} makes it",
+            **dict.fromkeys((400, 409), f"look at {self._address} and at models.yaml"),
+        }
+        if not self._anonymous:
+            remedies |= {
+                401: f"the credentials are not accepted: {self.login}",
+                403: f"grant {self.permission}",
+            }
+        return self._error(refusal(what, error, "the service", remedies))
 
     # What a service does
 
@@ -456,7 +399,7 @@ class Objects(ABC):
         """Store an object whole, in place of the one with the tag `expected`, or of none.
 
         An upload of the same content that began earlier goes on. Raises `TakenError` if the
-        object there is another one, and `GoneError` if such an upload is no longer known.
+        object there is another one, and `UnknownUploadError` if such an upload is no longer known.
         """
 
     @abstractmethod
@@ -485,12 +428,3 @@ def settings(environment: Mapping[str, str], *beginnings: str) -> Iterator[None]
         for name in [name for name in os.environ if name.startswith(beginnings)]:
             del os.environ[name]
         os.environ.update(before)
-
-
-def one_line(text: str, secrets: Iterable[str | None]) -> str:
-    """Return what a service said, short, in one line and without secrets."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "(secret)")
-    text = " ".join(text.split())
-    return "".join(c for c in text if c.isprintable())[:LONGEST_REASON]

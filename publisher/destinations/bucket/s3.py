@@ -14,7 +14,6 @@ from functools import cached_property, partial
 from typing import Any, BinaryIO
 
 import boto3
-import tenacity
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import (
@@ -30,21 +29,19 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 from botocore.parsers import ResponseParserError
-from requests import RequestException
 
-from publisher.destinations.base import DestinationError
 from publisher.destinations.bucket.objects import (
     LARGEST_SMALL,
-    GoneError,
+    Begun,
     Objects,
     Source,
     Stored,
     TakenError,
+    UnknownUploadError,
     headers_of,
-    one_line,
     settings,
 )
-from publisher.util.http import failure
+from publisher.util.http import HttpError, Retry, TransientError, failure, one_line
 
 BLOCK = 1 << 16
 SETTINGS = ("AWS_", "BOTO_")
@@ -65,10 +62,6 @@ NO_CREDENTIALS = (
     ProfileNotFound,
 )
 BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, FlexibleChecksumError)
-
-
-class _BodyError(Exception):
-    """An answer began and did not come to its end."""
 
 
 class S3(Objects):
@@ -162,15 +155,10 @@ class S3(Objects):
 
     def _get(self, path: str) -> tuple[bytes, str] | None:
         # boto3 repeats a request that fails, but not one whose answer breaks off.
-        reading = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.attempts),
-            wait=tenacity.wait_random_exponential(multiplier=0.05, max=20.0),
-            retry=tenacity.retry_if_exception_type(_BodyError),
-            reraise=True,
-        )
+        retry = Retry(attempts=self.attempts, first_pause=0.05, longest_pause=20.0)
         with self._during(f"reading {path}"):
             try:
-                return reading(self._read, path)
+                return retry.run(partial(self._read, path))
             except ClientError as error:
                 if _code(error) in MISSING:
                     return None
@@ -185,7 +173,7 @@ class S3(Objects):
                 if len(content) > LARGEST_SMALL:
                     raise self._too_large(path)
         except BROKEN_BODY as error:
-            raise _BodyError from error
+            raise TransientError(0, f"no answer ({failure(error)})") from error
         finally:
             answer["Body"].close()
         return bytes(content), answer["ETag"]
@@ -213,8 +201,8 @@ class S3(Objects):
                     self._give_up(path)
                     raise TakenError from None
                 if code == "NoSuchUpload":
-                    self._pending.remove(path)
-                    raise GoneError from None
+                    self._sessions.remove(path)
+                    raise UnknownUploadError from None
                 raise
 
     def _store_in_parts(
@@ -237,7 +225,7 @@ class S3(Objects):
                 part = self._client.upload_part(**upload, **facts_of_part, Body=data)
             parts.append({**facts_of_part, "ETag": part["ETag"]})
         self._complete(path, {**upload, "MultipartUpload": {"Parts": parts}}, condition)
-        self._pending.remove(path)
+        self._sessions.remove(path)
 
     def _upload(self, path: str, source: Source, facts: Mapping[str, Any]) -> str:
         """Return the upload of an earlier run with the same content, or else a new one.
@@ -250,7 +238,7 @@ class S3(Objects):
             return known
         self._abort_stale(path)
         upload = self._client.create_multipart_upload(**self._at(path), **facts)["UploadId"]
-        self._pending.put(path, source.sha256, upload)
+        self._sessions.put(path, Begun(sha256=source.sha256, key=str(upload)))
         return str(upload)
 
     def _complete(self, path: str, done: Mapping[str, Any], condition: Mapping[str, str]) -> None:
@@ -302,22 +290,23 @@ class S3(Objects):
         try:
             yield
         except ClientError as error:
-            status, code = _status(error), _code(error)
+            code = _code(error)
             said = f"{code} {error.response.get('Error', {}).get('Message', '')}"
-            status = 401 if code in REFUSED_CREDENTIALS else status
-            raise self._failure(what, status, one_line(said, self._secrets)) from error
+            status = 401 if code in REFUSED_CREDENTIALS else _status(error)
+            found = HttpError(status, one_line(said, self._secrets))
+            raise self._failure(what, found) from error
         except NO_CREDENTIALS as error:
             reason = one_line(str(error), self._secrets)
-            raise DestinationError(
-                f"{self._name}: no usable credentials ({reason}); {self.login}"
-            ) from error
-        except _BodyError as error:
-            raise self._failure(what, 0, "the answer broke off each time") from error
+            raise self._error(f"no usable credentials ({reason}); {self.login}") from error
+        except TransientError as error:
+            raise self._failure(what, error) from error
         except (ResponseParserError, KeyError) as error:
-            raise self._failure(what, 502, "an answer that is not understood") from error
+            odd = HttpError(502, "an answer that is not understood")
+            raise self._failure(what, odd) from error
         except BotoCoreError as error:
             cause = getattr(error, "kwargs", {}).get("error", error)
-            raise self._failure(what, 0, failure(RequestException(repr(cause)))) from error
+            none = TransientError(0, f"no answer ({failure(cause)})")
+            raise self._failure(what, none) from error
         except OSError as error:
             raise self._unreadable(error) from error
 

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from publisher.destinations.base import ConflictError, DestinationError, Service, Style
+from publisher.destinations.base import ConflictError, DestinationError, NamedDestination, Style
 from publisher.destinations.github.api import PERMISSION, Api
 from publisher.destinations.github.releases import (
     LARGEST_SMALL,
@@ -73,7 +73,7 @@ class _Version:
         return _plain(draft.body) == _plain(self.draft_text)
 
 
-class GitHub(Service):
+class GitHub(NamedDestination):
     """The releases of one repository; what is no version of ours there is left alone."""
 
     style: Style = "github"

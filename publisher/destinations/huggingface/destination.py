@@ -19,7 +19,7 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
-from publisher.destinations.base import Service, Style
+from publisher.destinations.base import NamedDestination, Style
 from publisher.destinations.huggingface.client import LOGIN, Hub
 from publisher.destinations.huggingface.repository import (
     LARGEST_SMALL,
@@ -68,7 +68,7 @@ class _Version:
         return file is not None and (file.size, file.digest) == (self.size, self.sha256)
 
 
-class HuggingFace(Service):
+class HuggingFace(NamedDestination):
     """The models of one owner; what is no version of ours there is left alone."""
 
     style: Style = "huggingface"

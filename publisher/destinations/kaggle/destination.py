@@ -14,11 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from publisher.destinations.base import ConflictError, DestinationError, Style
+from publisher.destinations.base import ConflictError, DestinationError, NamedDestination, Style
 from publisher.destinations.kaggle.cards import card_of, model_card, variation_card
-from publisher.destinations.kaggle.client import PATIENCE, Connection, Patience
+from publisher.destinations.kaggle.client import DEFAULT_RETRY, Connection, KaggleRetry
 from publisher.destinations.kaggle.service import Service
-from publisher.destinations.kaggle.uploads import Sending, Shelf, parts_of, send, tree, unpack
+from publisher.destinations.kaggle.uploads import (
+    Sending,
+    Sendings,
+    parts_of,
+    send,
+    tree,
+    unpack,
+    workplace,
+)
 from publisher.destinations.kaggle.versions import Version, Versions, notes_of
 from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, read_manifest
 from publisher.pages.kaggle import MODEL_CARD, MODEL_FIELDS, VARIATION_FIELDS, variation_of
@@ -28,16 +36,13 @@ from publisher.util.files import sha256
 _PATH = re.compile(r"models/([^/]+/[^/]+/[0-9]+)/(\w[\w.-]*)", re.ASCII)
 
 
-class Kaggle:
+class Kaggle(NamedDestination):
     """One model at Kaggle.
 
     Every method raises `DestinationError` where Kaggle cannot be reached or says no.
     """
 
-    local = False
     style: Style = "kaggle"
-    holds_versions = True
-    holds_index = False
     shares_page = True
     seals_versions = True
 
@@ -47,21 +52,15 @@ class Kaggle:
         target: Target,
         environment: Mapping[str, str],
         folder: Path,
-        patience: Patience = PATIENCE,
+        retry: KaggleRetry = DEFAULT_RETRY,
     ) -> None:
-        self._name = name
-        self._target = target
-        self._patience = patience
-        self._connection = Connection(name, environment, patience)
+        super().__init__(name, target)
+        self._retry = retry
+        self._folder = folder
+        self._connection = Connection(name, environment, retry)
         self._service = Service(self._connection, target.to)
-        self._shelf = Shelf(folder)
-        self._versions = Versions(self._service, target, self._shelf)
-        self._seen: dict[str, bytes | None] = {}
-
-    @property
-    def name(self) -> str:
-        """Its name in models.yaml."""
-        return self._name
+        self._sendings = Sendings(folder)
+        self._versions = Versions(self._service, target, self._sendings)
 
     def check(self) -> None:
         """See whose credentials there are, and whether the model is theirs as far as that shows.
@@ -72,8 +71,8 @@ class Kaggle:
         user, owner = self._service.user(), self._service.owner
         model = self._service.model_there()
         if model is None and user.lower() != owner.lower():
-            raise DestinationError(
-                f"{self._name}: {user} sees no model {self._target.to} at Kaggle; correct `to` in"
+            raise self._error(
+                f"{user} sees no model {self._target.to} at Kaggle; correct `to` in"
                 f" models.yaml, or if {owner} is an organization of {user}, make an empty private"
                 " model of that name there first"
             )
@@ -92,7 +91,7 @@ class Kaggle:
             for version in self._versions.of(variation.slug, variation):
                 if not version.fault and version.handle not in found:
                     found[version.handle] = version.manifest
-                    self._shelf.remove(version.handle)
+                    self._sendings.remove(version.handle)
         return found
 
     def read(self, path: str) -> bytes | None:
@@ -112,19 +111,14 @@ class Kaggle:
         now = self._read(path)
         if now == content:
             return
-        if path in self._seen and self._seen[path] != now:
-            raise ConflictError(
-                f"{self._name}: {path} was changed by somebody else meanwhile; run again"
-            )
+        self._require_unchanged(path, now)
         if path != MODEL_CARD and not path.endswith(f"/{PAGE}"):
-            raise DestinationError(
-                f"{self._name}: {path} is part of a version, which never changes at Kaggle, and it"
+            raise self._error(
+                f"{path} is part of a version, which never changes at Kaggle, and it"
                 " would be another now; raise the version in models.yaml"
             )
         if now is None:
-            raise DestinationError(
-                f"{self._name}: {path} would describe what is not there; publish a version first"
-            )
+            raise self._error(f"{path} would describe what is not there; publish a version first")
         if path == MODEL_CARD:
             card = card_of(self._name, path, content, MODEL_FIELDS)
             self._refuse_to_hide(json.loads(now)["isPrivate"], card["isPrivate"])
@@ -135,8 +129,8 @@ class Kaggle:
         if after != content:
             shown = json.loads(after or b"{}")
             others = [k for k, v in json.loads(content).items() if shown.get(k) != v]
-            raise DestinationError(
-                f"{self._name}: took {path} without an error and shows it otherwise"
+            raise self._error(
+                f"took {path} without an error and shows it otherwise"
                 f" ({', '.join(others)}); look at it there, and run again"
             )
 
@@ -156,25 +150,25 @@ class Kaggle:
         slug = variation_of(self._target, handle)
         path = f"models/{handle}/{PAGE}"
         card = card_of(self._name, path, page, VARIATION_FIELDS)
-        sending = self._shelf.get(handle, sha256(content))
+        sending = self._sendings.of(handle, sha256(content))
         asked = sending.asked if sending else None
         if asked is None or not self._appears(slug, handle, content, asked):
             # What was uploaded for a version that never appeared may be used up.
             if sending is None or asked is not None:
                 sending = Sending(key=sha256(content), began=time.time())
             self._require_room(slug, handle)
-            with self._shelf.workplace() as place:
+            with workplace(self._folder) as place:
                 unpack(archive, manifest["archive"]["unpacked_size"], place)
                 for name, file in small.items():
                     (place / name).write_bytes(file)
                 self._upload(handle, place, sending)
             self._make(handle, slug, card, manifest, sending)
             if not self._appears(slug, handle, content):
-                raise DestinationError(
-                    f"{self._name}: took {handle} without an error and shows no such version after"
-                    f" {self._patience.processing:,.0f} s; look at {slug} there, and run again"
+                raise self._error(
+                    f"took {handle} without an error and shows no such version after"
+                    f" {self._retry.processing:,.0f} s; look at {slug} there, and run again"
                 )
-        self._shelf.remove(handle)
+        self._sendings.remove(handle)
         self._seen.pop(path, None)
         self.write(path, page)
 
@@ -187,7 +181,7 @@ class Kaggle:
         for name, part in sending.files.items():
             what = f"{handle}: {name}"
             start = partial(self._service.start_upload, what, name.rpartition("/")[2], part.size)
-            keep = partial(self._shelf.put, handle, sending)
+            keep = partial(self._sendings.put, handle, sending)
             send(self._connection, what, place / name, part, start, keep)
 
     def _make(
@@ -203,7 +197,7 @@ class Kaggle:
         self._require_room(slug, handle)
         known = any(one.slug == slug for one in self._service.variations())
         sending.asked = time.time()
-        self._shelf.put(handle, sending)
+        self._sendings.put(handle, sending)
         try:
             if known:
                 notes = notes_of(manifest)
@@ -213,24 +207,24 @@ class Kaggle:
         except DestinationError as error:
             status = getattr(error, "status", 0)
             if status in (400, 404):  # it may not know any longer what was uploaded
-                self._shelf.remove(handle)
+                self._sendings.remove(handle)
             elif status in range(400, 500) or isinstance(error, ConflictError):
                 sending.asked = None
-                self._shelf.put(handle, sending)
+                self._sendings.put(handle, sending)
             raise
 
     def _appears(self, slug: str, handle: str, content: bytes, asked: float | None = None) -> bool:
-        """Whether the version is listed and whole before patience ends.
+        """Whether the version is listed and whole in time.
 
         `asked` is when an earlier run asked for it, in vain perhaps. Raises
         `DestinationError` if it is listed and stays incomplete, and `ConflictError` if it is
         there twice.
         """
-        patience = self._patience
-        end = time.monotonic() + patience.processing
+        waits = self._retry
+        end = time.monotonic() + waits.processing
         if asked is not None:
-            left = patience.processing - (time.time() - asked)
-            end = time.monotonic() + max(0.0, min(patience.settling, left))
+            left = waits.processing - (time.time() - asked)
+            end = time.monotonic() + max(0.0, min(waits.settling, left))
         settled: float | None = None
         while True:
             versions = [v for v in self._versions.of(slug) if v.handle == handle]
@@ -239,12 +233,12 @@ class Kaggle:
                 self._require_one(slug, versions)
                 return True
             now = time.monotonic()
-            settled = (settled or now + patience.settling) if versions else None
+            settled = (settled or now + waits.settling) if versions else None
             if settled and now >= settled:
                 raise self._damaged(handle, slug, (ours or versions)[0])
             if now >= end and not versions:
                 return False
-            patience.sleep(patience.look_again)
+            waits.sleep(waits.look_again)
 
     def _require_room(self, slug: str, handle: str) -> None:
         """Raise an error if the version is there, or must not come behind what is there."""
@@ -254,18 +248,18 @@ class Kaggle:
             if version.handle == handle and version.fault:
                 raise self._damaged(handle, slug, version)
             if version.handle == handle:
-                raise ConflictError(
-                    f"{self._name}: {handle} is there already, as version {version.number} of"
+                raise self._conflict(
+                    f"{handle} is there already, as version {version.number} of"
                     f" {slug}; a published version never changes"
                 )
             if other != model:
-                raise DestinationError(
-                    f"{self._name}: {slug} holds versions of {other}; give {model} another name"
+                raise self._error(
+                    f"{slug} holds versions of {other}; give {model} another name"
                     " there with `names` in models.yaml"
                 )
             if int(there) > int(number):
-                raise DestinationError(
-                    f"{self._name}: {version.handle} is there, and people get what was uploaded"
+                raise self._error(
+                    f"{version.handle} is there, and people get what was uploaded"
                     f" last; leave {handle} out with `only` in models.yaml"
                 )
 
@@ -273,8 +267,8 @@ class Kaggle:
         """Raise `ConflictError` if two publishers have made the same version."""
         if len(versions) > 1:
             numbers = [str(version.number) for version in versions]
-            raise ConflictError(
-                f"{self._name}: {versions[0].handle} was published twice at once, as the versions"
+            raise self._conflict(
+                f"{versions[0].handle} was published twice at once, as the versions"
                 f" {', '.join(numbers)} of {slug}; {numbers[0]} counts: remove the others at"
                 " Kaggle, and run again"
             )
@@ -300,14 +294,14 @@ class Kaggle:
         """Raise `DestinationError` rather than take a public model from its users."""
         wanted = self._target.visibility == "private" if private is None else private
         if wanted and not private_there:
-            raise DestinationError(
-                f"{self._name}: {self._target.to} is public at Kaggle and would become private; set"
+            raise self._error(
+                f"{self._target.to} is public at Kaggle and would become private; set"
                 " `visibility: public` in models.yaml, or make it private there yourself"
             )
 
     def _damaged(self, handle: str, slug: str, version: Version) -> DestinationError:
         fault = version.fault or "it has another manifest than was sent"
-        return DestinationError(
-            f"{self._name}: version {version.number} of {slug} at Kaggle is to be {handle} and is"
+        return self._error(
+            f"version {version.number} of {slug} at Kaggle is to be {handle} and is"
             f" not: {fault}; remove that version there, and run again"
         )

@@ -18,14 +18,9 @@ from kagglesdk.models.types import model_api_service as calls
 from kagglesdk.models.types.model_enums import ModelFramework, ModelInstanceType
 
 from publisher.destinations.base import DestinationError
-from publisher.destinations.kaggle.client import (
-    LARGEST,
-    Connection,
-    Fault,
-    RefusedError,
-    ServiceError,
-    bounded,
-)
+from publisher.destinations.kaggle.client import LARGEST, Connection, ServiceError
+from publisher.util.http import HttpError
+from publisher.util.http.request import body
 
 PAGE_SIZE = 100
 MOST_PAGES = 100
@@ -78,7 +73,7 @@ class Service:
             calls.ApiGetModelRequest(),
         )
         if not user:
-            raise self._connection.error("credentials", Fault(401, "they belong to nobody"))
+            raise self._connection.error("credentials", HttpError(401, "they belong to nobody"))
         return str(user)
 
     def model_there(self) -> Any | None:
@@ -134,7 +129,7 @@ class Service:
         """Return a small file of a version; none if it is not there."""
 
         def read(response: requests.Response) -> bytes:
-            content = bounded(response)
+            content = body(response, LARGEST)
             return _member(content, path) if _packed(response, path) else content
 
         content: bytes | None = self._downloaded(slug, number, path, read)
@@ -159,10 +154,10 @@ class Service:
         answer = self._connection.ask(what, self._blobs.start_blob_upload, request)
         token, address = answer.token, answer.create_url
         if not (isinstance(token, str) and isinstance(address, str) and token):
-            raise self._connection.error(what, Fault(502, "no upload was opened"))
+            raise self._connection.error(what, HttpError(502, "no upload was opened"))
         if not address.startswith("https://" if self._connection.encrypted else "http"):
             raise self._connection.error(
-                what, Fault(502, "the address for the upload is not encrypted")
+                what, HttpError(502, "the address for the upload is not encrypted")
             )
         return token, address
 
@@ -258,7 +253,9 @@ class Service:
             token = answer.next_page_token
             if not token:
                 return found
-        raise self._connection.error(what, Fault(502, f"a list of more than {MOST_PAGES} pages"))
+        raise self._connection.error(
+            what, HttpError(502, f"a list of more than {MOST_PAGES} pages")
+        )
 
     def _downloaded(
         self, slug: str, number: int, path: str, read: Callable[[requests.Response], Any]
@@ -299,7 +296,7 @@ def _packed(response: requests.Response, path: str) -> bool:
 
 
 def _member(content: bytes, path: str) -> bytes:
-    """Return the one file in a zip. Raises `RefusedError` if it is not there, or too large."""
+    """Return the one file in a zip. Raises `HttpError` if it is not there, or too large."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             member = archive.getinfo(path.rpartition("/")[2])
@@ -307,7 +304,7 @@ def _member(content: bytes, path: str) -> bytes:
                 return archive.read(member)
     except (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError):
         pass
-    raise RefusedError(502, "a zip that does not hold the file")
+    raise HttpError(502, "a zip that does not hold the file")
 
 
 def _count(value: Any) -> int:

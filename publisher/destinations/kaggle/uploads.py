@@ -5,31 +5,29 @@ uploads" says how bytes are sent there. Nothing is seen of them until a version 
 """
 
 import base64
-import json
-import os
 import shutil
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import google_crc32c
-import requests
 from isal import igzip
 from kagglesdk.datasets.types.dataset_api_service import ApiDatasetNewFile, ApiUploadDirectoryInfo
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from publisher.destinations.base import DestinationError
-from publisher.destinations.kaggle.client import PASSING, Connection, Fault
-from publisher.util.http import failure
+from publisher.destinations.kaggle.client import Connection
+from publisher.destinations.sessions import Sessions, plain_errors
+from publisher.util.http import GoneError, TransientError
+from publisher.util.http.upload import UploadSession
 from publisher.validation.archive import archive_is_a_plain_saved_model
 
 MOST_FILES = 50  # kagglehub sends more as one zip, which Kaggle takes apart some time
-LARGEST_STATE = 1 << 20  # bytes
 BLOCK = 1 << 20
+TYPE = "application/octet-stream"
 # An address for an upload is good for a week; Kaggle's own client trusts it for six days.
 LIFETIME = 6 * 24 * 3600.0  # seconds
 
@@ -41,8 +39,8 @@ class Part(BaseModel):
 
     size: int
     crc32c: str
-    token: str = ""
-    address: str = ""
+    token: str = Field("", repr=False)
+    address: str = Field("", repr=False)
     sent: bool = False
 
 
@@ -60,66 +58,32 @@ class Sending(BaseModel):
     files: dict[str, Part] = {}
 
 
-class Shelf:
-    """Keeps what is on its way in a folder, in files that only their owner can read.
-
-    Every method raises `DestinationError` where the file system says no.
-    """
+class Sendings(Sessions[Sending]):
+    """Versions on their way, by handle."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        super().__init__(folder, Sending)
 
-    def get(self, handle: str, key: str) -> Sending | None:
-        """Return what is kept of a version of that content, unless it is too old."""
+    def of(self, handle: str, key: str) -> Sending | None:
+        """Return what is remembered of a version of that content, unless it is too old."""
+        sending = self.get(handle)
+        if sending is None or sending.key != key:
+            return None
+        return sending if 0 <= time.time() - sending.began < LIFETIME else None
+
+
+@contextmanager
+def workplace(folder: Path) -> Iterator[Path]:
+    """Make an empty folder, gone at the end; one that a killed run left goes first."""
+    place = folder / "unpacked"
+    with plain_errors(folder):
+        shutil.rmtree(place, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.mkdir(mode=0o700)
         try:
-            with self._place(handle).open("rb") as file:
-                sending = Sending.model_validate_json(file.read(LARGEST_STATE))
-        except (OSError, ValidationError):
-            return None  # whatever that is, the upload begins anew
-        fresh = 0 <= time.time() - sending.began < LIFETIME
-        return sending if sending.key == key and fresh else None
-
-    def put(self, handle: str, sending: Sending) -> None:
-        """Keep it, whole."""
-        with self._plain_errors():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle_, name = tempfile.mkstemp(prefix=".sending-", dir=self._folder)  # mode 0600
-            with os.fdopen(handle_, "w", encoding="utf-8") as file:
-                json.dump(sending.model_dump(), file)
-            Path(name).replace(self._place(handle))
-
-    def remove(self, handle: str) -> None:
-        """Keep nothing of that version any longer."""
-        with self._plain_errors():
-            self._place(handle).unlink(missing_ok=True)
-
-    @contextmanager
-    def workplace(self) -> Iterator[Path]:
-        """Make an empty folder, gone at the end; one that a killed run left goes first."""
-        place = self._folder / "unpacked"
-        with self._plain_errors():
+            yield place
+        finally:
             shutil.rmtree(place, ignore_errors=True)
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place.mkdir(mode=0o700)
-            try:
-                yield place
-            finally:
-                shutil.rmtree(place, ignore_errors=True)
-
-    def _place(self, handle: str) -> Path:
-        return self._folder / f"{handle.replace('/', '_')}.json"
-
-    @contextmanager
-    def _plain_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except requests.RequestException:
-            raise  # is an OSError as well, and not of this disk
-        except OSError as error:
-            raise DestinationError(
-                f"{error.filename or self._folder}: {error.strerror or error}; see to space and"
-                " permissions, and run again"
-            ) from error
 
 
 def unpack(archive: Path, unpacked_size: int, folder: Path) -> None:
@@ -177,27 +141,27 @@ def send(
     `part` has changed. Raises `DestinationError` if the storage refuses or stays away.
     """
 
-    def once() -> Fault | None:
-        done: int | Fault | None = 0
-        if part.address:
-            done = _received(connection, part)
-        else:
-            part.token, part.address = start()
+    def step() -> None:
+        received = None  # it has to be asked how many bytes are there
+        if not part.address:
+            (part.token, part.address), received = start(), 0
             keep()
-        if isinstance(done, int):
+        session = UploadSession(
+            part.address, part.size, connection.retry, received, content_type=TYPE
+        )
+        try:
             with path.open("rb") as file:
-                done = _put(connection, part, file, done)
-        if isinstance(done, Fault):
-            if done.status in (404, 410):  # no longer known there: begin anew
-                part.token = part.address = ""
-                keep()
-            return done
+                while not session.finished:
+                    session.advance(file)
+        except GoneError as error:
+            part.token = part.address = ""
+            keep()
+            raise TransientError(error.status, error.reason) from None
         part.address, part.sent = "", True
         keep()
-        return None
 
     if not part.sent:
-        connection.patiently(what, once)
+        connection.run(what, step)
 
 
 def tree(parts: Mapping[str, Part]) -> Any:
@@ -217,53 +181,6 @@ def tree(parts: Mapping[str, Part]) -> Any:
         file.token = part.token
         place.files = [*place.files, file]
     return root
-
-
-def _received(connection: Connection, part: Part) -> int | Fault | None:
-    """Return how many bytes the storage has; nothing if it has them all."""
-    answer = _request(connection, part, b"", {"Content-Range": f"bytes */{part.size}"})
-    if isinstance(answer, Fault) and answer.status == 308:
-        kind, _, last = answer.reason.rpartition("-")
-        return min(int(last) + 1, part.size) if kind == "bytes=0" and last.isdigit() else 0
-    return answer
-
-
-def _put(connection: Connection, part: Part, file: IO[bytes], done: int) -> Fault | None:
-    """Send what is behind the first `done` bytes."""
-    if part.size == 0:
-        return _request(connection, part, b"", {})
-    file.seek(done)
-    span = {"Content-Range": f"bytes {done}-{part.size - 1}/{part.size}"}
-    answer = _request(connection, part, file, span)
-    if isinstance(answer, Fault) and answer.status == 308:
-        return Fault(308, "only a part arrived", passing=True)
-    return answer
-
-
-def _request(
-    connection: Connection, part: Part, data: IO[bytes] | bytes, headers: Mapping[str, str]
-) -> Fault | None:
-    """Make one request of the storage: nothing if the file is complete, or else why not.
-
-    The reason of a 308 is what its `Range` says. The address is a secret: it is in no reason.
-    """
-    try:
-        with requests.put(
-            part.address,
-            data=data,
-            headers={"Content-Type": "application/octet-stream", **headers},
-            timeout=connection.patience.timeouts,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            status = response.status_code
-            if status in (200, 201):
-                return None
-            if status == 308:
-                return Fault(status, response.headers.get("Range", ""))
-            return Fault(status, response.reason or "", status in (*PASSING, 404, 410))
-    except requests.RequestException as error:
-        return Fault(0, failure(error), passing=True)
 
 
 def _crc32c(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from publisher.destinations.kaggle.client import LARGEST
 from publisher.destinations.kaggle.service import Service
-from publisher.destinations.kaggle.uploads import Shelf
+from publisher.destinations.kaggle.uploads import Sendings
 from publisher.documents.errors import DocumentError
 from publisher.documents.manifest import MANIFEST, read_manifest
 from publisher.pages.kaggle import variation_of
@@ -36,10 +36,10 @@ class Version:
 class Versions:
     """The versions of a model's variations. Raises what `Service` does."""
 
-    def __init__(self, service: Service, target: Target, shelf: Shelf) -> None:
+    def __init__(self, service: Service, target: Target, sendings: Sendings) -> None:
         self._service = service
         self._target = target
-        self._shelf = shelf
+        self._sendings = sendings
         # Manifests by variation and number: a version never changes.
         self._contents: dict[tuple[str, int], bytes] = {}
 
@@ -70,7 +70,7 @@ class Versions:
 
     def _sent(self, slug: str, number: int, files: Mapping[str, int], content: bytes) -> str:
         """Say in what a version differs from what this machine sent, if it still knows that."""
-        sending = self._shelf.get(read_manifest(content)["handle"], sha256(content))
+        sending = self._sendings.of(read_manifest(content)["handle"], sha256(content))
         if sending is None or sending.asked is None:
             return ""
         if files != {name: part.size for name, part in sending.files.items()}:

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from publisher.destinations.base import ConflictError, DestinationError, Style
+from publisher.destinations.base import ConflictError, DestinationError, NamedDestination, Style
 from publisher.documents.errors import DocumentError
 from publisher.documents.manifest import MANIFEST, read_manifest
 from publisher.registry.models import Target
@@ -246,7 +246,7 @@ class Directory:
             ) from error
 
 
-class NamedDirectory:
+class NamedDirectory(NamedDestination):
     """A release directory that models.yaml names, relative to the current folder.
 
     Its lock is taken before the first thing that is written, and kept as long as this object
@@ -255,27 +255,17 @@ class NamedDirectory:
     """
 
     local = True
-    style: Style = "tfhub"
-    holds_versions = True
     holds_index = True
-    shares_page = False
-    seals_versions = False
 
     def __init__(
         self, name: str, target: Target, environment: Mapping[str, str], folder: Path
     ) -> None:
         """Use the directory at `target.to`; neither environment nor folder are needed."""
-        self._name = name
+        super().__init__(name, target)
         self._directory = Directory(Path(target.to).absolute())
-        self._seen: dict[str, bytes | None] = {}
         self._holding = ExitStack()
         self._held = False
         weakref.finalize(self, self._holding.close)
-
-    @property
-    def name(self) -> str:
-        """Its name in models.yaml."""
-        return self._name
 
     def check(self) -> None:
         """See that the directory can be written; see `Directory.check`."""
@@ -302,11 +292,8 @@ class NamedDirectory:
         """
         self._hold()
         now = self._directory.read(path)
-        if now != content and self._seen.get(path, now) != now:
-            raise ConflictError(
-                f"{self._name}: {path}: somebody changed it meanwhile; run again and look at the"
-                " plan"
-            )
+        if now != content:
+            self._require_unchanged(path, now)
         self._directory.write(path, content)
         self._seen[path] = content
 

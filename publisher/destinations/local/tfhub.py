@@ -8,36 +8,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from publisher.destinations.base import DestinationError, Style
+from publisher.destinations.base import DestinationError, NamedDestination
 from publisher.destinations.local.directory import NamedDirectory
 from publisher.pages.document import ROOT
 from publisher.registry.models import Target
 
 
-class TfhubCheckout:
+class TfhubCheckout(NamedDestination):
     """A checkout of tensorflow/tfhub.dev, written as a release directory is.
 
     Every method raises `DestinationError` if the folder is no such checkout.
     """
 
     local = True
-    style: Style = "tfhub"
     holds_versions = False
-    holds_index = False
-    shares_page = False
-    seals_versions = False
 
     def __init__(
         self, name: str, target: Target, environment: Mapping[str, str], folder: Path
     ) -> None:
         """Use the checkout at `target.to`, relative to the current folder."""
+        super().__init__(name, target)
         self._tree = NamedDirectory(name, target, environment, folder)
         self._root = Path(target.to).absolute()
-
-    @property
-    def name(self) -> str:
-        """Its name in models.yaml."""
-        return self._tree.name
 
     def check(self) -> None:
         """See that it is a checkout, and that it can be written."""

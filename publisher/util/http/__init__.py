@@ -29,9 +29,10 @@ from publisher.util.http.errors import (
     TransientError,
     advice,
     failure,
+    is_transient,
     one_line,
 )
-from publisher.util.http.retry import DEFAULT_RETRY, Retry, asked_pause, is_transient
+from publisher.util.http.retry import DEFAULT_RETRY, Retry, asked_pause
 
 __all__ = [
     "DEFAULT_RETRY",

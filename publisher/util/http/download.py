@@ -16,9 +16,9 @@ from requests import Response, Session
 
 from publisher.util.files import json_bytes, write_whole
 from publisher.util.http.address import without_secrets
-from publisher.util.http.errors import HttpError, TransientError, failure
+from publisher.util.http.errors import HttpError, TransientError, failure, is_transient
 from publisher.util.http.request import MOST_REDIRECTS, PIECE, new_session, request, require
-from publisher.util.http.retry import DEFAULT_RETRY, Retry, is_transient
+from publisher.util.http.retry import DEFAULT_RETRY, Retry
 
 Progress = Callable[[int, int | None], None]
 

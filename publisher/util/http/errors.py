@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import Self
 
 LONGEST_REASON = 300  # characters
+# Of the statuses from 500 these tell of something that lasts: not implemented, version not
+# supported, no room.
+LASTING = (501, 505, 507)
 
 _NO_ROOM = re.compile("quota|billing|storage ?(full|limit)", re.IGNORECASE)
 # What is found in the representation of an error of requests, urllib3, httpx2 or botocore.
@@ -62,6 +65,11 @@ class GoneError(HttpError):
     """The server no longer knows the upload session."""
 
 
+def is_transient(status: int) -> bool:
+    """Whether the same request may be answered otherwise later."""
+    return status in (408, 429) or (status >= 500 and status not in LASTING)
+
+
 def failure(error: BaseException) -> str:
     """Say why a request got no answer, in words that cannot hold any of its address."""
     text = repr(error)
@@ -92,6 +100,6 @@ def advice(error: HttpError, remedies: Mapping[int, str]) -> str:
         return remedies[error.status]
     if error.status == 0:
         return "see to the network and run again"
-    if error.status >= 500 or isinstance(error, TransientError):
+    if error.status >= 500 or is_transient(error.status) or isinstance(error, TransientError):
         return "wait a while and run again"
     return "mend that and run again"

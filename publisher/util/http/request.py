@@ -7,8 +7,15 @@ import requests
 from requests import PreparedRequest, Response, Session
 
 from publisher.util.http.address import redirected
-from publisher.util.http.errors import HttpError, NoAnswerError, TransientError, failure, one_line
-from publisher.util.http.retry import Retry, asked_pause, is_transient
+from publisher.util.http.errors import (
+    HttpError,
+    NoAnswerError,
+    TransientError,
+    failure,
+    is_transient,
+    one_line,
+)
+from publisher.util.http.retry import Retry, asked_pause
 
 MOST_REDIRECTS = 10
 REDIRECTS = (301, 302, 303, 307, 308)

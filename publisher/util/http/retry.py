@@ -1,4 +1,4 @@
-"""Which failures are transient, and how often and how soon a step is tried again."""
+"""How often, and how soon, a step is tried again."""
 
 import re
 import time
@@ -12,10 +12,6 @@ from publisher.util.http.errors import TransientError
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
-
-# Of the statuses from 500 these tell of something that lasts: not implemented, version not
-# supported, no room.
-LASTING = (501, 505, 507)
 
 T = TypeVar("T")
 
@@ -82,11 +78,6 @@ class Retry:
 
 
 DEFAULT_RETRY = Retry()
-
-
-def is_transient(status: int) -> bool:
-    """Whether the same request may be answered otherwise later."""
-    return status in (408, 429) or (status >= 500 and status not in LASTING)
 
 
 def asked_pause(headers: Mapping[str, str]) -> float:

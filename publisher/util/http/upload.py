@@ -16,7 +16,6 @@ from publisher.util.http.retry import Retry
 
 PIECE = 64 << 20  # bytes; the storage wants a multiple of 256 KiB
 LARGEST_ANSWER = 1 << 20  # bytes
-TYPE = "application/octet-stream"
 
 
 class _Said(BaseModel):
@@ -40,6 +39,7 @@ class UploadSession:
     retry: Retry
     received: int | None = None
     piece: int = PIECE
+    content_type: str = ""
     finished: bool = False
     _session: Session = field(default_factory=new_session, repr=False)
 
@@ -61,13 +61,14 @@ class UploadSession:
             raise TransientError(503, "it kept nothing of what was sent")
 
     def _put(self, data: bytes, headers: dict[str, str]) -> None:
+        kind = {"Content-Type": self.content_type} if self.content_type else {}
         with request(
             self._session,
             "PUT",
             self.address,
             retry=self.retry,
             sign=unsigned,
-            headers={"Content-Type": TYPE, **headers},
+            headers={**kind, **headers},
             data=data,
         ) as answer:
             status = answer.status_code

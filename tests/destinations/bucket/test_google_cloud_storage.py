@@ -15,7 +15,9 @@ from google.auth.credentials import AnonymousCredentials
 
 from publisher.destinations.base import DestinationError
 from publisher.destinations.bucket.google_cloud_storage import PERMISSIONS, GoogleCloudStorage
-from publisher.destinations.bucket.objects import Pending
+from publisher.destinations.bucket.objects import Begun
+from publisher.destinations.sessions import Sessions
+from publisher.util.http import HttpError
 from tests.destinations.conftest import FOLDER, LARGE, PART, Bucket, Files, stored
 from tests.destinations.faulty import Answer, FaultyProxy, Request
 from tests.destinations.servers.cloud_storage import SECRET, CloudStorage
@@ -55,7 +57,7 @@ def test_without_credentials_it_is_read_as_everybody_reads_it(gcs: Bucket, tmp_p
     destination = with_credentials(gcs, tmp_path)
     assert isinstance(destination._client._credentials, AnonymousCredentials)
     assert destination._client._connection.API_BASE_URL == "https://storage.googleapis.com"
-    refused = destination._failure("reading index.json", 403, "no")
+    refused = destination._failure("reading index.json", HttpError(403, "no"))
     assert "not everybody may do that: set GOOGLE_APPLICATION_CREDENTIALS" in str(refused)
 
 
@@ -140,9 +142,12 @@ def test_check_asks_for_the_permissions_that_publishing_needs(
     [
         (refusal(401, "Invalid Credentials", "authError"), "credentials are not accepted: set"),
         (refusal(403, "No storage.objects.create", "forbidden"), "grant the role Storage Object"),
-        (refusal(403, "Quota exceeded", "quotaExceeded"), "free space, or have quota or payment"),
+        (
+            refusal(403, "Quota exceeded", "quotaExceeded"),
+            "free space there, or have quota or payment",
+        ),
         (refusal(403, "Billing is disabled", "accountDisabled"), "have quota or payment seen to"),
-        (refusal(413, "Too large", "uploadTooLarge"), "free space, or have quota"),
+        (refusal(413, "Too large", "uploadTooLarge"), "free space there, or have quota"),
         (refusal(409, "Conflict", "conflict"), "look at gs://"),
         (Answer(403, b"<html>", {"Content-Type": "text/html"}), "grant the role"),
         (Answer(200, b"no json", {"Content-Type": "application/json"}), "not understood); wait"),
@@ -156,7 +161,7 @@ def test_refusals_say_what_to_do(
     gcs.proxy.add(answer, call, times=1000)
     status = answer.status if answer.status != 200 else 502
     with pytest.raises(
-        DestinationError, match=rf"bucket: (sending|looking at) .*: {status} \("
+        DestinationError, match=rf"bucket: (sending|looking at) .*: the service answered {status}"
     ) as e:
         gcs.open(again=False).add_version(CLASSIFIER, made())
     assert words in str(e.value)
@@ -250,7 +255,9 @@ def test_bytes_that_changed_on_the_way_are_refused(
         return Request(request.method, request.target, request.headers, request.body[::-1])
 
     gcs.proxy.add(spoil, PIECES)
-    with pytest.raises(DestinationError, match=rf"sending {FOLDER}/model\.tar\.gz: 400"):
+    with pytest.raises(
+        DestinationError, match=rf"sending {FOLDER}/model\.tar\.gz: the service answered 400"
+    ):
         gcs.open(part=PART).add_version(CLASSIFIER, files)
     assert gcs.contents() == {}
     assert list((tmp_path / "folder").iterdir()) == []
@@ -275,6 +282,7 @@ def test_a_session_at_another_host_is_not_used(gcs: Bucket, files: Files, tmp_pa
         gcs.open(part=PART).add_version(CLASSIFIER, files)
     assert SECRET not in str(caught.value)
     path = f"{FOLDER}/model.tar.gz"
-    Pending(tmp_path / "folder").put(path, "0" * 64, elsewhere)
+    begun = Begun(sha256="0" * 64, key=elsewhere)
+    Sessions(tmp_path / "folder", Begun).put(path, begun)
     gcs.open(part=PART).add_version(CLASSIFIER, files)
     assert gcs.contents() == stored(files)

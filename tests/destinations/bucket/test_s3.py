@@ -13,8 +13,9 @@ import pytest
 import requests
 
 from publisher.destinations.base import ConflictError, DestinationError
-from publisher.destinations.bucket.objects import Pending
+from publisher.destinations.bucket.objects import Begun
 from publisher.destinations.bucket.s3 import S3
+from publisher.destinations.sessions import Sessions
 from tests.destinations.conftest import (
     FOLDER,
     KEY,
@@ -149,14 +150,17 @@ def test_check_is_content_with_the_permissions_that_publishing_needs(
     [
         (refusal(400, "ExpiredToken"), "401 (ExpiredToken no); the credentials are not accepted"),
         (refusal(403, "AccessDenied"), "403 (AccessDenied no); grant s3:ListBucket"),
-        (refusal(403, "QuotaExceeded"), "free space, or have quota or payment seen to"),
-        (refusal(507, "XMinioStorageFull"), "free space, or have quota or payment seen to"),
-        (refusal(413, "EntityTooLarge"), "free space, or have quota or payment seen to"),
+        (refusal(403, "QuotaExceeded"), "free space there, or have quota or payment seen to"),
+        (refusal(507, "XMinioStorageFull"), "free space there, or have quota or payment seen to"),
+        (refusal(413, "EntityTooLarge"), "free space there, or have quota or payment seen to"),
         (refusal(404, "NoSuchBucket"), "see that the bucket is there; aws s3 mb s3://bucket-"),
         (refusal(400, "InvalidRequest"), "look at s3://bucket-"),
-        (refusal(403, "Odd", f"you sent {KEY}\n" + "x" * 999), "you sent (secret) xx"),
+        (refusal(403, "Odd", f"you sent {KEY}\n" + "x" * 999), "you sent *** xx"),
         (Answer(403, b"<html>"), "403 (403 Forbidden); grant"),
-        (Answer(200, b"{}"), "500 (500 Internal Server Error); wait a while and run again"),
+        (
+            Answer(200, b"{}"),
+            "answered 500 (500 Internal Server Error); wait a while and run again",
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -175,7 +179,9 @@ def test_refusals_say_what_to_do(
 @pytest.mark.parametrize("content", [b"{}", b"<odd", b"<ListBucketResult><Contents/></x>"])
 def test_odd_answers_are_an_error(content: bytes, s3: Bucket, made: Callable[..., Files]) -> None:
     s3.proxy.add(Answer(200, content, {"Content-Type": "application/xml"}), "^(GET|HEAD)")
-    with pytest.raises(DestinationError, match=r"listing objects: 5\d\d .*; wait a while"):
+    with pytest.raises(
+        DestinationError, match=r"listing objects: the service answered 5\d\d .*; wait a while"
+    ):
         s3.open(again=False).manifests()
     s3.proxy.add(Answer(200), "^HEAD")
     with pytest.raises(DestinationError, match=r"502 \(an answer that is not understood\)"):
@@ -277,9 +283,9 @@ def test_only_a_part_that_is_not_there_as_it_should_be_is_sent_again(
     s3.proxy.add("drop", PARTS, skip=2, times=1000)
     with pytest.raises(DestinationError):
         s3.open(part=PART, again=False).add_version(CLASSIFIER, files)
-    kept = Pending(tmp_path / "folder").get(PATH)
+    kept = Sessions(tmp_path / "folder", Begun).get(PATH)
     assert kept is not None
-    upload = {"Bucket": s3.name, "Key": AT, "UploadId": kept[1]}
+    upload = {"Bucket": s3.name, "Key": AT, "UploadId": kept.key}
     s3_client.upload_part(**upload, PartNumber=1, Body=LARGE[:PART][::-1])
     s3.proxy.clear()
     s3.open(part=PART).add_version(CLASSIFIER, files)

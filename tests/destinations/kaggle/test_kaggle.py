@@ -19,7 +19,7 @@ from kagglesdk.kaggle_env import KaggleEnv
 from pytest_httpserver import HTTPServer
 
 from publisher.destinations.base import ConflictError, DestinationError
-from publisher.destinations.kaggle.client import Patience
+from publisher.destinations.kaggle.client import KaggleRetry
 from publisher.destinations.kaggle.destination import Kaggle
 from publisher.destinations.open import open_destination
 from publisher.formats.archive import pack
@@ -35,7 +35,7 @@ SLUG, OTHER_SLUG = "small-classification", "small-features"
 SECOND = CLASSIFIER.replace("/1", "/2")
 TARGET = Target(kind="kaggle", to="sayakpaul/bit")
 KEYS = {"KAGGLE_API_ENVIRONMENT": "TEST", "KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY}
-QUICK = Patience(
+QUICK = KaggleRetry(
     attempts=3,
     first_pause=0.0,
     longest_pause=0.0,
@@ -367,16 +367,6 @@ def test_what_was_kept_of_other_content_is_not_used(
     assert left_in(tmp_path / "build") == []
 
 
-@pytest.mark.parametrize("kept", [b"", b"{}", b'{"key": 1}', b"\xff", b"[" * 100_000])
-def test_what_was_kept_and_is_damaged_is_not_used(
-    server: KaggleServer, kaggle: Open, registry: Registry, tmp_path: Path, kept: bytes
-) -> None:
-    place = tmp_path / "build" / f"{CLASSIFIER.replace('/', '_')}.json"
-    write_whole(place, kept)
-    kaggle().add_version(CLASSIFIER, files_of(registry, build(registry, tmp_path / "built")))
-    assert left_in(tmp_path / "build") == []
-
-
 def test_what_was_kept_for_too_long_is_not_used(
     server: KaggleServer, kaggle: Open, registry: Registry, tmp_path: Path
 ) -> None:
@@ -503,13 +493,13 @@ REFUSALS = {
     "the model exists": (Fault(409, "CreateModel"), "409.*somebody else"),
     "a wrong field": (
         Fault("error", "CreateModelInstance", message="Invalid\n license"),
-        "400, Invalid license; look at",
+        r"400 \(Invalid license\); look at",
     ),
-    "no room": (Fault(413, "PUT"), "413.*more space"),
-    "a full disk": (Fault(507, "PUT"), "507.*more space"),
+    "no room": (Fault(413, "PUT"), "413.*free space"),
+    "a full disk": (Fault(507, "PUT"), "507.*free space"),
     "a quota": (
         Fault("error", "CreateModelInstance", message="Quota exceeded"),
-        "Quota exceeded; remove something there",
+        r"Quota exceeded\); free space there, or have quota",
     ),
     "an upload that is refused": (Fault(403, "PUT"), "403.*let this user edit"),
     "a broken service": (Fault(500, times=99), "500.*wait a while and run again"),
@@ -632,7 +622,7 @@ def test_a_card_that_somebody_changed_since_it_was_read_is_left_alone(
     text = "title" if path == MODEL_CARD else "overview"
     theirs.write(path, json_bytes({**card, text: "Theirs"}))
     writes = len(server.writes)
-    with pytest.raises(ConflictError, match="changed by somebody else"):
+    with pytest.raises(ConflictError, match="somebody changed it meanwhile"):
         ours.write(path, json_bytes({**card, text: "Ours"}))
     assert server.writes[writes:] == []
     assert json.loads(ours.read(path) or b"")[text] == "Theirs"
@@ -834,12 +824,21 @@ def test_answers_are_read_up_to_a_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     publish(kaggle(), registry, build(registry, tmp_path / "built"))
-    monkeypatch.setattr("publisher.destinations.kaggle.client.LARGEST", 1000)
+    monkeypatch.setattr("publisher.destinations.kaggle.service.LARGEST", 1000)
     with pytest.raises(DestinationError, match="more than 1,000 bytes"):
         kaggle().manifests()
     monkeypatch.setattr("publisher.destinations.kaggle.versions.LARGEST", 1000)
     assert kaggle().manifests() == {}
     monkeypatch.undo()
+
+
+def test_no_redirect_leads_out_of_http(
+    server: KaggleServer, kaggle: Open, registry: Registry, tmp_path: Path
+) -> None:
+    publish(kaggle(), registry, build(registry, tmp_path / "built"))
+    server.faults = [Fault(302, "DOWNLOAD", headers={"Location": "ftp://127.0.0.1/file"})]
+    with pytest.raises(DestinationError, match=r"redirects to ftp://.*, which is not secure"):
+        kaggle().manifests()
 
 
 def test_a_list_without_end_is_given_up(
@@ -1025,7 +1024,7 @@ def test_no_secret_is_told_or_kept(
     captured = capfd.readouterr()
     everything = [said, captured.out, captured.err, caplog.text, json.dumps(server.bodies)]
     everything += [path.read_text() for path in (tmp_path / "build").rglob("*") if path.is_file()]
-    assert "(secret)" in said
+    assert "***" in said
     assert [secret for secret in SECRETS for text in everything if secret in text] == []
     assert captured.out == ""
 

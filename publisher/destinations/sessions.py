@@ -1,0 +1,65 @@
+"""What is remembered of upload sessions that began and did not end, for the next run."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from publisher.destinations.base import DestinationError
+
+LARGEST = 1 << 20  # bytes
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Sessions(Generic[M]):
+    """Upload sessions by name, each a file in a folder that only its owner can read.
+
+    An address in it may let anybody write. `put` and `remove` raise `DestinationError` where
+    the file system says no.
+    """
+
+    def __init__(self, folder: Path, kind: type[M]) -> None:
+        self._folder = folder
+        self._kind = kind
+
+    def get(self, name: str) -> M | None:
+        """Return what is remembered; none if that cannot be read, so that it begins anew."""
+        try:
+            with self._place(name).open("rb") as file:
+                return self._kind.model_validate_json(file.read(LARGEST))
+        except (OSError, ValidationError):
+            return None
+
+    def put(self, name: str, session: M) -> None:
+        """Remember it, whole."""
+        with plain_errors(self._folder):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=".session-", dir=self._folder)  # mode 0600
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(session.model_dump_json())
+            Path(temporary).replace(self._place(name))
+
+    def remove(self, name: str) -> None:
+        """Remember it no longer."""
+        with plain_errors(self._folder):
+            self._place(name).unlink(missing_ok=True)
+
+    def _place(self, name: str) -> Path:
+        return self._folder / f"{name.replace('/', '_')}.json"
+
+
+@contextmanager
+def plain_errors(folder: Path) -> Iterator[None]:
+    """Make `DestinationError`s of the file system's errors."""
+    try:
+        yield
+    except OSError as error:
+        raise DestinationError(
+            f"{error.filename or folder}: {error.strerror or error}; see to space and"
+            " permissions, and run again"
+        ) from error
