@@ -6,12 +6,12 @@ GitHub shows every line break of such a text, so a paragraph of the template is 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from publisher.pages.errors import PageError
 from publisher.pages.render import Manifest, module_facts, render_template
-from publisher.registry import Registry, Variant, select
+from publisher.registry import Registry, Variant
 from publisher.registry.models import Target
 
 RELEASE = "github/release.md.j2"
@@ -43,15 +43,13 @@ def render_version(
     Raises `PageError` if the manifest is another variant's, the template is faulty, or the
     text is longer than GitHub takes.
     """
-    there = select(registry, target.only)
-    other, trainable = registry.other_head(variant), registry.fine_tunable(variant)
     facts = {
-        **module_facts(registry, variant, manifest),
+        **module_facts(
+            registry, variant, manifest, target=target, address=partial(release_address, target)
+        ),
         "asset_path": asset_address(target, variant.handle, manifest["archive"]["file"]),
         "repository": target.to,
         "tag": tag_of(target, variant.handle),
-        "sibling": other and other in there and _pointer(target, other),
-        "fine_tunable": trainable and trainable in there and _pointer(target, trainable),
     }
     text = render_template(templates, RELEASE, facts)
     if len(text) > LONGEST:
@@ -67,12 +65,3 @@ def render_documents(
 ) -> dict[str, str]:
     """Return no page: releases stand for themselves."""
     return {}
-
-
-def _pointer(target: Target, variant: Variant) -> dict[str, Any]:
-    """Return what a page says of another model than its own."""
-    return {
-        "handle": variant.handle,
-        "page": release_address(target, variant.handle),
-        "folded": variant.folded,
-    }

@@ -7,6 +7,7 @@ metadata is made from facts by a YAML library, never by a template, so that no t
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 
 from publisher.pages.errors import PageError
 from publisher.pages.render import Manifest, module_facts, render_template
-from publisher.registry import Checkpoint, Registry, Variant, select
+from publisher.registry import Checkpoint, Registry, Variant
 from publisher.registry.models import Target
 
 CARD = "huggingface/card.md.j2"
@@ -115,15 +116,13 @@ def render_version(
     Raises `PageError` if the manifest is another variant's, the template is faulty, the
     metadata cannot be read back, or the Hub takes no repository of that name.
     """
-    there = select(registry, target.only)
-    other, trainable = registry.other_head(variant), registry.fine_tunable(variant)
     facts = {
-        **module_facts(registry, variant, manifest),
+        **module_facts(
+            registry, variant, manifest, target=target, address=partial(page_address, target)
+        ),
         "asset_path": archive_address(target, variant.handle),
         "repository": repository_of(target, variant.handle),
         "folder": folder_of(variant.handle),
-        "sibling": other and other in there and _pointer(target, other),
-        "fine_tunable": trainable and trainable in there and _pointer(target, trainable),
     }
     text = render_template(templates, CARD, facts)
     metadata = card_metadata(registry, variant, manifest)
@@ -230,15 +229,6 @@ def _results(variant: Variant, checkpoint: Checkpoint) -> Iterator[dict[str, Any
                 "metrics": [{"type": "accuracy", "value": figure.value, "name": figure.metric}],
                 "source": {"name": figure.source, "url": figure.url},
             }
-
-
-def _pointer(target: Target, variant: Variant) -> dict[str, Any]:
-    """Return what a card says of another model than its own."""
-    return {
-        "handle": variant.handle,
-        "page": page_address(target, variant.handle),
-        "folded": variant.folded,
-    }
 
 
 def _yaml(metadata: Mapping[str, Any]) -> str:

@@ -6,12 +6,13 @@ Our handle is one version of a variation there; all versions of a variation shar
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from publisher.pages.errors import PageError
 from publisher.pages.render import Manifest, listed_models, module_facts, render_template
-from publisher.registry import Registry, Variant, select
+from publisher.registry import Registry, Variant
 from publisher.registry.models import Target
 from publisher.util.files import json_bytes
 
@@ -78,13 +79,11 @@ def render_version(
     Kaggle has no name for the license.
     """
     checkpoint = registry.checkpoint_of(variant)
-    there = select(registry, target.only)
-    other, trainable = registry.other_head(variant), registry.fine_tunable(variant)
     facts = {
-        **module_facts(registry, variant, manifest),
+        **module_facts(
+            registry, variant, manifest, target=target, address=partial(address_of, target)
+        ),
         "address": address_of(target, variant.handle),
-        "sibling": other and other in there and _pointer(target, other),
-        "fine_tunable": trainable and trainable in there and _pointer(target, trainable),
     }
     synthetic = manifest["synthetic"]
     upstream = str(facts["upstream_file"])
@@ -150,11 +149,6 @@ def render_documents(
         ),
     }
     return {MODEL_CARD: card_text(fields, MODEL_FIELDS)}
-
-
-def _pointer(target: Target, variant: Variant) -> dict[str, Any]:
-    """Return what a card says of another model than its own."""
-    return {"address": address_of(target, variant.handle), "folded": variant.folded}
 
 
 def _license(variant: Variant, name: str) -> str:

@@ -24,7 +24,8 @@ from publisher.documents.manifest import is_folded
 from publisher.pages import format as formats
 from publisher.pages.document import ROOT, publisher_path
 from publisher.pages.errors import PageError
-from publisher.registry import Registry, Variant
+from publisher.registry import Registry, Variant, select
+from publisher.registry.models import Target
 
 MODULE = "tfhub/module.md.j2"
 COLLECTION = "tfhub/collection.md.j2"
@@ -74,8 +75,18 @@ def render_module(registry: Registry, variant: Variant, manifest: Manifest, temp
     return render_template(templates, MODULE, module_facts(registry, variant, manifest))
 
 
-def module_facts(registry: Registry, variant: Variant, manifest: Manifest) -> dict[str, Any]:
+def module_facts(
+    registry: Registry,
+    variant: Variant,
+    manifest: Manifest,
+    *,
+    target: Target | None = None,
+    address: Callable[[str], str] | None = None,
+) -> dict[str, Any]:
     """Return what the page of one variant is made from, in whatever style.
+
+    Other models that the page leads to are those that `target`, a destination, has; all
+    without one. `address` returns where the page of a handle is, tfhub.dev's without it.
 
     Raises `PageError` if the manifest is another variant's.
     """
@@ -86,7 +97,14 @@ def module_facts(registry: Registry, variant: Variant, manifest: Manifest) -> di
             f"{variant.handle}: the manifest is that of {built[0]} from {built[1]},"
             f" expected checkpoint {variant.checkpoint}; build the variant again"
         )
-    other, trainable = registry.other_head(variant), registry.fine_tunable(variant)
+    there = select(registry, target.only) if target else registry.variants
+
+    def pointer(other: Variant | None) -> dict[str, Any] | None:
+        if other is None or other not in there:
+            return None
+        page = address(other.handle) if address else asset_path(registry, other.handle)
+        return {"handle": other.handle, "page": page, "folded": other.folded}
+
     return {
         "manifest": manifest,
         "variant": {
@@ -99,8 +117,8 @@ def module_facts(registry: Registry, variant: Variant, manifest: Manifest) -> di
         "checkpoint": checkpoint.model_dump(mode="json"),
         "asset_path": asset_path(registry, variant.handle),
         "task": TASKS[variant.head],
-        "sibling": other and _pointer(registry, other),
-        "fine_tunable": trainable and _pointer(registry, trainable),
+        "sibling": pointer(registry.other_head(variant)),
+        "fine_tunable": pointer(registry.fine_tunable(variant)),
         "upstream_file": f"{registry.upstream.rstrip('/')}/{checkpoint.path}",
         "crop": EVALUATION_CROPS.get(checkpoint.resolution),
         "parity_error": _parity_error(manifest),
@@ -156,15 +174,6 @@ def render_publisher(
         "synthetic": any(model["synthetic"] for model in models),
     }
     return render_template(templates, PUBLISHER, facts)
-
-
-def _pointer(registry: Registry, variant: Variant) -> dict[str, Any]:
-    """Return what a page says of another model than its own."""
-    return {
-        "handle": variant.handle,
-        "asset_path": asset_path(registry, variant.handle),
-        "folded": variant.folded,
-    }
 
 
 def _parity_error(manifest: Manifest) -> float | None:
