@@ -11,6 +11,8 @@ from publisher.util.http import HttpError, advice, is_service_address
 
 Style = Literal["tfhub", "kaggle", "huggingface", "github"]
 
+_FILE = re.compile(r"models/([^/]+/[^/]+/[1-9][0-9]*)/(\w[\w.-]*)", re.ASCII)
+
 
 class DestinationError(PublisherError):
     """A destination cannot be used, or holds something that must not be overwritten."""
@@ -127,6 +129,12 @@ class NamedDestination:
         return self._conflict(
             f"{path}: somebody changed it meanwhile; run again and look at the plan"
         )
+
+
+def file_of(path: str) -> tuple[str, str] | None:
+    """Return the handle and the name of a version's file; none if the path is that of no such."""
+    match = _FILE.fullmatch(path)
+    return (match[1], match[2]) if match else None
 
 
 def refusal(where: str, error: HttpError, who: str, remedies: Mapping[int, str]) -> str:

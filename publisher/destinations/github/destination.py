@@ -17,7 +17,6 @@ Pages and small files have no such lock, since GitHub takes no precondition ther
 there is looked at right before it is replaced.
 """
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +24,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from publisher.destinations.base import ConflictError, DestinationError, NamedDestination, Style
+from publisher.destinations.base import (
+    ConflictError,
+    DestinationError,
+    NamedDestination,
+    Style,
+    file_of,
+)
 from publisher.destinations.github.api import PERMISSION, Api
 from publisher.destinations.github.releases import (
     LARGEST_SMALL,
@@ -45,8 +50,6 @@ from publisher.util.http import DEFAULT_RETRY, Retry, TransientError
 LARGEST_ASSET = 1 << 31  # bytes; GitHub takes files below 2 GiB
 NEXT = ".new"  # ends the name of an asset that will take the place of another
 UNFINISHED = "This release is not finished. Publish again and it will be; or delete this draft."
-
-_FILE = re.compile(r"models/([^/]+/[^/]+/[1-9][0-9]*)/([^/]+)")
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,10 @@ class GitHub(NamedDestination):
 
     def read(self, path: str) -> bytes | None:
         """Return a page or another small file of a version; none if there is none."""
-        match = _FILE.fullmatch(path)
-        if match is None:
+        file = file_of(path)
+        if file is None:
             return None
-        handle, name = match.groups()
+        handle, name = file
 
         def step() -> bytes | None:
             release = self._there.published(tag_of(self._target, handle))
@@ -172,10 +175,10 @@ class GitHub(NamedDestination):
         has the name. An interruption there is mended by the same call, and `manifests` knows
         the manifest under both names.
         """
-        match = _FILE.fullmatch(path)
-        if match is None:
+        file = file_of(path)
+        if file is None:
             raise self._error(f"{path}: releases hold versions and nothing else; leave it out")
-        handle, name = match.groups()
+        handle, name = file
         text = self._text(handle, content) if name == PAGE else ""
         what = f"writing {name} of {handle}"
         release = self._api.during(what, lambda: self._to_change(path, handle, name, content))

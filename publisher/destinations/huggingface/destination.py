@@ -19,7 +19,7 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
-from publisher.destinations.base import NamedDestination, Style
+from publisher.destinations.base import NamedDestination, Style, file_of
 from publisher.destinations.huggingface.client import LOGIN, Hub
 from publisher.destinations.huggingface.repository import (
     LARGEST_SMALL,
@@ -41,7 +41,6 @@ MOST_MODELS = 10_000  # of an owner
 # after five minutes.
 RETRY = replace(DEFAULT_RETRY, read_timeout=120.0, longest_asked=330.0)
 
-_FILE = re.compile(r"models/([^/]+/[^/]+/[1-9][0-9]*)/(\w[\w.-]*)", re.ASCII)
 _FOLDER = re.compile(rf"v([1-9][0-9]{{0,8}})/{MANIFEST}")
 
 
@@ -123,10 +122,10 @@ class HuggingFace(NamedDestination):
 
         The page of a model's newest version is the one at the root, which people see.
         """
-        match = _FILE.fullmatch(path)
-        if match is None:
+        file = file_of(path)
+        if file is None:
             return None
-        handle, name = match.groups()
+        handle, name = file
         repository = self._repository_of(handle)
         there = repository.look()
         content = None
@@ -173,13 +172,13 @@ class HuggingFace(NamedDestination):
 
         Raises `ConflictError` if it is no longer what `read` returned last.
         """
-        match = _FILE.fullmatch(path)
-        if match is None or match[2] == ARCHIVE:
+        file = file_of(path)
+        if file is None or file[1] == ARCHIVE:
             raise self._error(
                 f"{path}: only the page, the manifest and other small files of a version can be"
                 " replaced; leave it out"
             )
-        handle, name = match.groups()
+        handle, name = file
         repository = self._repository_of(handle)
         folder = folder_of(handle)
 

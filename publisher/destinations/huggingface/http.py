@@ -15,6 +15,7 @@ from publisher.util.http import (
     failure,
     is_transient,
     origin_of,
+    redirected,
 )
 
 LARGEST_ANSWER = 1 << 26  # bytes
@@ -32,7 +33,7 @@ class Client(httpx2.Client):
     """
 
     def __init__(self, origin: str, retry: Retry) -> None:
-        super().__init__(follow_redirects=False)
+        super().__init__(follow_redirects=False, event_hooks={"response": [_refuse_unsafe]})
         self.requests = 0
         self._origin = origin
         self._retry = retry
@@ -95,6 +96,12 @@ class Client(httpx2.Client):
             content=bytes(content),
             request=response.request,
         )
+
+
+def _refuse_unsafe(response: httpx2.Response) -> None:
+    """Raise `HttpError` for a redirect out of HTTP, or from https to http."""
+    if response.has_redirect_location:
+        redirected(str(response.request.url), response.headers["Location"])
 
 
 def no_answer(error: httpx2.HTTPError) -> NoAnswerError:

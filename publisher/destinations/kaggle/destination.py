@@ -7,14 +7,19 @@ of a variation, and that of the model, are JSON texts (`publisher/pages/kaggle.p
 """
 
 import json
-import re
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from publisher.destinations.base import ConflictError, DestinationError, NamedDestination, Style
+from publisher.destinations.base import (
+    ConflictError,
+    DestinationError,
+    NamedDestination,
+    Style,
+    file_of,
+)
 from publisher.destinations.kaggle.cards import card_of, model_card, variation_card
 from publisher.destinations.kaggle.client import DEFAULT_RETRY, Connection, KaggleRetry
 from publisher.destinations.kaggle.service import Service
@@ -32,8 +37,6 @@ from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, read_manifest
 from publisher.pages.kaggle import MODEL_CARD, MODEL_FIELDS, VARIATION_FIELDS, variation_of
 from publisher.registry.models import Target
 from publisher.util.files import sha256
-
-_PATH = re.compile(r"models/([^/]+/[^/]+/[0-9]+)/(\w[\w.-]*)", re.ASCII)
 
 
 class Kaggle(NamedDestination):
@@ -276,10 +279,10 @@ class Kaggle(NamedDestination):
     def _read(self, path: str) -> bytes | None:
         if path == MODEL_CARD:
             return model_card(self._service)
-        match = _PATH.fullmatch(path)
-        if match is None:
+        file = file_of(path)
+        if file is None:
             return None
-        handle, name = match.groups()
+        handle, name = file
         slug = variation_of(self._target, handle)
         if name == PAGE:
             return variation_card(self._service, slug)

@@ -849,6 +849,13 @@ def test_a_list_that_leads_elsewhere_is_not_followed(
     assert "it leads elsewhere, where the token must not go" in message
 
 
+def test_no_redirect_leads_out_of_http(hub: HubServer, opened: Open, files: Files) -> None:
+    opened().add_version(CLASSIFIER, files)
+    hub.faults = [Fault(302, "/resolve/", headers={"Location": "ftp://127.0.0.1/file"})]
+    message = refused(lambda: opened().read(f"{FOLDER}/README.md"))
+    assert "it redirects to ftp://127.0.0.1/file, which is not secure" in message
+
+
 def test_lists_are_read_page_by_page_up_to_a_bound(
     hub: HubServer, opened: Open, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
