@@ -982,7 +982,6 @@ def test_an_address_that_is_no_api_is_refused(github: GitHubServer, opened: Open
     ("location", "complaint"),
     [
         ("ftp://127.0.0.1/file", "is not secure"),
-        ("http://[", "redirects to something that is not an address"),
         (None, "leads through more than 3 redirects"),
     ],
 )
@@ -994,24 +993,6 @@ def test_downloads_are_followed_with_care(
     elsewhere = Fault(302, "GET /storage", headers={"Location": there}, times=100)
     github.faults = [elsewhere]
     assert complaint in refused(opened().manifests)
-
-
-def test_the_machines_own_passwords_are_not_sent(
-    github: GitHubServer,
-    opened: Open,
-    files: Files,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The client library would take one from ~/.netrc for a request that has none."""
-    netrc = tmp_path.parent / "netrc"
-    netrc.write_text(
-        "machine 127.0.0.1 login me password pa55\nmachine localhost login a password b"
-    )
-    monkeypatch.setenv("NETRC", str(netrc))
-    opened().add_version(CLASSIFIER, files)
-    assert list(opened().manifests()) == [CLASSIFIER]
-    assert github.strangers == []
 
 
 # The whole flow
