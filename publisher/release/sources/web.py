@@ -7,7 +7,7 @@ from requests import Response
 
 from publisher.release.errors import ReleaseError
 from publisher.release.sources.base import LARGEST, READING, Elsewhere, unreadable
-from publisher.util.http import HttpError
+from publisher.util.http import HttpError, without_secrets
 from publisher.util.http.request import MOST_REDIRECTS, body, new_session, request, require
 
 T = TypeVar("T")
@@ -39,7 +39,8 @@ class WebSource:
         length = self._asked("HEAD", path, lambda got: got.headers.get("Content-Length", ""))
         if not (length.isascii() and length.isdigit()) or len(length) > 18:
             raise ReleaseError(
-                f"{self._base}/{path}: its host does not state its size; choose another one"
+                f"{without_secrets(self._base)}/{path}: its host does not state its size; choose"
+                " another one"
             )
         return int(length)
 
