@@ -11,6 +11,7 @@ from publisher.util.http import HttpError, advice, is_service_address
 
 Style = Literal["tfhub", "kaggle", "huggingface", "github"]
 
+_NAME = re.compile(r"[\w-][\w.+-]*", re.ASCII)
 _FILE = re.compile(r"models/([^/]+/[^/]+/[1-9][0-9]*)/(\w[\w.-]*)", re.ASCII)
 
 
@@ -129,6 +130,16 @@ class NamedDestination:
         return self._conflict(
             f"{path}: somebody changed it meanwhile; run again and look at the plan"
         )
+
+
+def within_release(path: str) -> str:
+    """Return a path of a release. Raises `DestinationError` if it may lead out of one."""
+    if not all(_NAME.fullmatch(name) for name in path.split("/")):
+        raise DestinationError(
+            f"{path!r}: no path within a release; correct what names it, the release's own files"
+            " or models.yaml"
+        )
+    return path
 
 
 def file_of(path: str) -> tuple[str, str] | None:

@@ -29,6 +29,7 @@ from publisher.destinations.base import (
     DestinationError,
     NamedDestination,
     refusal,
+    within_release,
 )
 from publisher.destinations.sessions import Sessions
 from publisher.documents.errors import DocumentError
@@ -40,7 +41,6 @@ LARGEST_SMALL = 1 << 24  # bytes of a manifest, page or index
 MOST_OBJECTS = 100_000
 LOOKS = 3  # at an object that others change meanwhile
 
-_NAME = re.compile(r"[\w-][\w.+-]*", re.ASCII)
 _MANIFEST = re.compile(rf"models/([^/]+/[^/]+/[1-9][0-9]*)/{re.escape(MANIFEST)}")
 
 
@@ -172,7 +172,7 @@ class Objects(NamedDestination, ABC):
 
     def read(self, path: str) -> bytes | None:
         """Return the small file at `path`; none if there is none."""
-        held = self._get(self._checked(path))
+        held = self._get(within_release(path))
         content, self._tags[path] = held or (None, None)
         return content
 
@@ -182,7 +182,7 @@ class Objects(NamedDestination, ABC):
         Raises `ConflictError` if the version is there, or another publisher is at it.
         """
         folder = f"models/{handle}"
-        sources = {self._checked(f"{folder}/{name}"): self._source(w) for name, w in files.items()}
+        sources = {within_release(f"{folder}/{name}"): self._source(w) for name, w in files.items()}
         manifest, page = f"{folder}/{MANIFEST}", f"{folder}/{PAGE}"
         self._require_its_archive(handle, files, sources)
         if self._stat(manifest) is not None:
@@ -205,7 +205,7 @@ class Objects(NamedDestination, ABC):
 
         Raises `ConflictError` if it is no longer what `read` returned last.
         """
-        if self._checked(path).endswith(f"/{ARCHIVE}"):
+        if within_release(path).endswith(f"/{ARCHIVE}"):
             raise self._error(f"{path}: a published archive never changes")
         now, tag = self._get(path) or (None, None)
         taken = path in self._tags and self._tags[path] != tag
@@ -225,7 +225,7 @@ class Objects(NamedDestination, ABC):
 
     def _manifest(self, handle: str) -> dict[str, Any]:
         folder = f"models/{handle}"
-        held = self._get(self._checked(f"{folder}/{MANIFEST}"))
+        held = self._get(within_release(f"{folder}/{MANIFEST}"))
         try:
             if held is None:
                 raise DocumentError("its manifest.json is there no longer")
@@ -247,15 +247,6 @@ class Objects(NamedDestination, ABC):
                 " copy, or remove all of it and publish again"
             ) from error
         return manifest
-
-    def _checked(self, path: str) -> str:
-        """Return the path if it is one within a release."""
-        if not all(_NAME.fullmatch(name) for name in path.split("/")):
-            raise self._error(
-                f"{path!r}: no path within a release; correct what names it, the"
-                " release's own files or models.yaml"
-            )
-        return path
 
     # A new version
 

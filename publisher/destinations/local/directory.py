@@ -6,7 +6,6 @@ only; a link in it could lead anywhere, so none is read or written through.
 """
 
 import os
-import re
 import shutil
 import tempfile
 import weakref
@@ -17,14 +16,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from publisher.destinations.base import ConflictError, DestinationError, NamedDestination, Style
+from publisher.destinations.base import (
+    ConflictError,
+    DestinationError,
+    NamedDestination,
+    Style,
+    within_release,
+)
 from publisher.documents.errors import DocumentError
 from publisher.documents.manifest import MANIFEST, read_manifest
 from publisher.registry.models import Target
 from publisher.util.files import write_whole
 
 _TEMPORARY = ".publisher-"
-_NAME = re.compile(r"[\w-][\w.+-]*", re.ASCII)
 
 
 class Directory:
@@ -194,12 +198,7 @@ class Directory:
     def _place(self, path: str) -> Path:
         """Return where a path relative to the release lies, having met no link on the way."""
         place = self._root
-        for name in path.split("/"):
-            if not _NAME.fullmatch(name):
-                raise DestinationError(
-                    f"{path!r}: no path within a release; correct what names it, the release's"
-                    " own files or models.yaml"
-                )
+        for name in within_release(path).split("/"):
             place /= name
             if place.is_symlink():
                 raise DestinationError(
