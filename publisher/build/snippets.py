@@ -25,7 +25,7 @@ from publisher.pages.document import code_blocks
 from publisher.pages.snippets import Fault, Snippet, replaced, snippets
 from publisher.util.files import sha256, sha256_file
 
-PATIENCE = 180.0  # seconds; a block takes one to ten, and its process may have to start first
+TIMEOUT = 180.0  # seconds; a block takes one to ten, and its process may have to start first
 
 Inputs = Mapping[str, str]
 
@@ -132,13 +132,13 @@ def try_page(
     inputs: Inputs,
     *,
     resolution: int | None = None,
-    patience: float = PATIENCE,
+    timeout: float = TIMEOUT,
 ) -> Tried:
     """Run the blocks of a page that have not run before, on this page or another.
 
     `archives` are what lies at the addresses that the page may name, and `resolution` is that
     of its model's images. A block that ran is recorded in `folder` by its text, whatever those
-    are; `inputs` are what that follows from besides. One that is not done after `patience`
+    are; `inputs` are what that follows from besides. One that is not done after `timeout`
     seconds has failed. One caller at a time may use the same folder.
     """
     blocks = snippets_of(page)
@@ -149,11 +149,11 @@ def try_page(
             continue
         ran += 1
         try:
-            fault = pool.run_within(patience, workers.try_snippet, block, archives)
+            fault = pool.run_within(timeout, workers.try_snippet, block, archives)
         except OverdueError:
             fault = Fault(
                 block.line,
-                f"this Python was not done after {patience:g} s; correct the template",
+                f"this Python was not done after {timeout:g} s; correct the template",
             )
         if fault:
             faults.append(fault)

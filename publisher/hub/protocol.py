@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol with an end to its patience.
+"""uvicorn's HTTP/1.1 protocol with timeouts.
 
 uvicorn closes connections that are idle; one that sends its headers byte by byte, or that
 asks for an archive and does not read it, would hold its place for ever.

@@ -176,7 +176,7 @@ def test_a_block_that_does_not_end_is_stopped_and_the_next_is_run(
     counter = tmp_path / "counter"
     text = page("while True:\n    pass")
     archives = {ADDRESS: archive}
-    tried = try_page(text, archives, tmp_path, pool, INPUTS, patience=1)
+    tried = try_page(text, archives, tmp_path, pool, INPUTS, timeout=1)
     [fault] = tried.faults
     assert fault == Fault(3, "this Python was not done after 1 s; correct the template")
     assert try_page(page(appending(counter)), archives, tmp_path, pool, INPUTS).faults == ()
