@@ -229,6 +229,8 @@ def _safe_target(
         location = target_of(response)
         if location is not None:
             redirected(response.url, location)
+            # Otherwise requests reads its body whole, whatever its size.
+            response.close()
         return location
 
     return target
