@@ -41,7 +41,8 @@ class Verifier(Protocol):
     def check(self, content: bytes) -> Signature:
         """Return what a signature says, which then is what the signer signed.
 
-        Raises `SigningError` if it was made by somebody else, or changed since.
+        Raises `SigningError` if it was made by somebody else, and `DocumentError` or
+        `SigningError` if it was changed since.
         """
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from publisher.signing.source import Source
+from publisher.signing.origin import Origin
 from publisher.verify import signatures
 from publisher.verify.targets import Target, target_of
 from tests.builds import CLASSIFIER_A, EXTRACTOR_A, HANDLES, Finished, Project, project
@@ -26,7 +26,7 @@ FOLDER = f"models/{CLASSIFIER_A}"
 ARCHIVE = f"{FOLDER}/model.tar.gz"
 SMALL = ("manifest.json", "provenance.json", "bom.json", "model.sig")
 COMMIT = "c0ffee" + "0" * 34
-SOURCE = Source(COMMIT, "https://git.example/bit", True)
+SOURCE = Origin(COMMIT, "https://git.example/bit", True)
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +95,7 @@ def test_the_statement_s_claims_stand_in_a_line(verify: Verify, own: Path) -> No
 
 def test_statements_of_several_sources_are_counted(verify: Verify, own: Path, keys: Keys) -> None:
     (own / FOLDER / "provenance.json").unlink()
-    sign(own, keys, Source())
+    sign(own, keys, Origin())
     said = detail(verify(own, "--key", keys.public, "--json"), "provenance")
     assert said == (
         "4 statements on these files, saying an unknown commit, builder local; and 1 other"
