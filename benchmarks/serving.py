@@ -31,13 +31,14 @@ from benchmarks.measure import BenchmarkError
 from benchmarks.run import REGISTRY, WORK, machine
 from publisher.build.manifest import Weights, build_manifest
 from publisher.destinations.local.directory import Directory
+from publisher.documents.report import Tolerance
 from publisher.errors import PublisherError
 from publisher.formats.archive import Archive
 from publisher.pages import render_module
 from publisher.registry import Registry, load_registry
 from publisher.release.publish import publish
-from publisher.util.files import json_bytes, sha256, sha256_file, write_whole
-from publisher.validation.report import Check, Report, Tolerance
+from publisher.util.files import sha256, sha256_file, write_whole
+from publisher.validation.report import Check, Report
 
 PAGE = Path("docs/serving.md")
 TEMPLATES = Path("templates")
@@ -94,10 +95,10 @@ def make_release(registry: Registry, folder: Path, size: int) -> Served:
             variant,
             weights=Weights(size, sha256(b""), synthetic=True),
             archive=archive,
-            report=Report(Tolerance(1e-4, 1e-4), (parity,)).as_json(),
+            report=Report(Tolerance(absolute=1e-4, relative=1e-4), (parity,)).document(),
             toolchain={"benchmarks": "made up"},
         )
-        write_whole(place / "manifest.json", json_bytes(manifest))
+        write_whole(place / "manifest.json", manifest.as_bytes())
         page = render_module(registry, variant, manifest, TEMPLATES)
         write_whole(place / "README.md", page.encode())
         built.append((variant, manifest, place))

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from publisher.build.manifest import Weights, build_manifest
+from publisher.documents.manifest import Manifest, read_manifest
+from publisher.documents.report import Tolerance
 from publisher.formats.archive import Archive
 from publisher.pages import render_module
 from publisher.registry import Registry, Variant, load_registry
 from publisher.util.files import json_bytes, sha256, write_whole
-from publisher.validation.report import Check, Report, Tolerance
+from publisher.validation.report import Check, Report
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 CLASSIFIER = "sayakpaul/small_classification/1"
@@ -83,7 +85,7 @@ SECOND_VARIANT = f"""\
 """
 REGISTRY = f"{HEADER}{SMALL}{SECOND}variants:\n{SMALL_VARIANTS}{SECOND_VARIANT}"
 
-Built = list[tuple[Variant, dict[str, Any], Path]]
+Built = list[tuple[Variant, Manifest, Path]]
 
 
 def registry_of(folder: Path, text: str = REGISTRY) -> Registry:
@@ -112,7 +114,7 @@ def manifest_of(
     toolchain: Mapping[str, str] = TOOLCHAIN,
     synthetic: bool = True,
     error: float = 2.4e-5,
-) -> dict[str, Any]:
+) -> Manifest:
     """Return the manifest of a variant that was packed into these bytes."""
     parity = Check(
         "parity_with_float64_reference",
@@ -125,9 +127,16 @@ def manifest_of(
         variant,
         weights=Weights(len(weights), sha256(weights), synthetic),
         archive=Archive(len(archive), sha256(archive), 10 * len(archive)),
-        report=Report(Tolerance(1e-4, 2e-4), (parity,)).as_json(),
+        report=Report(Tolerance(absolute=1e-4, relative=2e-4), (parity,)).document(),
         toolchain=toolchain,
     )
+
+
+def altered(manifest: Manifest, edit: Callable[[dict[str, Any]], object]) -> Manifest:
+    """Return a manifest whose JSON was edited."""
+    document = manifest.as_json()
+    edit(document)
+    return read_manifest(json_bytes(document))
 
 
 def build(
@@ -146,7 +155,7 @@ def build(
         manifest = manifest_of(registry, variant, archive, **facts)
         place = folder / variant.handle
         write_whole(place / "model.tar.gz", archive)
-        write_whole(place / "manifest.json", json_bytes(manifest))
+        write_whole(place / "manifest.json", manifest.as_bytes())
         page = render_module(registry, variant, manifest, TEMPLATES)
         write_whole(place / "README.md", page.encode())
         built.append((variant, manifest, place))

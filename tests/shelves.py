@@ -1,11 +1,10 @@
 """A destination in memory, for what is said of all destinations."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from publisher.destinations.base import ConflictError, Style
+from publisher.documents.manifest import Manifest, read_manifest
 
 
 class Shelf:
@@ -26,13 +25,13 @@ class Shelf:
     def check(self) -> None:
         pass
 
-    def manifests(self) -> dict[str, dict[str, Any]]:
+    def manifests(self) -> dict[str, Manifest]:
         found = [
-            json.loads(content)
+            read_manifest(content)
             for name, content in self.files.items()
             if name.endswith("/manifest.json")
         ]
-        return {manifest["handle"]: manifest for manifest in found}
+        return {manifest.handle: manifest for manifest in found}
 
     def read(self, path: str) -> bytes | None:
         return self.files.get(path)

@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from publisher.build import engine as tasks
 from publisher.build.engine import Key
-from publisher.build.records import Record
 from publisher.build.stages import Run, tasks_of
 from publisher.build.workers import Workers
+from publisher.documents.manifest import MANIFEST, Manifest, read_manifest
+from publisher.documents.record import Record
 from publisher.errors import PublisherError
 from publisher.registry import Variant
 
@@ -32,7 +32,7 @@ class Built:
 
     variant: Variant
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
 
 @dataclass(frozen=True)
@@ -129,4 +129,6 @@ def _tell_of_unchosen(
 def _built(run: Run, variant: Variant, found: Mapping[Key, object]) -> Built:
     rendered = found[Key("render", variant.handle)]
     assert isinstance(rendered, Record)  # noqa: S101  else nothing after it could be done
-    return Built(variant, run.folder(variant), dict(rendered.result))
+    folder = run.folder(variant)
+    path = folder / MANIFEST
+    return Built(variant, folder, read_manifest(path.read_bytes(), str(path)))

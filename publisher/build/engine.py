@@ -14,7 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from publisher.build.records import Record, read_record, why_stale, write_record
+from publisher.build.records import read_record, why_stale, write_record
+from publisher.documents.record import Record
 from publisher.errors import PublisherError
 from publisher.util.reporter import Reporter, Silent
 

@@ -3,9 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
-from publisher.documents.manifest import ARCHIVE, SCHEMA_VERSION, SYNTHETIC_NOTICE
+from publisher.documents.manifest import (
+    ARCHIVE,
+    SYNTHETIC_NOTICE,
+    Manifest,
+    Signature,
+    Source,
+    Tensor,
+)
+from publisher.documents.manifest import Archive as PackedArchive
+from publisher.documents.report import Report
 from publisher.families import ARCHITECTURES
 from publisher.formats.archive import Archive
 from publisher.registry import Registry, Variant
@@ -44,55 +52,53 @@ def build_manifest(
     *,
     weights: Weights,
     archive: Archive,
-    report: Mapping[str, Any],
+    report: Report,
     toolchain: Mapping[str, str],
-) -> dict[str, Any]:
+) -> Manifest:
     """Return the manifest of one variant; synthetic weights are its first line."""
     checkpoint = registry.checkpoint_of(variant)
     output, length = output_of(registry, variant)
     arrays = kept_arrays(registry, variant)
     names_file = class_names_file(registry, variant)
     notice = {"notice": SYNTHETIC_NOTICE} if weights.synthetic else {}
-    return {
+    return Manifest(
         **notice,
-        "schema_version": SCHEMA_VERSION,
-        "handle": variant.handle,
-        "aliases": list(variant.aliases),
-        "synthetic": weights.synthetic,
-        "checkpoint": {
-            "name": variant.checkpoint,
-            "path": checkpoint.path,
-            "size": weights.size,
-            "sha256": weights.sha256,
-            # The collection's page has to say of a model what its own page says, also when
-            # its checkpoint is no longer in the registry.
-            "datasets": list(checkpoint.datasets),
-            "network_architectures": list(checkpoint.network_architectures),
-        },
-        "architecture": checkpoint.architecture,
-        "head": variant.head,
-        "weight_standardization": variant.weight_standardization,
-        "resolution": checkpoint.resolution,
-        "input_range": [float(bound) for bound in checkpoint.input_range],
-        "smallest_image": ARCHITECTURES[checkpoint.architecture].smallest_image,
-        "classes": checkpoint.classes,
-        "parameters": sum(prod(shape) for shape in arrays.values()),
-        "variables": len(arrays),
-        "signature": {
-            "name": "serving_default",
-            "input": {"name": "images", "dtype": "float32", "shape": [None, None, None, 3]},
-            "output": {"name": output, "dtype": "float32", "shape": [None, length]},
-        },
-        "assets": [names_file] if names_file else [],
-        "archive": {
-            "file": ARCHIVE,
-            "size": archive.size,
-            "sha256": archive.sha256,
-            "unpacked_size": archive.unpacked_size,
-        },
-        "validation": dict(report),
-        "toolchain": dict(toolchain),
-    }
+        schema_version=1,
+        handle=variant.handle,
+        aliases=variant.aliases,
+        synthetic=weights.synthetic,
+        checkpoint=Source(
+            name=variant.checkpoint,
+            path=checkpoint.path,
+            size=weights.size,
+            sha256=weights.sha256,
+            datasets=checkpoint.datasets,
+            network_architectures=checkpoint.network_architectures,
+        ),
+        architecture=checkpoint.architecture,
+        head=variant.head,
+        weight_standardization=variant.weight_standardization,
+        resolution=checkpoint.resolution,
+        input_range=checkpoint.input_range,
+        smallest_image=ARCHITECTURES[checkpoint.architecture].smallest_image,
+        classes=checkpoint.classes,
+        parameters=sum(prod(shape) for shape in arrays.values()),
+        variables=len(arrays),
+        signature=Signature(
+            name="serving_default",
+            input=Tensor(name="images", dtype="float32", shape=(None, None, None, 3)),
+            output=Tensor(name=output, dtype="float32", shape=(None, length)),
+        ),
+        assets=(names_file,) if names_file else (),
+        archive=PackedArchive(
+            file=ARCHIVE,
+            size=archive.size,
+            sha256=archive.sha256,
+            unpacked_size=archive.unpacked_size,
+        ),
+        validation=report,
+        toolchain=dict(toolchain),
+    )
 
 
 def class_names_file(registry: Registry, variant: Variant) -> str | None:

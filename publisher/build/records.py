@@ -1,44 +1,29 @@
 """What a stage was made from, and whether that still holds.
 
-A record is a JSON file beside the artifact. It holds the stage's inputs (each a short
-text: a digest, a setting, a version), the digest of every output, and the stage's
-result. A stage is up to date when its inputs are the same and its outputs are intact.
-A digest of the record itself tells a spoiled one from a good one.
+A record is a JSON file beside the artifact; `publisher.documents.record` has its form. A
+stage is up to date when its inputs are the same and its outputs are intact.
 """
 
-import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from publisher.util.files import json_bytes, sha256_file, sha256_value, write_whole
-
-
-@dataclass(frozen=True)
-class Record:
-    """A finished stage. `outputs` maps a path to its size, time of change and SHA-256."""
-
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, Mapping[str, Any]]
-    result: Mapping[str, Any]
+from publisher.documents.errors import DocumentError
+from publisher.documents.record import Output, Record, read_stage_record, stage_record_bytes
+from publisher.util.files import sha256_file, write_whole
 
 
 def read_record(path: Path) -> Record | None:
     """Return the record at `path`; none if there is none or it is not as it was written."""
     try:
-        document = json.loads(path.read_bytes())
-        content = document["record"]
-        if document["sha256"] != sha256_value(content):
-            return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        record = read_stage_record(path.read_bytes())
+    except (OSError, DocumentError):
         return None
     outputs = {
-        os.path.normpath(path.parent / name): recorded
-        for name, recorded in content["outputs"].items()
+        os.path.normpath(path.parent / name): output for name, output in record.outputs.items()
     }
-    return Record(content["inputs"], outputs, content["result"])
+    return record.model_copy(update={"outputs": outputs})
 
 
 def write_record(
@@ -53,19 +38,18 @@ def write_record(
     Files whose SHA-256 is in `digests` are not read again.
     """
     known = digests or {}
-    described = {}
+    described: dict[str, Output] = {}
     for file in _files(outputs):
         status = file.stat()
-        described[os.path.normpath(file)] = {
-            "size": status.st_size,
-            "mtime_ns": status.st_mtime_ns,
-            "sha256": known.get(file) or sha256_file(file),
-        }
-    # Relative to the record, so that a build folder may be moved.
-    relative = {os.path.relpath(name, path.parent): value for name, value in described.items()}
-    content = {"inputs": dict(inputs), "outputs": relative, "result": dict(result)}
-    write_whole(path, json_bytes({"sha256": sha256_value(content), "record": content}))
-    return Record(dict(inputs), described, dict(result))
+        described[os.path.normpath(file)] = Output(
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            sha256=known.get(file) or sha256_file(file),
+        )
+    record = Record(inputs=dict(inputs), outputs=described, result=dict(result))
+    relative = {os.path.relpath(name, path.parent): output for name, output in described.items()}
+    write_whole(path, stage_record_bytes(record.model_copy(update={"outputs": relative})))
+    return record
 
 
 def why_stale(record: Record | None, inputs: Mapping[str, str]) -> str:
@@ -89,10 +73,10 @@ def why_stale(record: Record | None, inputs: Mapping[str, str]) -> str:
             if not path.is_file():
                 return f"{path.name} is missing"
             status = path.stat()
-            if status.st_size != recorded["size"]:
+            if status.st_size != recorded.size:
                 return f"{path.name} was changed on disk"
-            touched = status.st_mtime_ns != recorded["mtime_ns"]
-            if touched and sha256_file(path) != recorded["sha256"]:
+            touched = status.st_mtime_ns != recorded.mtime_ns
+            if touched and sha256_file(path) != recorded.sha256:
                 return f"{path.name} was changed on disk"
         except OSError as error:
             return f"{path.name} cannot be read ({error.strerror})"
@@ -102,7 +86,7 @@ def why_stale(record: Record | None, inputs: Mapping[str, str]) -> str:
 def outputs_digest(record: Record, root: Path) -> str:
     """Return one text that changes with any output: names relative to `root` and digests."""
     lines = [
-        f"{recorded['sha256']}  {Path(os.path.relpath(name, root)).as_posix()}"
+        f"{recorded.sha256}  {Path(os.path.relpath(name, root)).as_posix()}"
         for name, recorded in sorted(record.outputs.items())
     ]
     return "\n".join(lines)

@@ -9,7 +9,6 @@ rendered page, as its readers do.
 """
 
 import functools
-import json
 import platform
 import shutil
 from collections.abc import Iterable, Mapping
@@ -24,16 +23,17 @@ from publisher import weights as weights_room
 from publisher.build import snippets, workers
 from publisher.build.engine import Key, Made, Records, Step, Task
 from publisher.build.manifest import Weights, build_manifest, class_names_file, output_of
-from publisher.build.records import Record, outputs_digest, read_record
+from publisher.build.records import outputs_digest, read_record
 from publisher.build.settings import Settings
 from publisher.build.workers import Workers
 from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE
+from publisher.documents.record import Record
+from publisher.documents.report import Tolerance, read_report
 from publisher.families import ARCHITECTURES, Architecture
 from publisher.formats.archive import Archive, pack
 from publisher.pages import PageError, asset_path, render_module
 from publisher.registry import Checkpoint, Registry, Variant
 from publisher.util.files import (
-    json_bytes,
     sha256,
     sha256_file,
     sha256_tree,
@@ -42,7 +42,7 @@ from publisher.util.files import (
 )
 from publisher.util.http import without_secrets
 from publisher.util.reporter import Reporter
-from publisher.validation.report import Check, Tolerance, ValidationError
+from publisher.validation.report import Check, ValidationError
 from publisher.validation.request import Request
 
 STAGES = ("fetch", "convert", "expect", "package", "validate", "render", "try")
@@ -332,6 +332,7 @@ def _validate(run: Run, variant: Variant, done: Records) -> Step:
     made_with = {
         "code": _code(
             "validation",
+            "documents/report.py",
             "formats/archive.py",
             *IN_WORKERS,
             *_network_code(architecture, "network", "reference"),
@@ -351,7 +352,7 @@ def _validate(run: Run, variant: Variant, done: Records) -> Step:
         input_range=checkpoint.input_range,
         resolution=checkpoint.resolution,
         parity_resolutions=_resolutions(run, checkpoint),
-        tolerance=Tolerance(tolerance.absolute, tolerance.relative),
+        tolerance=Tolerance(absolute=tolerance.absolute, relative=tolerance.relative),
         synthetic=weights.result["synthetic"],
         class_names_file=class_names_file(run.registry, variant),
         class_names=names,
@@ -366,15 +367,14 @@ def _validate(run: Run, variant: Variant, done: Records) -> Step:
     def action() -> Made:
         if not sibling:
             features.unlink(missing_ok=True)
-        answer = run.workers.run(workers.validate, request, _weights_path(weights))
-        write_whole(report_path, json_bytes(answer["report"]))
-        if answer["complaint"]:
+        report, complaint = run.workers.run(workers.validate, request, _weights_path(weights))
+        write_whole(report_path, report.as_bytes())
+        if complaint:
             kept = request.failures.exists()
             where = f"; tensors kept in {request.failures}" if kept else ""
-            raise ValidationError(f"{variant.handle}: {answer['complaint']}{where}")
-        checks = answer["report"]["checks"]
-        passed = sum(check["status"] == "passed" for check in checks)
-        skipped = len(checks) - passed
+            raise ValidationError(f"{variant.handle}: {complaint}{where}")
+        passed = sum(check.status == "passed" for check in report.checks)
+        skipped = len(report.checks) - passed
         note = f"{passed} checks passed" + (f", {skipped} skipped" if skipped else "")
         own = (features,) if variant.head == "feature_extractor" else ()
         return Made((report_path, *own), {}, note)
@@ -402,7 +402,7 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
     """Write the manifest and the page."""
     weights = done[Key("fetch", variant.checkpoint)]
     packed = done[Key("package", variant.handle)]
-    folder = run.folder(variant)
+    folder, report = run.folder(variant), _report_path(run, variant)
     manifest = build_manifest(
         run.registry,
         variant,
@@ -410,16 +410,17 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
             weights.result["size"], weights.result["sha256"], weights.result["synthetic"]
         ),
         archive=Archive(**packed.result),
-        report=json.loads(_report_path(run, variant).read_bytes()),
+        report=read_report(report.read_bytes(), str(report)),
         toolchain=toolchain(),
     )
     manifest_path, page_path = folder / MANIFEST, _page_path(run, variant)
 
     def action() -> Made:
         page = render_module(run.registry, variant, manifest, run.settings.templates)
-        write_whole(manifest_path, json_bytes(manifest))
+        write_whole(manifest_path, manifest.as_bytes())
         write_whole(page_path, page.encode())
-        return Made((manifest_path, page_path), manifest, f"{len(page.splitlines())} lines")
+        note = f"{len(page.splitlines())} lines"
+        return Made((manifest_path, page_path), manifest.as_json(), note)
 
     elsewhere = {"checkpoints", "variants", "destinations"}
     facts = run.registry.model_dump(mode="json", exclude=elsewhere)
@@ -432,7 +433,7 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
     return Step(
         _record(run, variant, "render"),
         {
-            "manifest": sha256_value(manifest),
+            "manifest": sha256_value(manifest.as_json()),
             "registry": sha256_value(facts),
             "templates": sha256_tree(templates.rglob("*.j2"), templates),
             "code": _code("pages", "documents", "build/manifest.py"),

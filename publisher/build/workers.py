@@ -27,6 +27,7 @@ from publisher.util.collector import uncollected
 from publisher.validation.request import Request
 
 if TYPE_CHECKING:  # a process that only converts need not wait for what renders pages
+    from publisher.documents.report import Report
     from publisher.pages.snippets import Fault, Snippet
 
 # Bytes that a process may hold after its work. What libraries keep would add to what the next
@@ -317,16 +318,13 @@ def expect(
     save_features(target, features)
 
 
-def validate(request: Request, weights: Path) -> dict[str, Any]:
-    """Worker task: run the checks and return the report as JSON, and the complaint if any."""
+def validate(request: Request, weights: Path) -> "tuple[Report, str]":
+    """Worker task: run the checks and return the report, and the complaint if any."""
     from publisher.validation.validate import validate as run_checks
     from publisher.weights import open_npz
 
     report = run_checks(request, open_npz(weights))
-    return {
-        "report": report.as_json(),
-        "complaint": "" if report.passed else report.complaint(),
-    }
+    return report.document(), report.complaint()
 
 
 def try_snippet(snippet: "Snippet", archives: Mapping[str, Path]) -> "Fault | None":

@@ -28,7 +28,7 @@ from publisher.destinations.base import DestinationError
 from publisher.errors import PublisherError
 from publisher.registry import Registry, Variant, select
 from publisher.util.collector import uncollected
-from publisher.util.files import json_bytes, sha256_file, write_whole
+from publisher.util.files import sha256_file, write_whole
 
 JOURNALS = "destinations"  # folder in the build folder
 
@@ -88,7 +88,7 @@ def releases_in(folders: Sequence[Path]) -> list[Path]:
 
     One that is not there holds none: a machine that found nothing good has sent nothing.
     """
-    from publisher.release.contents import INDEX
+    from publisher.documents.index import INDEX
 
     found: list[Path] = []
     for folder in folders:
@@ -149,7 +149,8 @@ def show_plan(
     with uncollected():
         from publisher.build.build import Stale, rehearse
         from publisher.destinations.local.directory import Directory
-        from publisher.release.plan import SavedPlans, as_json, as_markdown
+        from publisher.documents.plan import SavedPlans
+        from publisher.release.plan import as_markdown
         from publisher.release.publish import prepare
 
     if output and not to:
@@ -186,7 +187,7 @@ def show_plan(
         plans=tuple(plans),
     )
     if common.as_json:
-        found = as_json(saved)["plans"]
+        found = saved.as_json()["plans"]
         console.print_json({"release": str(release), "variants": rows, "destinations": found})
     elif markdown:
         shown = [own.model_copy(update={"destination": str(release)}), *plans]
@@ -243,14 +244,14 @@ def _plan_rows(
 
 
 def _save(saved: Any, waiting: Sequence[str], output: Path) -> None:
-    from publisher.release.plan import PlanError, as_json
+    from publisher.release.plan import PlanError
 
     if waiting:
         raise PlanError(
             f"{output}: not written: {len(waiting)} of {len(saved.handles)} variants are not built,"
             " so that nobody knows what would be published; run `publisher build` first"
         )
-    write_whole(output, json_bytes(as_json(saved)))
+    write_whole(output, saved.as_bytes())
 
 
 @click.command()
@@ -300,7 +301,7 @@ def publish(
     with uncollected():
         from publisher.build import build as pipeline
         from publisher.destinations.local.directory import Directory
-        from publisher.release.plan import read_plans
+        from publisher.documents.plan import read_plans
         from publisher.release.publish import carry_out, prepare
 
     if built and (work.weights or dry_run):
@@ -430,8 +431,9 @@ class Publishing:
 
 
 def _tell_of_stale_signature(directory: Any, release: Path, commentary: Any) -> None:
+    from publisher.documents.index import INDEX
     from publisher.documents.signature import signs
-    from publisher.release.contents import INDEX, INDEX_SIGNATURE, SUMS
+    from publisher.release.contents import INDEX_SIGNATURE, SUMS
     from publisher.util.files import sha256
 
     signature = directory.read(INDEX_SIGNATURE)
@@ -484,10 +486,7 @@ def _collected(variants: Sequence[Variant], releases: Sequence[Path]) -> list[An
         if manifest is None:
             given = ", ".join(map(str, releases))
             fault = f"{variant.handle}: is not in {given}; build it there first"
-        elif (manifest["checkpoint"]["name"], manifest["head"]) != (
-            variant.checkpoint,
-            variant.head,
-        ):
+        elif (manifest.checkpoint.name, manifest.head) != (variant.checkpoint, variant.head):
             fault = f"{variant.handle}: {release} has it of another checkpoint or head than"
             fault += " models.yaml; build it again"
         else:

@@ -108,8 +108,8 @@ def _rows(
             "handle": handle,
             "status": built,
             "build": built,
-            "archive": result.manifest["archive"],
-            "synthetic": result.manifest["synthetic"],
+            "archive": result.manifest.archive.as_json(),
+            "synthetic": result.manifest.synthetic,
         }
         if refusal:
             row |= {"status": "not published", "message": str(refusal)}

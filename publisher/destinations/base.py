@@ -3,8 +3,9 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
+from publisher.documents.manifest import Manifest
 from publisher.errors import PublisherError
 from publisher.registry.models import Target
 from publisher.util.http import HttpError, advice, is_service_address
@@ -65,7 +66,7 @@ class Destination(Protocol):
     def check(self) -> None:
         """See that credentials are there and suffice to write. Leaves nothing behind."""
 
-    def manifests(self) -> dict[str, dict[str, Any]]:
+    def manifests(self) -> dict[str, Manifest]:
         """Return the manifest of every version it holds, by handle.
 
         Asked anew at each call. A version counts only when it is whole: its archive is

@@ -1,4 +1,4 @@
-"""The kinds of value in `models.yaml`: each a check for us and a JSON schema for editors.
+"""The kinds of value in `models.yaml` and in documents: each a check and a JSON schema.
 
 A check returns its value or raises `ValueError` with what is wrong and what is allowed.
 """
@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StringConstraints,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
@@ -175,6 +181,13 @@ def _check_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _check_shape(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    # Only batch, height and width may be open; pages name them.
+    if None in shape[3:]:
+        raise ValueError("a dimension after the third is open")
+    return shape
+
+
 Head = Literal["classifier", "feature_extractor"]
 
 Value = TypeVar("Value")
@@ -215,3 +228,14 @@ Line = Annotated[str, _Text(_check_line, {"minLength": 1})]
 Paragraph = Annotated[str, _Text(_check_paragraph, {"minLength": 1})]
 Prose = Annotated[str, _Text(_check_prose, {"minLength": 1})]
 Range = Annotated[tuple[float, float], AfterValidator(_check_range)]
+
+# What documents hold besides. Pages escape texts, so those may hold anything.
+LONGEST_TEXT = 10_000  # characters
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9-]{1,100}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")
+]
+Shape = Annotated[tuple[Count | None, ...], Field(max_length=8), AfterValidator(_check_shape)]

@@ -1,67 +1,30 @@
-"""`index.json` and `manifest.json` as typed values; both are somebody else's until checked.
-
-Only what is served or shown is read. Texts may hold anything, because pages escape them;
-what becomes a path, an address or a number is checked here.
-"""
+"""The index of a release: `index.json`, which lists its versions."""
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import Field, StringConstraints
 
+from publisher.documents.document import Document, Part
 from publisher.documents.errors import DocumentError
 from publisher.documents.fields import (
-    COMPUTED,
     AssetBase,
+    CollectionHandle,
+    Count,
     Handle,
     Head,
+    Name,
     PublisherName,
+    Text,
     WebAddress,
-    WeightStandardization,
+    Word,
 )
-from publisher.documents.manifest import MANIFEST
-from publisher.errors import first_problem
+from publisher.documents.manifest import MANIFEST, Archive, Manifest, read_manifest
 
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0, le=2**53)]
-Word = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Text = Annotated[str, StringConstraints(max_length=10_000)]
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9-]{1,100}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")
-]
+INDEX = "index.json"
 
 
-def _check_shape(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    # Only batch, height and width may be open; pages name them.
-    if None in shape[3:]:
-        raise ValueError("a dimension after the third is open")
-    return shape
-
-
-Shape = Annotated[tuple[Count | None, ...], Field(max_length=8), AfterValidator(_check_shape)]
-
-
-class _Read(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Archive(_Read):
-    """The archive of one version."""
-
-    file: Literal["model.tar.gz"]
-    size: Count
-    sha256: Digest
-    unpacked_size: Count
-
-
-class Entry(_Read):
-    """One version, as the index lists it."""
+class Entry(Part):
+    """One version. `withdrawn` is why nobody should use it, where that is so."""
 
     handle: Handle
     aliases: Annotated[tuple[Name, ...], Field(max_length=100)]
@@ -86,7 +49,7 @@ class Entry(_Read):
         return int(self.handle.rpartition("/")[2])
 
 
-class Reported(_Read):
+class Reported(Part):
     """A figure that somebody reported for the upstream weights."""
 
     metric: Word
@@ -95,29 +58,31 @@ class Reported(_Read):
     url: WebAddress
 
 
-class Checkpoint(_Read):
+class Checkpoint(Part):
     """What the registry says of a checkpoint."""
 
     license: Word
     reported: tuple[Reported, ...]
 
 
-class Publisher(_Read):
+class Publisher(Part):
     """Who publishes."""
 
+    name: PublisherName
     full_name: Word
     url: WebAddress
     description: Text
 
 
-class Collection(_Read):
-    """What the models are together."""
+class Collection(Part):
+    """The page that lists all models."""
 
+    handle: CollectionHandle
     title: Word
     description: Text
 
 
-class About(_Read):
+class About(Part):
     """What the registry says of the release as a whole."""
 
     publisher: Publisher
@@ -125,84 +90,25 @@ class About(_Read):
     asset_base: AssetBase
 
 
-class Index(_Read):
+class Index(Document):
     """What a release holds. `about` and `checkpoints` are missing in old ones."""
 
     schema_version: Literal[1]
     synthetic: bool
     publisher: PublisherName
     collection: Annotated[str, StringConstraints(max_length=300)]
-    models: Annotated[tuple[Entry, ...], Field(max_length=10_000)]
     about: About | None = None
-    checkpoints: dict[str, Checkpoint] = {}
+    checkpoints: dict[str, Checkpoint] = Field(default_factory=dict)
+    models: Annotated[tuple[Entry, ...], Field(max_length=10_000)]
 
 
-class Tensor(_Read):
-    """An input or an output."""
-
-    name: Word
-    dtype: Word
-    shape: Shape
-
-
-class Signature(_Read):
-    """What goes in and comes out."""
-
-    name: Word
-    input: Tensor
-    output: Tensor
-
-
-class Check(_Read):
-    """One check of validation."""
-
-    name: Word
-    status: Literal["passed", "failed", "skipped"]
-    summary: Text
-
-
-class Tolerance(_Read):
-    """A result may be off by absolute + relative * largest |expected|."""
-
-    absolute: Annotated[float, Field(ge=0)]
-    relative: Annotated[float, Field(ge=0)]
-
-
-class Validation(_Read):
-    """What validation found."""
-
-    passed: bool
-    tolerance: Tolerance
-    checks: tuple[Check, ...]
-
-
-class Source(_Read):
-    """The weights that a version was made from."""
-
-    name: Word
-    sha256: Digest
-    datasets: tuple[Word, ...]
-
-
-class Manifest(_Read):
-    """What is known of one version."""
-
-    schema_version: Literal[1]
+class _Withdrawable(Part):
     handle: Handle
-    synthetic: bool
-    checkpoint: Source
-    architecture: Word
-    head: Head
-    weight_standardization: WeightStandardization = COMPUTED
-    input_range: tuple[float, float]
-    smallest_image: Count
-    classes: Count
-    variables: Count
-    signature: Signature
-    assets: tuple[Word, ...]
-    archive: Archive
-    validation: Validation
-    toolchain: dict[Word, Word]
+    withdrawn: str | None = None
+
+
+class _Withdrawals(Document):
+    models: tuple[_Withdrawable, ...]
 
 
 def read_index(content: bytes) -> Index:
@@ -211,29 +117,29 @@ def read_index(content: bytes) -> Index:
     Raises `DocumentError` with the first thing that is not as `publish` writes it.
     """
     try:
-        index = Index.model_validate_json(content)
-    except ValidationError as error:
-        raise DocumentError(_faulty(first_problem(error, "index.json"))) from error
+        index = Index.read(content, INDEX)
+    except DocumentError as error:
+        raise _faulty(str(error)) from error
     seen = set()
     for entry in index.models:
         if entry.path != f"models/{entry.handle}":
-            raise DocumentError(_faulty(f"index.json: the path of {entry.handle} is another one"))
+            raise _faulty(f"{INDEX}: the path of {entry.handle} is another one")
         if entry.handle in seen:
-            raise DocumentError(_faulty(f"index.json: {entry.handle} is there twice"))
+            raise _faulty(f"{INDEX}: {entry.handle} is there twice")
         seen.add(entry.handle)
     return index
 
 
-def read_manifest(content: bytes, entry: Entry) -> Manifest:
+def read_listed(content: bytes, entry: Entry) -> Manifest:
     """Return the manifest of the version that the index lists as `entry`.
 
     Raises `DocumentError` if it is none, or another version's.
     """
     where = f"{entry.path}/{MANIFEST}"
     try:
-        manifest = Manifest.model_validate_json(content)
-    except ValidationError as error:
-        raise DocumentError(_faulty(first_problem(error, where))) from error
+        manifest = read_manifest(content, where)
+    except DocumentError as error:
+        raise _faulty(str(error)) from error
     for what, there, listed in (
         ("handle", manifest.handle, entry.handle),
         ("archive", manifest.archive, entry.archive),
@@ -241,9 +147,19 @@ def read_manifest(content: bytes, entry: Entry) -> Manifest:
         ("checkpoint", manifest.checkpoint.name, entry.checkpoint),
     ):
         if there != listed:
-            raise DocumentError(_faulty(f"{where}: its {what} is not the one in index.json"))
+            raise _faulty(f"{where}: its {what} is not the one in {INDEX}")
     return manifest
 
 
-def _faulty(problem: str) -> str:
-    return f"{problem}; publish the release again, or restore the file from a copy"
+def withdrawn_in(content: bytes) -> dict[str, str]:
+    """Return why versions are withdrawn, by handle, as an index says it.
+
+    Nothing else of it is read: an index that another version of this program wrote, and
+    `read_index` refuses, still says what nobody should use. Raises `DocumentError`.
+    """
+    listed = _Withdrawals.read(content, INDEX).models
+    return {entry.handle: entry.withdrawn for entry in listed if entry.withdrawn}
+
+
+def _faulty(problem: str) -> DocumentError:
+    return DocumentError(f"{problem}; publish the release again, or restore the file from a copy")

@@ -4,82 +4,113 @@ It holds only what follows from the registry, the weights and the artifact, neve
 or when it was built, so that two builds give the same bytes.
 """
 
-import json
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from publisher.documents.errors import DocumentError
-from publisher.documents.fields import COMPUTED, FOLDED, Handle, Head, WeightStandardization
-from publisher.errors import first_problem
+from publisher.documents.document import Document, Part
+from publisher.documents.fields import (
+    COMPUTED,
+    FOLDED,
+    Count,
+    Handle,
+    Head,
+    Name,
+    RelativePath,
+    Sha256,
+    Shape,
+    Text,
+    WeightStandardization,
+    Word,
+)
+from publisher.documents.report import Report
 
-SCHEMA_VERSION = 1
 # What a version consists of, wherever it lies.
-ARCHIVE, MANIFEST, PAGE = ("model.tar.gz", "manifest.json", "README.md")
+ARCHIVE: Final = "model.tar.gz"
+MANIFEST, PAGE = "manifest.json", "README.md"
 SYNTHETIC_NOTICE = (
     "SYNTHETIC WEIGHTS: random numbers of the true names and shapes, made to test the"
     " release system. Predictions mean nothing."
 )
 
 
-def is_folded(manifest: Mapping[str, Any]) -> bool:
-    """Return whether weight standardization is folded into the kernels: for prediction only.
+class Source(Part):
+    """The weights that a version was made from, and what the registry says of them.
 
-    Manifests say so since there is a choice; before, it was always computed.
+    The collection's page has to say of a model what its own page says, also when its
+    checkpoint is no longer in the registry.
     """
-    return bool(manifest.get("weight_standardization", COMPUTED) == FOLDED)
+
+    name: Word
+    path: RelativePath
+    size: Count
+    sha256: Sha256
+    datasets: tuple[Word, ...]
+    network_architectures: tuple[Word, ...]
 
 
-_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-_Count = Annotated[int, Field(ge=0)]
+class Tensor(Part):
+    """An input or an output; null in its shape is a dimension of any size."""
+
+    name: Word
+    dtype: Word
+    shape: Shape
 
 
-class _Part(BaseModel):
-    """Of a manifest that was read, what a release's index and pages are made from."""
+class Signature(Part):
+    """What goes in and comes out."""
 
-    model_config = ConfigDict(strict=True)
-
-
-class _Checkpoint(_Part):
-    name: str
-    sha256: _Digest
-    datasets: list[str]
-    network_architectures: list[str]
+    name: Word
+    input: Tensor
+    output: Tensor
 
 
-class _Archive(_Part):
+class Archive(Part):
+    """The archive of one version; sizes in bytes."""
+
     file: Literal["model.tar.gz"]
-    size: _Count
-    sha256: _Digest
-    unpacked_size: _Count
+    size: Count
+    sha256: Sha256
+    unpacked_size: Count
 
 
-class _Manifest(_Part):
+class Manifest(Document):
+    """What is known of one version.
+
+    `notice` is there for synthetic weights. `weight_standardization` is missing in manifests
+    from before there was a choice; it was always computed then.
+    """
+
+    notice: Text | None = None
     schema_version: Literal[1]
     handle: Handle
-    aliases: list[str]
+    aliases: Annotated[tuple[Name, ...], Field(max_length=100)]
     synthetic: bool
-    checkpoint: _Checkpoint
-    architecture: str
+    checkpoint: Source
+    architecture: Word
     head: Head
     weight_standardization: WeightStandardization = COMPUTED
-    resolution: _Count
-    parameters: _Count
-    archive: _Archive
-    toolchain: dict[str, str]
+    resolution: Count
+    input_range: tuple[float, float]
+    smallest_image: Count
+    classes: Count
+    parameters: Count
+    variables: Count
+    signature: Signature
+    assets: tuple[Word, ...]
+    archive: Archive
+    validation: Report
+    toolchain: dict[Word, Word]
+
+    @property
+    def folded(self) -> bool:
+        """Whether weight standardization is folded into the kernels: for prediction only."""
+        return self.weight_standardization == FOLDED
 
 
-def read_manifest(content: bytes) -> dict[str, Any]:
-    """Return a manifest that was written as JSON.
+def read_manifest(content: bytes, name: str = MANIFEST) -> Manifest:
+    """Return a manifest that was written as JSON to a file called `name`.
 
     Raises `DocumentError` with the first thing that is not as `build_manifest` makes it.
     """
-    try:
-        _Manifest.model_validate_json(content)
-        manifest: dict[str, Any] = json.loads(content)
-    except ValidationError as error:
-        raise DocumentError(first_problem(error, MANIFEST)) from error
-    except ValueError as error:
-        raise DocumentError(f"{MANIFEST}: {error}") from error
-    return manifest
+    return Manifest.read(content, name)

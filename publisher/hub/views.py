@@ -5,15 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from publisher.documents.fields import FOLDED
-from publisher.documents.index import Reported
+from publisher.documents.index import INDEX, Reported
 from publisher.documents.manifest import MANIFEST, PAGE
 from publisher.hub.documents import document_html
 from publisher.hub.place import Place
 from publisher.hub.plot import Point, plot
 from publisher.hub.search import Filters, choices, searched_text
 from publisher.release.catalogue import HEADS, Catalogue, Model
-from publisher.release.contents import INDEX, SUMS
+from publisher.release.contents import SUMS
 
 WIDE, NARROW = (720, 380), (330, 320)  # plots for a desk and for a phone
 
@@ -46,9 +45,9 @@ def model_facts(catalogue: Catalogue, model: Model, place: Place) -> dict[str, A
         **_common(catalogue, place),
         "synthetic": "all" if entry.synthetic else "",
         "card": _card(catalogue, model, place),
-        "manifest": model.manifest.model_dump(mode="json"),
+        "manifest": model.manifest.as_json(),
         "license": model.checkpoint.license if model.checkpoint else "",
-        "fine_tunable": model.manifest.weight_standardization != FOLDED,
+        "fine_tunable": not model.manifest.folded,
         "checks": Counter(check.status for check in checks),
         "versions": [
             {
@@ -118,7 +117,7 @@ def _card(catalogue: Catalogue, model: Model, place: Place) -> dict[str, Any]:
         **entry.model_dump(mode="json"),
         "short": entry.handle.partition("/")[2],
         "text": searched_text(model),
-        "folded": model.manifest.weight_standardization == FOLDED,
+        "folded": model.manifest.folded,
         "output": model.manifest.signature.output.model_dump(mode="json"),
         "link": place.page(entry.handle),
         "address": place.load_address(entry.handle),

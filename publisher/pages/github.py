@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from publisher.documents.manifest import Manifest
 from publisher.pages.errors import PageError
-from publisher.pages.render import Manifest, module_facts, render_template
+from publisher.pages.render import module_facts, render_template
 from publisher.registry import Registry, Variant
 from publisher.registry.models import Target
 
@@ -47,7 +48,7 @@ def render_version(
         **module_facts(
             registry, variant, manifest, target=target, address=partial(release_address, target)
         ),
-        "asset_path": asset_address(target, variant.handle, manifest["archive"]["file"]),
+        "asset_path": asset_address(target, variant.handle, manifest.archive.file),
         "repository": target.to,
         "tag": tag_of(target, variant.handle),
     }

@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
+from publisher.documents.manifest import Manifest
 from publisher.pages.errors import PageError
-from publisher.pages.render import Manifest, module_facts, render_template
+from publisher.pages.render import module_facts, render_template
 from publisher.registry import Checkpoint, Registry, Variant
 from publisher.registry.models import Target
 
@@ -145,7 +146,7 @@ def card_metadata(registry: Registry, variant: Variant, manifest: Manifest) -> d
     is true of the upstream weights only. `verified` is the Hub's to set.
     """
     checkpoint = registry.checkpoint_of(variant)
-    synthetic = manifest["synthetic"]
+    synthetic = manifest.synthetic
     listed = checkpoint.license in LICENSES
     datasets = [DATASETS[name] for name in checkpoint.datasets if name in DATASETS]
     results = [] if synthetic else list(_results(variant, checkpoint))

@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from publisher.documents.manifest import Manifest
 from publisher.pages.errors import PageError
-from publisher.pages.render import Manifest, listed_models, module_facts, render_template
+from publisher.pages.render import listed_models, module_facts, render_template
 from publisher.registry import Registry, Variant
 from publisher.registry.models import Target
 from publisher.util.files import json_bytes
@@ -85,7 +86,7 @@ def render_version(
         ),
         "address": address_of(target, variant.handle),
     }
-    synthetic = manifest["synthetic"]
+    synthetic = manifest.synthetic
     upstream = str(facts["upstream_file"])
     external = upstream.startswith("https://") and not synthetic
     owner, _, model = target.to.partition("/")
@@ -115,7 +116,7 @@ def render_documents(
     if not manifests:
         raise PageError(f"{target.to}: a model needs at least one variation; publish one first")
     withdrawn = {v.handle: v.withdrawn for v in registry.variants if v.withdrawn}
-    ranges = {manifest["handle"]: manifest.get("input_range") for manifest in manifests}
+    ranges = {manifest.handle: manifest.input_range for manifest in manifests}
     models = [
         {
             **model,

@@ -20,7 +20,7 @@ from jinja2 import (
 )
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from publisher.documents.manifest import is_folded
+from publisher.documents.manifest import Manifest
 from publisher.pages import format as formats
 from publisher.pages.document import ROOT, publisher_path
 from publisher.pages.errors import PageError
@@ -49,8 +49,6 @@ NOTHING_WITHDRAWN: Mapping[str, str] = {}
 
 # What a template's own operations and filters can raise.
 _FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
-
-Manifest = Mapping[str, Any]
 
 
 def asset_path(registry: Registry, handle: str) -> str:
@@ -91,7 +89,7 @@ def module_facts(
     Raises `PageError` if the manifest is another variant's.
     """
     checkpoint = registry.checkpoint_of(variant)
-    built = (manifest.get("handle"), manifest.get("checkpoint", {}).get("name"))
+    built = (manifest.handle, manifest.checkpoint.name)
     if built != (variant.handle, variant.checkpoint):
         raise PageError(
             f"{variant.handle}: the manifest is that of {built[0]} from {built[1]},"
@@ -106,7 +104,8 @@ def module_facts(
         return {"handle": other.handle, "page": page, "folded": other.folded}
 
     return {
-        "manifest": manifest,
+        # Templates get plain values, which have no methods that they could call.
+        "manifest": manifest.as_json(),
         "variant": {
             "handle": variant.handle,
             "head": variant.head,
@@ -121,7 +120,7 @@ def module_facts(
         "fine_tunable": pointer(registry.fine_tunable(variant)),
         "upstream_file": f"{registry.upstream.rstrip('/')}/{checkpoint.path}",
         "crop": EVALUATION_CROPS.get(checkpoint.resolution),
-        "parity_error": _parity_error(manifest),
+        "parity_error": parity_error(manifest),
     }
 
 
@@ -176,16 +175,19 @@ def render_publisher(
     return render_template(templates, PUBLISHER, facts)
 
 
-def _parity_error(manifest: Manifest) -> float | None:
+def parity_error(manifest: Manifest) -> float | None:
     """Return the largest error of the parity check over all resolutions, if it was run."""
-    errors = [
-        float(value)
-        for check in manifest["validation"]["checks"]
-        if check["name"] == PARITY_CHECK and check["status"] != "skipped"
-        for name, value in check["figures"].items()
+    figures = [
+        figure
+        for check in manifest.validation.checks
+        if check.name == PARITY_CHECK and check.status != "skipped"
+        for name, figure in check.figures.items()
         if name.endswith(("largest_error", "max_absolute_error"))
     ]
-    return max(errors, default=None)
+    try:  # one that is not finite is a text
+        return max((float(one) for one in figures if not isinstance(one, list)), default=None)
+    except ValueError:
+        return None
 
 
 def listed_models(
@@ -200,42 +202,42 @@ def listed_models(
     """
     latest: dict[str, tuple[tuple[bool, int], Manifest]] = {}
     for manifest in manifests:
-        name, _, version = manifest["handle"].rpartition("/")
-        rank = (manifest["handle"] not in withdrawn, int(version))
+        name, _, version = manifest.handle.rpartition("/")
+        rank = (manifest.handle not in withdrawn, int(version))
         if name not in latest or rank > latest[name][0]:
             latest[name] = (rank, manifest)
     order = {name: position for position, name in enumerate(registry.checkpoints)}
     chosen = sorted(
         (manifest for _, manifest in latest.values()),
         key=lambda manifest: (
-            order.get(manifest["checkpoint"]["name"], len(order)),
-            manifest["checkpoint"]["name"],
-            is_folded(manifest),
-            list(TASKS).index(manifest["head"]),
-            manifest["handle"],
+            order.get(manifest.checkpoint.name, len(order)),
+            manifest.checkpoint.name,
+            manifest.folded,
+            list(TASKS).index(manifest.head),
+            manifest.handle,
         ),
     )
     models = []
     for manifest in chosen:
-        checkpoint = registry.checkpoints.get(manifest["checkpoint"]["name"])
+        checkpoint = registry.checkpoints.get(manifest.checkpoint.name)
         facts = checkpoint.model_dump(mode="json") if checkpoint else {}
         models.append(
             {
-                "handle": manifest["handle"],
-                "checkpoint": manifest["checkpoint"]["name"],
-                "head": manifest["head"],
-                "folded": is_folded(manifest),
-                "task": TASKS[manifest["head"]],
-                "architecture": manifest["architecture"],
-                "resolution": manifest["resolution"],
-                "parameters": manifest["parameters"],
-                "archive": manifest["archive"],
-                "synthetic": manifest["synthetic"],
-                "asset_path": asset_path(registry, manifest["handle"]),
-                "datasets": manifest["checkpoint"]["datasets"],
-                "network_architectures": manifest["checkpoint"]["network_architectures"],
+                "handle": manifest.handle,
+                "checkpoint": manifest.checkpoint.name,
+                "head": manifest.head,
+                "folded": manifest.folded,
+                "task": TASKS[manifest.head],
+                "architecture": manifest.architecture,
+                "resolution": manifest.resolution,
+                "parameters": manifest.parameters,
+                "archive": manifest.archive.as_json(),
+                "synthetic": manifest.synthetic,
+                "asset_path": asset_path(registry, manifest.handle),
+                "datasets": manifest.checkpoint.datasets,
+                "network_architectures": manifest.checkpoint.network_architectures,
                 "reported": facts.get("reported", []),
-                "withdrawn": manifest["handle"] in withdrawn,
+                "withdrawn": manifest.handle in withdrawn,
             }
         )
     return models

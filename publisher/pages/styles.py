@@ -1,15 +1,13 @@
 """Whose pages a destination shows, and who makes them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
+from publisher.documents.manifest import Manifest
 from publisher.registry import Registry, Variant
 from publisher.registry.models import Target
-
-Manifest = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

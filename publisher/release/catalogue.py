@@ -7,9 +7,9 @@ from typing import get_args
 
 from publisher.documents.errors import DocumentError
 from publisher.documents.fields import Head
-from publisher.documents.index import Checkpoint, Entry, Index, Manifest, read_index, read_manifest
-from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE
-from publisher.release.contents import INDEX, INDEX_SIGNATURE, SIGNED, SUMS
+from publisher.documents.index import INDEX, Checkpoint, Entry, Index, read_index, read_listed
+from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, Manifest
+from publisher.release.contents import INDEX_SIGNATURE, SIGNED, SUMS
 from publisher.release.errors import ReleaseError
 from publisher.release.sources.base import Source
 from publisher.util.wording import nearest
@@ -98,8 +98,8 @@ class Catalogue:
             if (other := self.models[handle]).entry.checkpoint == model.entry.checkpoint
             and other.entry.head == head
         ]
-        made = model.manifest.weight_standardization
-        others.sort(key=lambda other: other.manifest.weight_standardization != made)
+        made = model.manifest.folded
+        others.sort(key=lambda other: other.manifest.folded != made)
         return others[0] if others else None
 
 
@@ -129,7 +129,7 @@ def _load(source: Source) -> Catalogue:
             raise ReleaseError(f"{page}: is larger than {LARGEST_PAGE >> 10} KiB; publish it again")
         model = Model(
             entry,
-            read_manifest(files[manifest], entry),
+            read_listed(files[manifest], entry),
             index.checkpoints.get(entry.checkpoint),
             files[page].decode(errors="replace"),
         )

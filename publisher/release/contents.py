@@ -11,26 +11,36 @@ Nothing is ever taken out of a release: a version that left the registry stays, 
 does the page of a collection that was renamed.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from publisher.destinations.base import Destination, DestinationError
-from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE
+from publisher.documents.errors import DocumentError
+from publisher.documents.index import (
+    INDEX,
+    About,
+    Checkpoint,
+    Collection,
+    Entry,
+    Index,
+    Publisher,
+    Reported,
+    withdrawn_in,
+)
+from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, Manifest
+from publisher.errors import first_problem
 from publisher.pages import document_path, render_collection, render_publisher
-from publisher.pages.render import Manifest
 from publisher.registry import Registry
 from publisher.util.files import sha256
 
-INDEX = "index.json"
 SUMS = "SHA256SUMS"
 DOCUMENTS = "tfhub.dev"
 # Of a signed version: how it came to be, what it consists of, and the signature of all but
 # the page, which may change.
 PROVENANCE, BOM, SIGNATURE = SIGNED = ("provenance.json", "bom.json", "model.sig")
 INDEX_SIGNATURE = "index.sig"  # of index.json and SHA256SUMS
-SCHEMA_VERSION = 1
 
 
 def folder_of(handle: str) -> str:
@@ -40,14 +50,10 @@ def folder_of(handle: str) -> str:
 
 def withdrawals_at(destination: Destination) -> dict[str, str]:
     """Return why versions are withdrawn, by handle, as the index of a destination has it."""
+    index = destination.read(INDEX) if destination.holds_index else None
     try:
-        index = json.loads((destination.read(INDEX) if destination.holds_index else None) or b"{}")
-        return {
-            str(entry["handle"]): str(entry["withdrawn"])
-            for entry in index.get("models", ())
-            if entry.get("withdrawn")
-        }
-    except (ValueError, TypeError, KeyError, AttributeError):
+        return withdrawn_in(index) if index else {}
+    except DocumentError:
         return {}  # whatever that is, it is replaced
 
 
@@ -103,48 +109,55 @@ def held_file(handle: str, name: str, destination: Destination) -> bytes:
 
 def index_of(
     registry: Registry, held: Mapping[str, Manifest], withdrawn: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return the content of `index.json`."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "synthetic": any(manifest["synthetic"] for manifest in held.values()),
-        "publisher": registry.publisher.name,
-        "collection": registry.collection.handle,
-        "about": {
-            "publisher": registry.publisher.model_dump(mode="json"),
-            "collection": registry.collection.model_dump(mode="json"),
-            "asset_base": registry.asset_base,
-        },
-        "checkpoints": _checkpoint_facts(registry, held),
-        "models": [
-            {
-                "handle": handle,
-                "aliases": manifest["aliases"],
-                "synthetic": manifest["synthetic"],
-                "checkpoint": manifest["checkpoint"]["name"],
-                "architecture": manifest["architecture"],
-                "head": manifest["head"],
-                "resolution": manifest["resolution"],
-                "parameters": manifest["parameters"],
-                "path": f"models/{handle}",
-                "archive": manifest["archive"],
-                **({"withdrawn": withdrawn[handle]} if handle in withdrawn else {}),
-            }
-            for handle, manifest in sorted(held.items())
-        ],
-    }
+) -> Index:
+    """Return the index of a release.
+
+    Raises `DocumentError` if the registry has a text that is too long for it.
+    """
+    names = {manifest.checkpoint.name for manifest in held.values()}
+    try:
+        return Index(
+            schema_version=1,
+            synthetic=any(manifest.synthetic for manifest in held.values()),
+            publisher=registry.publisher.name,
+            collection=registry.collection.handle,
+            about=About(
+                publisher=Publisher(**dict(registry.publisher)),
+                collection=Collection(**dict(registry.collection)),
+                asset_base=registry.asset_base,
+            ),
+            # What the catalogue shows of those that are still in the registry.
+            checkpoints={
+                name: Checkpoint(
+                    license=checkpoint.license,
+                    reported=tuple(Reported(**dict(figure)) for figure in checkpoint.reported),
+                )
+                for name, checkpoint in registry.checkpoints.items()
+                if name in names
+            },
+            models=tuple(
+                _entry(manifest, withdrawn.get(handle)) for handle, manifest in sorted(held.items())
+            ),
+        )
+    except ValidationError as error:
+        raise DocumentError(f"{first_problem(error, INDEX)}; shorten it in models.yaml") from error
 
 
-def _checkpoint_facts(
-    registry: Registry, held: Mapping[str, Manifest]
-) -> dict[str, dict[str, Any]]:
-    """Return what the catalogue shows of the checkpoints that are still in the registry."""
-    names = {manifest["checkpoint"]["name"] for manifest in held.values()}
-    return {
-        name: checkpoint.model_dump(mode="json", include={"license", "reported"})
-        for name, checkpoint in registry.checkpoints.items()
-        if name in names
-    }
+def _entry(manifest: Manifest, withdrawn: str | None) -> Entry:
+    reason = {} if withdrawn is None else {"withdrawn": withdrawn}
+    return Entry(
+        handle=manifest.handle,
+        aliases=manifest.aliases,
+        synthetic=manifest.synthetic,
+        checkpoint=manifest.checkpoint.name,
+        architecture=manifest.architecture,
+        head=manifest.head,
+        resolution=manifest.resolution,
+        parameters=manifest.parameters,
+        path=folder_of(manifest.handle),
+        archive=manifest.archive,
+        **reason,
+    )
 
 
 def sums_of(
@@ -163,7 +176,7 @@ def sums_of(
     digests.update({f"{DOCUMENTS}/{path}": sha256(page) for path, page in documents.items()})
     for handle, manifest in held.items():
         folder = folder_of(handle)
-        digests[f"{folder}/{ARCHIVE}"] = manifest["archive"]["sha256"]
+        digests[f"{folder}/{ARCHIVE}"] = manifest.archive.sha256
         for name in (MANIFEST, PAGE):
             path = f"{folder}/{name}"
             content = small[path] if path in small else held_file(handle, name, destination)

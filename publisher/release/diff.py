@@ -3,21 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from publisher.destinations.base import Destination
-from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE
+from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, Manifest
+from publisher.documents.plan import Change, Status
 from publisher.documents.signature import signs
 from publisher.pages import document_path, render_module
-from publisher.pages.render import Manifest
 from publisher.pages.styles import style_of
 from publisher.registry import Registry, Variant
 from publisher.registry.models import Target
 from publisher.release.contents import BOM, PROVENANCE, SIGNATURE, SIGNED, folder_of
-from publisher.release.plan import Change, Status, difference, next_version
-from publisher.util.files import json_bytes, sha256, sha256_file
+from publisher.release.plan import difference, next_version
+from publisher.util.files import sha256, sha256_file
 
-Held = Mapping[str, Mapping[str, Any]]
+Held = Mapping[str, Manifest]
 
 
 class Offer(NamedTuple):
@@ -88,8 +88,8 @@ def wanted(offer: Offer, held: Held, pages: Pages, withdrawals: Mapping[str, str
     manifest = there if withdrawn else offer.manifest
     facts = {
         "handle": handle,
-        "offered": offer.manifest["archive"]["sha256"] if offer.manifest else "",
-        "there": there["archive"]["sha256"] if there else "",
+        "offered": offer.manifest.archive.sha256 if offer.manifest else "",
+        "there": there.archive.sha256 if there else "",
     }
     if manifest is None:
         return Wanted(Change(**facts, status="withdrawn", message="withdrawn, and not there"))
@@ -129,11 +129,11 @@ def wanted(offer: Offer, held: Held, pages: Pages, withdrawals: Mapping[str, str
 
 def _small(offer: Offer, manifest: Manifest, page: bytes) -> dict[str, bytes]:
     """Return a version's small files by name, with its signature if it is signed."""
-    small = {MANIFEST: json_bytes(manifest), PAGE: page}
+    small = {MANIFEST: manifest.as_bytes(), PAGE: page}
     paths = {name: offer.signed / name for name in SIGNED} if offer.signed else {}
     if paths and all(path.is_file() for path in paths.values()):
         signed = {name: path.read_bytes() for name, path in paths.items()}
-        digests = {ARCHIVE: manifest["archive"]["sha256"], MANIFEST: sha256(small[MANIFEST])}
+        digests = {ARCHIVE: manifest.archive.sha256, MANIFEST: sha256(small[MANIFEST])}
         digests |= {name: sha256(signed[name]) for name in (PROVENANCE, BOM)}
         if signs(signed[SIGNATURE], digests):
             small |= signed
@@ -174,7 +174,7 @@ def _fault(manifest: Manifest, archive: Path) -> str:
     and this is the last time that anyone looks before it is public.
     """
     try:
-        if sha256_file(archive) == manifest["archive"]["sha256"]:
+        if sha256_file(archive) == manifest.archive.sha256:
             return ""
     except OSError:
         pass

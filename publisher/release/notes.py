@@ -11,25 +11,25 @@ the notes.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 from markdown_it import MarkdownIt
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from publisher.destinations.base import Destination, DestinationError
-from publisher.documents.fields import Handle
-from publisher.documents.manifest import PAGE, SYNTHETIC_NOTICE, is_folded
-from publisher.errors import PublisherError, first_problem
+from publisher.documents.errors import DocumentError
+from publisher.documents.fields import LONGEST_TEXT
+from publisher.documents.index import INDEX, withdrawn_in
+from publisher.documents.manifest import PAGE, SYNTHETIC_NOTICE, Manifest
+from publisher.errors import PublisherError
 from publisher.pages.format import human_size, scientific, thousands
-from publisher.pages.render import PARITY_CHECK, Manifest
-from publisher.release.contents import INDEX, SUMS, folder_of
+from publisher.pages.render import parity_error
+from publisher.release.contents import SUMS, folder_of
 from publisher.release.plan import difference
 
 NOTHING = "Nothing changed: every archive, page and figure is as it was.\n"
 TITLE = "# Changelog"
 UNRELEASED = ("unreleased", "[unreleased]")
 SHORT = 12  # digits of a digest, enough to tell archives apart
-LONGEST = 10_000  # characters of a text
 
 _BREAK = re.compile(r"\r\n?|\n")
 # What Markdown, GitHub's too, takes for more than text within a line. What it does not stays
@@ -54,21 +54,6 @@ class Held:
     withdrawn: Mapping[str, str] = field(default_factory=dict)
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    handle: Handle
-    withdrawn: Annotated[str, StringConstraints(max_length=LONGEST)] | None = None
-
-
-class _Index(BaseModel):
-    """Of a release's index, what notes are made from."""
-
-    model_config = ConfigDict(strict=True)
-
-    models: list[_Entry]
-
-
 def held_by(destination: Destination) -> Held:
     """Return what a release holds.
 
@@ -81,13 +66,11 @@ def held_by(destination: Destination) -> Held:
     pages = {handles[path]: digest for digest, _, path in lines if path in handles}
     index = destination.read(INDEX)
     try:
-        entries = [] if index is None else _Index.model_validate_json(index).models
-    except ValidationError as error:
-        problem = first_problem(error, INDEX)
+        withdrawn = {} if index is None else withdrawn_in(index)
+    except DocumentError as error:
         raise DestinationError(
-            f"{destination.name}: damaged: {problem}; publish again, which writes it anew"
+            f"{destination.name}: damaged: {error}; publish again, which writes it anew"
         ) from error
-    withdrawn = {entry.handle: entry.withdrawn for entry in entries if entry.withdrawn}
     return Held(manifests, pages, withdrawn)
 
 
@@ -178,14 +161,14 @@ def _added(before: Held, now: Held) -> str:
     rows = []
     for handle, earlier in _new(before, now):
         manifest = now.manifests[handle]
-        head = manifest["head"].replace("_", " ")
+        head = manifest.head.replace("_", " ")
         if earlier is None:
             rows.append(
                 (
                     _code(handle),
-                    _plain(manifest["architecture"]),
-                    f"{head}, folded" if is_folded(manifest) else head,
-                    str(manifest["resolution"]),
+                    _plain(manifest.architecture),
+                    f"{head}, folded" if manifest.folded else head,
+                    str(manifest.resolution),
                     *_archive(manifest),
                 )
             )
@@ -211,7 +194,7 @@ def _raised(before: Held, now: Held) -> str:
 
 
 def _what_differs(earlier: Manifest, manifest: Manifest) -> str:
-    if earlier["archive"]["sha256"] == manifest["archive"]["sha256"]:
+    if earlier.archive.sha256 == manifest.archive.sha256:
         return "nothing"
     # Which tools they are is told in a section of its own.
     return difference(earlier, manifest).partition(" (")[0]
@@ -254,7 +237,7 @@ def _toolchain(before: Held, now: Held) -> str:
     if not made or not newest:
         return ""
     rows = []
-    for tool in sorted({name for manifest in made for name in manifest["toolchain"]}):
+    for tool in sorted({name for manifest in made for name in manifest.toolchain}):
         old, new = (_values(manifests, tool) for manifests in (newest, made))
         if {*new} - {*old}:
             rows.append((_plain(tool), _all(old), _all(new)))
@@ -262,7 +245,7 @@ def _toolchain(before: Held, now: Held) -> str:
 
 
 def _values(manifests: Iterable[Manifest], tool: str) -> list[str]:
-    found = {manifest["toolchain"].get(tool) for manifest in manifests}
+    found = {manifest.toolchain.get(tool) for manifest in manifests}
     return sorted(value for value in found if value is not None)
 
 
@@ -285,29 +268,20 @@ def _figures(before: Held, now: Held) -> str:
 
 def _parity_error(manifest: Manifest) -> str:
     """Return the largest error of the parity check, rounded: a later digit is noise."""
-    try:
-        errors = [
-            float(value)
-            for check in manifest["validation"]["checks"]
-            if check["name"] == PARITY_CHECK and check["status"] != "skipped"
-            for name, value in check["figures"].items()
-            if name.endswith("largest_error")
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError):
-        errors = []  # the part of a manifest that nobody checks when it is read
-    return scientific(max(errors)) if errors else "none"
+    error = parity_error(manifest)
+    return "none" if error is None else scientific(error)
 
 
 _FIGURES: Mapping[str, Callable[[Manifest], str]] = {
     "largest parity error": _parity_error,
-    "parameters": lambda manifest: thousands(manifest["parameters"]),
-    "archive, bytes": lambda manifest: thousands(manifest["archive"]["size"]),
-    "unpacked, bytes": lambda manifest: thousands(manifest["archive"]["unpacked_size"]),
+    "parameters": lambda manifest: thousands(manifest.parameters),
+    "archive, bytes": lambda manifest: thousands(manifest.archive.size),
+    "unpacked, bytes": lambda manifest: thousands(manifest.archive.unpacked_size),
 }
 
 
 def _synthetic(now: Held) -> Iterator[str]:
-    synthetic = [handle for handle, manifest in now.manifests.items() if manifest["synthetic"]]
+    synthetic = [handle for handle, manifest in now.manifests.items() if manifest.synthetic]
     if synthetic:
         every = len(synthetic) == len(now.manifests)
         those = "every version" if every else ", ".join(map(_code, _ordered(synthetic)))
@@ -333,12 +307,12 @@ def _newest(held: Held) -> dict[str, str]:
 
 
 def _digest(held: Held, handle: str) -> str:
-    return str(held.manifests[handle]["archive"]["sha256"])
+    return str(held.manifests[handle].archive.sha256)
 
 
 def _archive(manifest: Manifest) -> tuple[str, str]:
-    archive = manifest["archive"]
-    return human_size(archive["size"]), _code(archive["sha256"][:SHORT])
+    archive = manifest.archive
+    return human_size(archive.size), _code(archive.sha256[:SHORT])
 
 
 def _name(handle: str) -> str:
@@ -368,7 +342,7 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _plain(text: str) -> str:
     """Return a text as Markdown that shows it, on one line and without what cannot be seen."""
-    seen = "".join(c if c.isprintable() else " " for c in text[:LONGEST])
+    seen = "".join(c if c.isprintable() else " " for c in text[:LONGEST_TEXT])
     return _MARKUP.sub(r"\\\g<0>", " ".join(seen.split()))
 
 

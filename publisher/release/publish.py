@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from publisher.destinations.base import Destination, DestinationError
+from publisher.documents.index import INDEX
 from publisher.documents.manifest import ARCHIVE, PAGE
+from publisher.documents.plan import WRITING, Change, Plan, Status, Write
 from publisher.documents.signature import signs
 from publisher.pages import document_path, require_good_pages
 from publisher.pages.styles import style_of
@@ -19,7 +21,6 @@ from publisher.registry import Registry
 from publisher.registry.models import Target
 from publisher.release.contents import (
     DOCUMENTS,
-    INDEX,
     INDEX_SIGNATURE,
     SUMS,
     index_of,
@@ -29,8 +30,7 @@ from publisher.release.contents import (
     withdrawals_at,
 )
 from publisher.release.diff import Held, Offer, Offered, Pages, Wanted, wanted
-from publisher.release.plan import WRITING, Change, Plan, Status, Write
-from publisher.util.files import json_bytes, sha256
+from publisher.util.files import sha256
 
 # What is done (`sends`, `sent`, `wrote`, `done`), to what, and the SHA-256 of that.
 Note = Callable[[str, str, str], None]
@@ -81,7 +81,7 @@ def prepare(
     `PageError` if a page would break a rule.
     """
     built = [Offer(*offer) for offer in offers]
-    synthetic = any(offer.manifest["synthetic"] for offer in built if offer.manifest)
+    synthetic = any(offer.manifest.synthetic for offer in built if offer.manifest)
     refuse_synthetic(destination, synthetic, allow_synthetic)
     if destination.holds_versions:
         held: Held = destination.manifests()
@@ -97,7 +97,7 @@ def prepare(
     withdrawals = {handle: why for handle, why in withdrawals.items() if handle not in offered}
     versions_there = [wanted(offer, held, pages, withdrawals) for offer in built]
     shown = [one for one in versions_there if one.shown]
-    after = {**held, **{one.change.handle: one.manifest or {} for one in shown}}
+    after = {**held, **{one.change.handle: one.manifest for one in shown if one.manifest}}
     versions: dict[str, Mapping[str, Path | bytes]] = {}
     writes: list[tuple[str, bytes]] = []
     for one in shown:
@@ -132,7 +132,7 @@ def carry_out(
     # Where people get what came last, that has to be the newest version.
     for handle in sorted(prepared.versions, key=lambda one: int(one.rpartition("/")[2])):
         files = prepared.versions[handle]
-        digest = prepared.manifests[handle]["archive"]["sha256"]
+        digest = prepared.manifests[handle].archive.sha256
         note("sends", handle, digest)
         destination.add_version(handle, files)
         note("sent", handle, digest)
@@ -172,7 +172,7 @@ def handles(changes: Iterable[Change], status: Status) -> list[str]:
 def _left_over(registry: Registry, held: Held) -> list[Change]:
     known = {variant.handle for variant in registry.variants}
     return [
-        Change(handle=handle, status="left over", there=held[handle]["archive"]["sha256"])
+        Change(handle=handle, status="left over", there=held[handle].archive.sha256)
         for handle in sorted(held)
         if handle not in known
     ]
@@ -211,7 +211,7 @@ def _documents(
         return list(documents.items())
     writes = [(f"{DOCUMENTS}/{path}", content) for path, content in documents.items()]
     if after:
-        index = json_bytes(index_of(registry, after, withdrawn))
+        index = index_of(registry, after, withdrawn).as_bytes()
         small = {path: content for one in shown for path, content in one.files().items()}
         sums = sums_of(after, documents, index, small, destination)
         writes += [(INDEX, index), (SUMS, sums)]

@@ -7,16 +7,15 @@ signatures of those that are, the index and its sums.
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from publisher.destinations.base import Destination, DestinationError
 from publisher.destinations.local.directory import Directory
-from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE
+from publisher.documents.index import INDEX
+from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, Manifest
 from publisher.release.contents import (
     DOCUMENTS,
-    INDEX,
     INDEX_SIGNATURE,
     SIGNED,
     SUMS,
@@ -52,7 +51,7 @@ def pull(
     for handle, manifest in held.items():
         files = _small(handle, destination)
         if handle not in there:
-            digest = manifest["archive"]["sha256"]
+            digest = manifest.archive.sha256
             with tempfile.TemporaryDirectory(prefix="pull-", dir=work) as folder:
                 archive = built.get(digest) or _fetched(
                     handle, manifest, source, Path(folder), reporter
@@ -65,7 +64,7 @@ def pull(
                         else f"{archive}: has other bytes than its manifest states; build it again"
                     )
                 directory.add_version(handle, {ARCHIVE: archive, **files})
-        elif there[handle]["archive"]["sha256"] != manifest["archive"]["sha256"]:
+        elif there[handle].archive.sha256 != manifest.archive.sha256:
             raise DestinationError(
                 f"{handle}: {directory.name} holds it with other bytes than {destination.name};"
                 " pull into an empty release directory"
@@ -83,7 +82,7 @@ def pull(
 def _archives(parts: Sequence[Directory]) -> dict[str, Path]:
     """Return the archives of release directories by the SHA-256 that they are stated to have."""
     return {
-        manifest["archive"]["sha256"]: Path(part.name) / folder_of(handle) / ARCHIVE
+        manifest.archive.sha256: Path(part.name) / folder_of(handle) / ARCHIVE
         for part in parts
         for handle, manifest in part.manifests().items()
     }
@@ -100,10 +99,10 @@ def _small(handle: str, destination: Destination) -> dict[str, bytes]:
 
 
 def _fetched(
-    handle: str, manifest: Mapping[str, Any], source: Source, folder: Path, reporter: Reporter
+    handle: str, manifest: Manifest, source: Source, folder: Path, reporter: Reporter
 ) -> Path:
     """Return the archive of a version, on this machine."""
-    size, target = manifest["archive"]["size"], folder / ARCHIVE
+    size, target = manifest.archive.size, folder / ARCHIVE
     opened = source.open(f"{folder_of(handle)}/{ARCHIVE}", size)
     if isinstance(opened, Elsewhere):
         download(opened.address, target, size, handle, reporter)

@@ -9,14 +9,15 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from publisher.documents.manifest import Manifest
+from publisher.documents.plan import Plan
+from publisher.documents.report import Check
 from publisher.pages import render_module
 from publisher.pages.format import plain
-from publisher.pages.render import Manifest
 from publisher.registry import Registry
 from publisher.release.contents import DOCUMENTS, new_documents
-from publisher.release.plan import Plan, as_markdown
+from publisher.release.plan import as_markdown
 
 LARGEST = 60_000  # characters; GitHub takes 65,536 of a comment
 CONTEXT = 2  # lines around a change
@@ -102,22 +103,20 @@ def _checks(manifests: Sequence[Manifest]) -> str:
         return "Nothing was built."
     lines = ["| handle | passed | skipped | parity |", "|---|--:|--:|---|"]
     for manifest in manifests:
-        checks = manifest["validation"]["checks"]
+        checks = manifest.validation.checks
         passed, skipped = (
-            sum(check["status"] == status for check in checks) for status in ("passed", "skipped")
+            sum(check.status == status for check in checks) for status in ("passed", "skipped")
         )
-        lines.append(
-            f"| `{manifest['handle']}` | {passed} | {skipped} | {plain(_parity(checks))} |"
-        )
-    if any(manifest["synthetic"] for manifest in manifests):
+        lines.append(f"| `{manifest.handle}` | {passed} | {skipped} | {plain(_parity(checks))} |")
+    if any(manifest.synthetic for manifest in manifests):
         lines += ["", "The weights are synthetic: random numbers."]
     return "\n".join(lines)
 
 
-def _parity(checks: Sequence[Mapping[str, Any]]) -> str:
+def _parity(checks: Sequence[Check]) -> str:
     """Return what the comparison with the float64 reference measured."""
-    found = [check["summary"] for check in checks if check["name"].startswith("parity_")]
-    return "; ".join(map(str, found))
+    found = [check.summary for check in checks if check.name.startswith("parity_")]
+    return "; ".join(found)
 
 
 def _bounded(sections: Sequence[str]) -> str:

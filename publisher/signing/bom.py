@@ -4,13 +4,12 @@ Source of the form: CycloneDX specification 1.6, JSON. It follows from the manif
 registry alone; its serial number too, so that the same facts give the same bytes.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from publisher.documents.manifest import SYNTHETIC_NOTICE, is_folded
+from publisher.documents.manifest import SYNTHETIC_NOTICE, Manifest, Tensor
 from publisher.errors import first_problem
 from publisher.pages.values import CLASSIFIER_TASKS, FEATURE_TASKS
 from publisher.registry.models import Checkpoint
@@ -36,21 +35,20 @@ _LICENSES = (
     "MIT",
     "MPL-2.0",
 )
-_Facts = Mapping[str, Any]
 
 
-def bom(manifest: _Facts, checkpoint: Checkpoint | None) -> dict[str, Any]:
+def bom(manifest: Manifest, checkpoint: Checkpoint | None) -> dict[str, Any]:
     """Return the bill of materials of one version.
 
     `checkpoint` is the registry's entry, which has the license and says how the weights were
     trained; none where it has left the registry.
     """
-    libraries = [_library(*one) for one in packages(manifest["toolchain"]).items()]
-    datasets = [_dataset(name) for name in manifest["checkpoint"]["datasets"]]
+    libraries = [_library(*one) for one in packages(manifest.toolchain).items()]
+    datasets = [_dataset(name) for name in manifest.checkpoint.datasets]
     weights = _weights(manifest, checkpoint)
     needed = [WEIGHTS, *(library["bom-ref"] for library in libraries)]
     trained_on = [dataset["bom-ref"] for dataset in datasets]
-    made_with = manifest["toolchain"].get("publisher")
+    made_with = manifest.toolchain.get("publisher")
     tool = {"type": "application", "name": "publisher", "version": made_with}
     content = {
         "metadata": {
@@ -60,7 +58,7 @@ def bom(manifest: _Facts, checkpoint: Checkpoint | None) -> dict[str, Any]:
         },
         "components": [weights, *datasets, *libraries],
         "dependencies": [
-            {"ref": manifest["handle"], "dependsOn": needed},
+            {"ref": manifest.handle, "dependsOn": needed},
             {"ref": WEIGHTS, "dependsOn": trained_on},
             *({"ref": one["bom-ref"]} for one in (*datasets, *libraries)),
         ],
@@ -75,27 +73,29 @@ def bom(manifest: _Facts, checkpoint: Checkpoint | None) -> dict[str, Any]:
     }
 
 
-def _model(manifest: _Facts, checkpoint: Checkpoint | None, datasets: list[str]) -> dict[str, Any]:
-    publisher, name, version = manifest["handle"].split("/")
-    notice = {"description": SYNTHETIC_NOTICE} if manifest["synthetic"] else {}
+def _model(
+    manifest: Manifest, checkpoint: Checkpoint | None, datasets: list[str]
+) -> dict[str, Any]:
+    publisher, name, version = manifest.handle.split("/")
+    notice = {"description": SYNTHETIC_NOTICE} if manifest.synthetic else {}
     return {
         "type": "machine-learning-model",
-        "bom-ref": manifest["handle"],
+        "bom-ref": manifest.handle,
         "group": publisher,
         "name": name,
         "version": version,
         **notice,
-        "hashes": _hashes(manifest["archive"]["sha256"]),
+        "hashes": _hashes(manifest.archive.sha256),
         **_licenses(checkpoint),
         "modelCard": {
             "modelParameters": {
                 "approach": {"type": "supervised"},
                 "task": _task(manifest),
-                "architectureFamily": ", ".join(manifest["checkpoint"]["network_architectures"]),
-                "modelArchitecture": manifest["architecture"],
+                "architectureFamily": ", ".join(manifest.checkpoint.network_architectures),
+                "modelArchitecture": manifest.architecture,
                 "datasets": [{"ref": reference} for reference in datasets],
                 "inputs": [{"format": _input(manifest)}],
-                "outputs": [{"format": _tensor(manifest["signature"]["output"])}],
+                "outputs": [{"format": _tensor(manifest.signature.output)}],
             },
             "considerations": {
                 "useCases": [_task(manifest)],
@@ -105,38 +105,38 @@ def _model(manifest: _Facts, checkpoint: Checkpoint | None, datasets: list[str])
     }
 
 
-def _task(manifest: _Facts) -> str:
-    return (CLASSIFIER_TASKS if manifest["head"] == "classifier" else FEATURE_TASKS)[0]
+def _task(manifest: Manifest) -> str:
+    return (CLASSIFIER_TASKS if manifest.head == "classifier" else FEATURE_TASKS)[0]
 
 
-def _input(manifest: _Facts) -> str:
-    low, high = manifest["input_range"]
-    return f"{_tensor(manifest['signature']['input'])}, values from {low:g} to {high:g}"
+def _input(manifest: Manifest) -> str:
+    low, high = manifest.input_range
+    return f"{_tensor(manifest.signature.input)}, values from {low:g} to {high:g}"
 
 
-def _tensor(tensor: _Facts) -> str:
+def _tensor(tensor: Tensor) -> str:
     """Return a tensor in words: `images: float32 [any, any, any, 3]`."""
-    shape = ", ".join("any" if size is None else str(size) for size in tensor["shape"])
-    return f"{tensor['name']}: {tensor['dtype']} [{shape}]"
+    shape = ", ".join("any" if size is None else str(size) for size in tensor.shape)
+    return f"{tensor.name}: {tensor.dtype} [{shape}]"
 
 
-def _limitations(manifest: _Facts) -> list[str]:
-    smallest, resolution = manifest["smallest_image"], manifest["resolution"]
+def _limitations(manifest: Manifest) -> list[str]:
+    smallest, resolution = manifest.smallest_image, manifest.resolution
     return [
-        *([SYNTHETIC_NOTICE] if manifest["synthetic"] else []),
+        *([SYNTHETIC_NOTICE] if manifest.synthetic else []),
         f"Trained for images of {resolution} x {resolution} pixels; a side has {smallest} at least",
-        *(["For prediction only: it cannot be fine-tuned"] if is_folded(manifest) else []),
+        *(["For prediction only: it cannot be fine-tuned"] if manifest.folded else []),
     ]
 
 
-def _weights(manifest: _Facts, checkpoint: Checkpoint | None) -> dict[str, Any]:
-    described = SYNTHETIC_NOTICE if manifest["synthetic"] else checkpoint and checkpoint.training
+def _weights(manifest: Manifest, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    described = SYNTHETIC_NOTICE if manifest.synthetic else checkpoint and checkpoint.training
     return {
         "type": "machine-learning-model",
         "bom-ref": WEIGHTS,
-        "name": manifest["checkpoint"]["path"],
+        "name": manifest.checkpoint.path,
         **({"description": " ".join(described.split())} if described else {}),
-        "hashes": _hashes(manifest["checkpoint"]["sha256"]),
+        "hashes": _hashes(manifest.checkpoint.sha256),
         **_licenses(checkpoint),
     }
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from publisher.documents.manifest import ARCHIVE, MANIFEST, SYNTHETIC_NOTICE
+from publisher.documents.manifest import ARCHIVE, MANIFEST, SYNTHETIC_NOTICE, Manifest, Source
 from publisher.errors import first_problem
 from publisher.signing.errors import SigningError
 from publisher.signing.origin import Origin
@@ -37,7 +37,7 @@ _PARAMETERS = (
 
 
 def provenance(
-    manifest: Mapping[str, Any], manifest_bytes: bytes, *, upstream: str, source: Origin
+    manifest: Manifest, manifest_bytes: bytes, *, upstream: str, source: Origin
 ) -> dict[str, Any]:
     """Return the statement on one version.
 
@@ -45,8 +45,8 @@ def provenance(
     run that makes the statement, and is marked so: nothing records which checkout built a
     version. `upstream` is the registry's; synthetic weights come from nowhere.
     """
-    checkpoint = manifest["checkpoint"]
-    toolchain = manifest["toolchain"]
+    checkpoint, stated = manifest.checkpoint, manifest.as_json()
+    toolchain = manifest.toolchain
     internal = {name: toolchain[name] for name in _OWN if name in toolchain}
     if source.workflow:
         internal["workflow"] = source.workflow
@@ -56,7 +56,7 @@ def provenance(
     return {
         "_type": STATEMENT,
         "subject": [
-            {"name": ARCHIVE, "digest": {"sha256": manifest["archive"]["sha256"]}},
+            {"name": ARCHIVE, "digest": {"sha256": manifest.archive.sha256}},
             {"name": MANIFEST, "digest": {"sha256": sha256(manifest_bytes)}},
         ],
         "predicateType": PREDICATE,
@@ -64,12 +64,12 @@ def provenance(
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
                 "externalParameters": {
-                    **{name: manifest[name] for name in _PARAMETERS if name in manifest},
-                    "checkpoint": {"name": checkpoint["name"], "path": checkpoint["path"]},
+                    **{name: stated[name] for name in _PARAMETERS if name in stated},
+                    "checkpoint": {"name": checkpoint.name, "path": checkpoint.path},
                 },
                 "internalParameters": internal,
                 "resolvedDependencies": [
-                    _weights(checkpoint, upstream, synthetic=manifest["synthetic"]),
+                    _weights(checkpoint, upstream, synthetic=manifest.synthetic),
                     *_sources(source),
                     *(
                         {"name": name, "uri": purl(name, version)}
@@ -93,11 +93,11 @@ def purl(name: str, version: str) -> str:
     return f"pkg:pypi/{quote(plain, safe='')}@{quote(version, safe='')}"
 
 
-def _weights(checkpoint: Mapping[str, Any], upstream: str, *, synthetic: bool) -> dict[str, Any]:
-    digest = {"digest": {"sha256": checkpoint["sha256"]}}
+def _weights(checkpoint: Source, upstream: str, *, synthetic: bool) -> dict[str, Any]:
+    digest = {"digest": {"sha256": checkpoint.sha256}}
     if synthetic:
         return {"name": WEIGHTS, **digest, "annotations": {"notice": SYNTHETIC_NOTICE}}
-    return {"name": WEIGHTS, "uri": f"{upstream.rstrip('/')}/{checkpoint['path']}", **digest}
+    return {"name": WEIGHTS, "uri": f"{upstream.rstrip('/')}/{checkpoint.path}", **digest}
 
 
 def _sources(source: Origin) -> list[dict[str, Any]]:

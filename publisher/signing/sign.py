@@ -9,16 +9,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from publisher.destinations.local.directory import Directory
 from publisher.documents.errors import DocumentError
-from publisher.documents.manifest import ARCHIVE, MANIFEST
+from publisher.documents.index import INDEX
+from publisher.documents.manifest import ARCHIVE, MANIFEST, Manifest
 from publisher.documents.signature import differences, read_signature
 from publisher.registry import Registry
 from publisher.release.contents import (
     BOM,
-    INDEX,
     INDEX_SIGNATURE,
     PROVENANCE,
     SIGNATURE,
@@ -38,7 +38,6 @@ from publisher.util.files import json_bytes, sha256, sha256_file
 from publisher.util.reporter import Reporter, Silent
 
 STAGE = "sign"
-Manifest = Mapping[str, Any]
 # `left`: somebody else signed it, for the files as they are. `refused`: for others.
 Status = Literal["signed", "unchanged", "left", "refused"]
 
@@ -91,7 +90,7 @@ def sign_release(
         reporter.started(handle, STAGE, "its archive is compared with its manifest")
         begin = time.monotonic()
         _require_archive(directory, handle, manifest)
-        size = manifest["archive"]["size"]
+        size = manifest.archive.size
         reporter.finished(handle, STAGE, time.monotonic() - begin, f"{size / 1e6:,.1f} MB")
     work = _Work(directory, registry, signer, source, again)
     done = [_version(work, handle, manifest) for handle, manifest in held.items()]
@@ -106,7 +105,7 @@ def _version(work: _Work, handle: str, manifest: Manifest) -> Signed:
     directory, folder = work.directory, folder_of(handle)
     manifest_bytes = held_file(handle, MANIFEST, directory)
     before = {name: directory.read(f"{folder}/{name}") for name in SIGNED}
-    fixed = {ARCHIVE: manifest["archive"]["sha256"], MANIFEST: sha256(manifest_bytes)}
+    fixed = {ARCHIVE: manifest.archive.sha256, MANIFEST: sha256(manifest_bytes)}
     found = fixed | {
         name: sha256(content)
         for name, content in before.items()
@@ -115,16 +114,10 @@ def _version(work: _Work, handle: str, manifest: Manifest) -> Signed:
     other = _other_signer(work.signer, before[SIGNATURE])
     if other and not work.again:
         return _left(handle, other, before[SIGNATURE] or b"", found)
-    try:
-        written = {
-            PROVENANCE: _statement(work, manifest, manifest_bytes, fixed, before[PROVENANCE]),
-            BOM: _materials(work, manifest, before[BOM]),
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SigningError(
-            f"{directory.name}/{folder}/{MANIFEST}: is not as a build leaves it"
-            f" ({type(error).__name__}: {error}); build and publish it again"
-        ) from error
+    written = {
+        PROVENANCE: _statement(work, manifest, manifest_bytes, fixed, before[PROVENANCE]),
+        BOM: _materials(work, manifest, before[BOM]),
+    }
     for name, content in written.items():
         directory.write(f"{folder}/{name}", content)
     digests = fixed | {name: sha256(content) for name, content in written.items()}
@@ -205,10 +198,10 @@ def _statement(
 
 def _materials(work: _Work, manifest: Manifest, before: bytes | None) -> bytes:
     """Return the bill of materials; the one that is there if the registry knows no more."""
-    checkpoint = work.registry.checkpoints.get(manifest["checkpoint"]["name"])
+    checkpoint = work.registry.checkpoints.get(manifest.checkpoint.name)
     try:
         known = checkpoint is not None or before is None
-        if not known and read_bom(before or b"")[0] == manifest["archive"]["sha256"]:
+        if not known and read_bom(before or b"")[0] == manifest.archive.sha256:
             return before or b""
     except (DocumentError, SigningError):
         pass  # whatever that is, it is replaced
@@ -221,7 +214,7 @@ def _require_archive(directory: Directory, handle: str, manifest: Manifest) -> N
         digest = sha256_file(archive)
     except OSError as error:
         raise SigningError(f"{archive}: cannot be read ({error.strerror})") from error
-    if digest != manifest["archive"]["sha256"]:
+    if digest != manifest.archive.sha256:
         raise SigningError(
             f"{archive}: has other bytes than its manifest states, and nothing was signed; restore"
             " it from a copy"

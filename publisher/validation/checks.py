@@ -10,10 +10,11 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_hub as hub
 
+from publisher.documents.report import Figure
 from publisher.validation import photographs
 from publisher.validation.expected import BATCH, images, noise
 from publisher.validation.graph_checks import Unpacked
-from publisher.validation.report import Check, Comparison, Figure, compare
+from publisher.validation.report import Check, Comparison, compare
 from publisher.weights import Arrays
 
 Array = npt.NDArray[Any]

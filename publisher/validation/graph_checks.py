@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
+from publisher.documents.report import Figure
 from publisher.validation.conversion import conversion_obstacles
 from publisher.validation.expected import noise
 from publisher.validation.graph import GRAPH, Subgraph, parts_of, read_graph, untried_operations
 from publisher.validation.operations import forbidden_operations
-from publisher.validation.report import Check, Figure
+from publisher.validation.report import Check
 from publisher.validation.request import Facts
 from publisher.validation.trials import differentiated, lite_operations, onnx_operations
 

@@ -48,7 +48,7 @@ class Proved:
         found = list(checks)
         if self._path is None or any(check.status == "failed" for check in found):
             return
-        write_whole(self._path, json_bytes([check.as_json() for check in found]))
+        write_whole(self._path, json_bytes([check.document().as_json() for check in found]))
 
 
 def _digest(unpacked: Unpacked) -> str:

@@ -5,24 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from publisher.documents import report as documents
+from publisher.documents.fields import LONGEST_TEXT
+from publisher.documents.report import Figure, Tolerance
 from publisher.errors import PublisherError
 
 if TYPE_CHECKING:  # whoever only wants to know how it went need not wait for NumPy
     import numpy.typing as npt
 
-Figure = float | int | str | list[int]
-
 
 class ValidationError(PublisherError):
     """A check failed: the variant is blocked."""
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """Bounds on an error: |measured - expected| <= absolute + relative * max|expected|."""
-
-    absolute: float
-    relative: float
 
 
 @dataclass(frozen=True)
@@ -39,14 +32,14 @@ class Check:
     figures: Mapping[str, Figure] = field(default_factory=dict)
     tensors: "Mapping[str, npt.NDArray[Any]]" = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> documents.Check:
         """Return the check without its tensors, in what strict JSON can hold."""
-        return {
-            "name": self.name,
-            "status": self.status,
-            "summary": self.summary,
-            "figures": {name: _json_figure(figure) for name, figure in self.figures.items()},
-        }
+        return documents.Check(
+            name=self.name,
+            status=self.status,
+            summary=self.summary[:LONGEST_TEXT],
+            figures={name: _json_figure(figure) for name, figure in self.figures.items()},
+        )
 
 
 def _json_figure(figure: Figure) -> Figure:
@@ -66,16 +59,13 @@ class Report:
         """Whether nothing failed. A skipped check says why in its summary."""
         return all(check.status != "failed" for check in self.checks)
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> documents.Report:
         """Return the report as it stands in the manifest."""
-        return {
-            "passed": self.passed,
-            "tolerance": {
-                "absolute": self.tolerance.absolute,
-                "relative": self.tolerance.relative,
-            },
-            "checks": [check.as_json() for check in self.checks],
-        }
+        return documents.Report(
+            passed=self.passed,
+            tolerance=self.tolerance,
+            checks=tuple(check.document() for check in self.checks),
+        )
 
     def complaint(self) -> str:
         """Return one line on what failed, the first check in full; empty if nothing did."""

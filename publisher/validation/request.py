@@ -4,8 +4,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from publisher.documents.report import Tolerance
 from publisher.families import Architecture
-from publisher.validation.report import Check, Tolerance
+from publisher.validation.report import Check
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from publisher.build.workers import run_alone
-from publisher.documents.fields import FOLDED
-from publisher.documents.index import Manifest
+from publisher.documents.manifest import Manifest
 from publisher.errors import PublisherError
 from publisher.families import ARCHITECTURES
 from publisher.util.reporter import Reporter
 from publisher.validation.expected import noise
-from publisher.validation.report import Tolerance, compare
+from publisher.validation.report import compare
 from publisher.verify.archives import unpacked
 from publisher.verify.errors import VerifyError
 from publisher.verify.findings import Finding, failed, judged
@@ -135,7 +134,7 @@ def _question(archive: Path, manifest: Manifest) -> Question:
         archive,
         manifest.architecture,
         manifest.head,
-        manifest.weight_standardization == FOLDED,
+        manifest.folded,
         manifest.classes,
         manifest.signature.output.name,
         manifest.input_range,
@@ -150,9 +149,7 @@ def _rows(handle: str, found: Iterable[Answer], manifest: Manifest) -> list[Row]
     rows = [Row(handle, truth.form, 0.0, 0.0, 0.0, True, truth.seconds)]
     largest = float(np.abs(truth.output).max())
     for answer in others:
-        comparison = compare(
-            answer.output, truth.output, Tolerance(stated.absolute, stated.relative)
-        )
+        comparison = compare(answer.output, truth.output, stated)
         error = comparison.largest_error
         relative = error / largest if largest else error
         rows.append(

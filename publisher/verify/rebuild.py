@@ -7,10 +7,10 @@ from pathlib import Path
 
 from publisher.build import engine as tasks
 from publisher.build.engine import Key
-from publisher.build.records import Record
 from publisher.build.stages import Run, tasks_of, toolchain
 from publisher.build.workers import Workers
-from publisher.documents.index import Manifest
+from publisher.documents.manifest import Manifest
+from publisher.documents.record import Record
 from publisher.errors import PublisherError
 from publisher.util.http import without_secrets
 from publisher.util.reporter import Reporter, Silent

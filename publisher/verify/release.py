@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from publisher.documents.index import INDEX
 from publisher.release.catalogue import Catalogue
-from publisher.release.contents import INDEX, INDEX_SIGNATURE, SUMS
+from publisher.release.contents import INDEX_SIGNATURE, SUMS
 from publisher.util.files import sha256, sha256_file
 from publisher.verify.findings import Finding, counted, judged, proved, unproved
 

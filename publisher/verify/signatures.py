@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from publisher.documents.errors import DocumentError
+from publisher.documents.index import INDEX
 from publisher.documents.manifest import ARCHIVE, MANIFEST
 from publisher.documents.signature import Signature, differences, read_signature
-from publisher.release.contents import BOM, INDEX, INDEX_SIGNATURE, PROVENANCE, SIGNATURE, SUMS
+from publisher.release.contents import BOM, INDEX_SIGNATURE, PROVENANCE, SIGNATURE, SUMS
 from publisher.signing.bom import read_bom
 from publisher.signing.errors import SigningError
 from publisher.signing.provenance import Claims, read_provenance

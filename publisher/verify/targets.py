@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from publisher.documents.errors import DocumentError
 from publisher.documents.fields import HANDLE_FORM
-from publisher.documents.index import Manifest
-from publisher.documents.manifest import ARCHIVE, MANIFEST
+from publisher.documents.index import INDEX
+from publisher.documents.manifest import ARCHIVE, MANIFEST, Manifest, read_manifest
 from publisher.release.catalogue import Catalogue, Model, Moved, load
-from publisher.release.contents import INDEX, SIGNED
+from publisher.release.contents import SIGNED
 from publisher.release.downloads import download
 from publisher.release.errors import ReleaseError
 from publisher.release.sources.base import Elsewhere, Source
@@ -138,8 +139,8 @@ def _beside(source: Source) -> dict[str, bytes]:
 
 def _manifest(content: bytes, where: str) -> Manifest:
     try:
-        return Manifest.model_validate_json(content)
-    except ValueError:
+        return read_manifest(content)
+    except DocumentError:
         raise VerifyError(
             f"{where}: is no manifest; restore it, or verify a copy of the archive without it"
         ) from None

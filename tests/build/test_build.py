@@ -145,9 +145,9 @@ def test_everything_is_built_once(place: Place) -> None:
     assert set(place.watcher.reasons.values()) == {"not built yet"}
     for result in results:
         assert result.folder == place.model(result.variant.handle)
-        assert result.manifest["synthetic"] is True
+        assert result.manifest.synthetic is True
         archive = result.folder / "model.tar.gz"
-        assert result.manifest["archive"]["sha256"] == sha256_file(archive)
+        assert result.manifest.archive.sha256 == sha256_file(archive)
         assert (result.folder / "README.md").read_text().startswith("# Module sayakpaul/small_")
 
 
@@ -293,7 +293,7 @@ def test_folded_variants_are_built_beside_those_that_are_computed(built: Place) 
     for result in results:
         handle = result.variant.handle
         expected = "folded" if handle in folded else "computed"
-        assert result.manifest["weight_standardization"] == expected
+        assert result.manifest.weight_standardization == expected
         page = (built.model(handle) / "README.md").read_text()
         assert f"<!-- fine-tunable: {'false' if handle in folded else 'true'} -->" in page
         graph = (built.model(handle) / "saved_model" / "saved_model.pb").read_text()
@@ -830,7 +830,7 @@ def test_the_digests_of_real_weights_are_recorded_with_a_warning(place: Place) -
     weights = real_weights(place.folder / "weights", ["a", "b"])
     place.weights = str(weights)
     results = place.build_well()
-    assert not any(result.manifest["synthetic"] for result in results)
+    assert not any(result.manifest.synthetic for result in results)
     assert len(place.watcher.warnings) == 2
     assert all("was not in models.lock.yaml" in line for line in place.watcher.warnings)
     lock = yaml.safe_load((place.folder / "models.lock.yaml").read_text())
@@ -884,7 +884,7 @@ def test_synthetic_weights_need_no_lock_wherever_they_come_from(place: Place) ->
     place.build_well()
     place.weights, place.settings["locked"] = str(place.build_dir / "weights" / "synthetic"), True
     results = place.build_well()
-    assert all(result.manifest["synthetic"] for result in results)
+    assert all(result.manifest.synthetic for result in results)
     assert stages_of(place) == {"fetch": {"a", "b"}}  # another source, the same bytes
     assert place.watcher.reasons["fetch", "a"].startswith("source changed")
     assert place.watcher.warnings == []
@@ -900,7 +900,7 @@ def test_weights_come_from_an_address_and_are_not_asked_for_twice(
         httpserver.expect_request(f"/bit/distill/{name}.npz").respond_with_data(content)
     place.weights, place.settings["jobs"] = httpserver.url_for("/bit"), 4
     results = place.build_well()
-    assert results[0].manifest["checkpoint"]["sha256"] == sha256_file(weights / "distill" / "a.npz")
+    assert results[0].manifest.checkpoint.sha256 == sha256_file(weights / "distill" / "a.npz")
     assert len(httpserver.log) == 2
     place.build_well()
     assert len(httpserver.log) == 2

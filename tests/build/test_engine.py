@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from publisher.build.engine import Key, Made, Records, Stale, Step, Task, TaskError, rehearse, run
-from publisher.build.records import Record, read_record
+from publisher.build.records import read_record
+from publisher.documents.record import Record
 from publisher.errors import PublisherError
 from tests.builds import Watcher
 from tests.releases import times, tree

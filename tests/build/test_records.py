@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from publisher.build.records import Record, outputs_digest, read_record, why_stale, write_record
+from publisher.build.records import outputs_digest, read_record, why_stale, write_record
+from publisher.documents.record import Record
 
 INPUTS = {"weights": "a" * 64, "tensorflow": "2.21.0"}
 

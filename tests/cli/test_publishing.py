@@ -256,7 +256,7 @@ def test_what_was_done_is_in_a_journal(command: Command, folder: Path) -> None:
     lines = (folder / "build/destinations/shelf/journal.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
     manifest = Directory(folder / "shelf").manifests()[CLASSIFIER_A]
-    digest = manifest["archive"]["sha256"]
+    digest = manifest.archive.sha256
     assert [entry["did"] for entry in entries[:2]] == ["sends", "sent"]
     assert all(entry["sha256"] == digest for entry in entries[:2])
     assert entries[-2]["what"] == "SHA256SUMS"

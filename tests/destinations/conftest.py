@@ -29,7 +29,7 @@ from publisher.destinations.bucket.objects import Objects
 from publisher.destinations.bucket.s3 import S3
 from publisher.registry import Registry
 from publisher.registry.models import Target
-from publisher.util.files import json_bytes, write_whole
+from publisher.util.files import write_whole
 from tests.destinations.faulty import FaultyProxy
 from tests.destinations.servers.cloud_storage import SECRET, CloudStorage
 from tests.releases import CLASSIFIER, manifest_of, registry_of
@@ -317,7 +317,7 @@ def made(registry: Registry, tmp_path: Path) -> Callable[..., Files]:
         variant = registry.variants[0].model_copy(update={"handle": f"{MODEL}/{version}"})
         manifest = manifest_of(registry, variant, archive)
         page = f"# Module {variant.handle}\n{name}\n".encode()
-        return {"model.tar.gz": path, "manifest.json": json_bytes(manifest), "README.md": page}
+        return {"model.tar.gz": path, "manifest.json": manifest.as_bytes(), "README.md": page}
 
     return call
 

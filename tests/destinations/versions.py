@@ -7,7 +7,7 @@ from typing import Any
 from publisher.pages.styles import PageStyle
 from publisher.registry import Registry
 from publisher.registry.models import Target
-from publisher.util.files import json_bytes, write_whole
+from publisher.util.files import write_whole
 from publisher.util.http import Retry
 from tests.releases import TEMPLATES, manifest_of
 
@@ -31,7 +31,7 @@ def version_files(
     page = style.version(registry, target, variant, manifest, TEMPLATES)
     return {
         "model.tar.gz": place,
-        "manifest.json": json_bytes(manifest),
+        "manifest.json": manifest.as_bytes(),
         "README.md": page.encode(),
     }
 

@@ -1,247 +1,59 @@
-import json
-from collections.abc import Callable
-from math import prod
-from pathlib import Path
-from typing import Any
+"""A manifest that somebody else wrote."""
 
 import pytest
 
-from publisher.build.manifest import class_names_file, kept_arrays, output_of
 from publisher.documents.errors import DocumentError
-from publisher.documents.manifest import SYNTHETIC_NOTICE, is_folded, read_manifest
-from publisher.families import ARCHITECTURES
-from publisher.registry import Registry, Variant, load_registry
-from publisher.util.files import json_bytes, sha256
-from tests.releases import CLASSIFIER, EXTRACTOR, OTHER, manifest_of, registry_of
-
-ARCHIVE = b"the bytes of an archive"
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return registry_of(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def published() -> Registry:
-    """The registry of the eight models."""
-    return load_registry(Path(__file__).parents[2] / "models.yaml")
-
-
-def variant_of(registry: Registry, handle: str) -> Variant:
-    return next(variant for variant in registry.variants if variant.handle == handle)
-
-
-def written(registry: Registry, handle: str = CLASSIFIER, **facts: Any) -> dict[str, Any]:
-    return manifest_of(registry, variant_of(registry, handle), ARCHIVE, **facts)
-
-
-def test_a_classifier_is_described_by_registry_weights_and_archive(registry: Registry) -> None:
-    manifest = written(registry, synthetic=False)
-    report = manifest.pop("validation")
-    assert report["passed"]
-    assert report["checks"][0]["figures"] == {"64px_largest_error": 2.4e-5}
-    shapes = ARCHITECTURES["R20x0.5"].arrays(3).values()
-    assert manifest == {
-        "schema_version": 1,
-        "handle": CLASSIFIER,
-        "aliases": ["sayakpaul/old_small"],
-        "synthetic": False,
-        "checkpoint": {
-            "name": "small",
-            "path": "distill/small.npz",
-            "size": 7,
-            "sha256": sha256(b"weights"),
-            "datasets": ["other"],
-            "network_architectures": ["bit"],
-        },
-        "architecture": "R20x0.5",
-        "head": "classifier",
-        "weight_standardization": "computed",
-        "resolution": 64,
-        "input_range": [-1.0, 1.0],
-        "smallest_image": 32,
-        "classes": 3,
-        "parameters": sum(prod(shape) for shape in shapes),
-        "variables": len(shapes),
-        "signature": {
-            "name": "serving_default",
-            "input": {"name": "images", "dtype": "float32", "shape": [None, None, None, 3]},
-            "output": {"name": "logits", "dtype": "float32", "shape": [None, 3]},
-        },
-        "assets": ["names.txt"],
-        "archive": {
-            "file": "model.tar.gz",
-            "size": len(ARCHIVE),
-            "sha256": sha256(ARCHIVE),
-            "unpacked_size": 10 * len(ARCHIVE),
-        },
-        "toolchain": {"tensorflow": "2.21.0", "numpy": "2.1.0"},
-    }
-
-
-def test_a_feature_extractor_has_no_head_and_no_class_names(registry: Registry) -> None:
-    classifier, extractor = written(registry), written(registry, EXTRACTOR)
-    features = ARCHITECTURES["R20x0.5"].features
-    assert extractor["signature"]["output"] == {
-        "name": "features",
-        "dtype": "float32",
-        "shape": [None, features],
-    }
-    assert extractor["assets"] == []
-    assert extractor["aliases"] == []
-    assert classifier["parameters"] - extractor["parameters"] == 3 * features + 3
-    assert classifier["variables"] - extractor["variables"] == 2
-
-
-def test_the_published_architectures_have_the_parameters_that_are_known(
-    published: Registry,
-) -> None:
-    counts = {
-        published.checkpoint_of(variant).architecture: sum(
-            prod(shape) for shape in kept_arrays(published, variant).values()
-        )
-        for variant in published.variants
-        if variant.head == "classifier"
-    }
-    assert counts == {"R50x1": 25_549_352, "R152x2": 236_335_208}
-
-
-def test_an_output_has_the_length_of_the_classes_or_of_the_features(published: Registry) -> None:
-    outputs = {
-        (published.checkpoint_of(variant).architecture, *output_of(published, variant))
-        for variant in published.variants
-    }
-    assert outputs == {
-        ("R50x1", "logits", 1000),
-        ("R50x1", "features", 2048),
-        ("R152x2", "logits", 1000),
-        ("R152x2", "features", 4096),
-    }
-
-
-def test_only_a_classifier_with_a_file_of_class_names_holds_one(registry: Registry) -> None:
-    held = [class_names_file(registry, variant) for variant in registry.variants]
-    assert held == ["names.txt", None, None]
-    assert written(registry, OTHER)["assets"] == []
-
-
-def test_class_names_are_named_without_their_folder(published: Registry) -> None:
-    [name] = {
-        class_names_file(published, variant)
-        for variant in published.variants
-        if variant.head == "classifier"
-    }
-    assert name == "ilsvrc2012_wordnet_lemmas.txt"
-
-
-def test_synthetic_weights_are_the_first_line(registry: Registry) -> None:
-    lines = json_bytes(written(registry, synthetic=True)).decode().splitlines()
-    assert lines[1] == f'  "notice": "{SYNTHETIC_NOTICE}",'
-    assert lines[1].startswith('  "notice": "SYNTHETIC WEIGHTS: random numbers')
-    assert written(registry, synthetic=True)["synthetic"] is True
-    assert b"SYNTHETIC" not in json_bytes(written(registry, synthetic=False))
-
-
-def test_the_same_facts_give_the_same_bytes_wherever_the_registry_lies(tmp_path: Path) -> None:
-    first, second = registry_of(tmp_path / "here"), registry_of(tmp_path / "there" / "deeper")
-    for handle in (CLASSIFIER, EXTRACTOR, OTHER):
-        content = json_bytes(written(first, handle))
-        assert content == json_bytes(written(second, handle))
-        assert str(tmp_path).encode() not in content
-
-
-def test_a_manifest_is_read_as_it_was_written(registry: Registry) -> None:
-    for handle in (CLASSIFIER, EXTRACTOR, OTHER):
-        for synthetic in (True, False):
-            manifest = written(registry, handle, synthetic=synthetic)
-            again = read_manifest(json_bytes(manifest))
-            assert again == manifest
-            assert json_bytes(again) == json_bytes(manifest)
-
-
-Edit = Callable[[dict[str, Any]], object]
+from publisher.documents.manifest import read_manifest
+from tests.documents.released import MANIFEST, Edit, edited
 
 
 @pytest.mark.parametrize(
     ("edit", "place"),
     [
         (lambda m: m.update(schema_version=2), "schema_version"),
+        (lambda m: m.pop("schema_version"), "schema_version"),
         (lambda m: m.pop("handle"), "handle"),
         (lambda m: m.update(handle="../../x/1"), "handle"),
         (lambda m: m.update(handle=7), "handle"),
         (lambda m: m.update(aliases="sayakpaul/old"), "aliases"),
+        (lambda m: m.update(aliases=["//evil.example"]), "aliases.0"),
         (lambda m: m.update(synthetic="no"), "synthetic"),
         (lambda m: m.pop("checkpoint"), "checkpoint"),
         (lambda m: m["checkpoint"].pop("name"), "checkpoint.name"),
+        (lambda m: m["checkpoint"].update(path="../secret"), "checkpoint.path"),
         (lambda m: m["checkpoint"].update(sha256="abc"), "checkpoint.sha256"),
         (lambda m: m["checkpoint"].pop("datasets"), "checkpoint.datasets"),
         (lambda m: m["checkpoint"].update(network_architectures=[1]), "checkpoint.network"),
         (lambda m: m.pop("architecture"), "architecture"),
         (lambda m: m.update(head="tail"), "head"),
         (lambda m: m.update(weight_standardization="foldet"), "weight_standardization"),
+        (lambda m: m.update(weight_standardization=None), "weight_standardization"),
         (lambda m: m.update(resolution="64"), "resolution"),
+        (lambda m: m.update(input_range=[0.0]), "input_range"),
         (lambda m: m.update(parameters=-1), "parameters"),
+        (lambda m: m.pop("signature"), "signature"),
+        (lambda m: m["signature"]["output"].update(shape=[None] * 5), "signature.output.shape"),
+        (lambda m: m["signature"]["output"].update(shape=[1] * 99), "signature.output.shape"),
+        (lambda m: m["signature"]["input"].update(name=""), "signature.input.name"),
         (lambda m: m.update(archive=[]), "archive"),
         (lambda m: m["archive"].update(file="../model.tar.gz"), "archive.file"),
         (lambda m: m["archive"].update(size=1.5), "archive.size"),
         (lambda m: m["archive"].update(sha256="A" * 64), "archive.sha256"),
         (lambda m: m["archive"].pop("unpacked_size"), "archive.unpacked_size"),
+        (lambda m: m["validation"].pop("tolerance"), "validation.tolerance"),
+        (lambda m: m["validation"]["checks"][0].update(status="fine"), "validation.checks.0.stat"),
+        (lambda m: m["validation"]["checks"][0].update(summary="x" * 10_001), "validation.checks"),
         (lambda m: m.update(toolchain={"numpy": 2}), "toolchain.numpy"),
     ],
 )
-def test_what_is_no_manifest_is_refused_with_the_place(
-    registry: Registry, edit: Edit, place: str
-) -> None:
-    manifest = written(registry)
-    edit(manifest)
+def test_what_is_no_manifest_is_refused_with_the_place(edit: Edit, place: str) -> None:
     with pytest.raises(DocumentError, match=rf"^manifest\.json\.{place}.*: "):
-        read_manifest(json_bytes(manifest))
+        read_manifest(edited(MANIFEST, edit))
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"null",
-        b"[]",
-        b'"text"',
-        b"not JSON",
-        b"\xff\xfe\x00",
-        b'{"handle": ',
-        pytest.param(b"[" * 100_000, id="nested"),
-    ],
-)
-def test_what_is_not_json_is_refused(content: bytes) -> None:
-    with pytest.raises(DocumentError, match=r"^manifest\.json"):
-        read_manifest(content)
-
-
-def test_a_manifest_that_was_cut_off_is_refused(registry: Registry) -> None:
-    content = json_bytes(written(registry))
-    for length in (1, len(content) // 2, len(content) - 2):
-        with pytest.raises(DocumentError, match=r"^manifest\.json: Invalid JSON"):
-            read_manifest(content[:length])
-
-
-def test_a_folded_variant_says_so(registry: Registry) -> None:
-    variant = variant_of(registry, CLASSIFIER).model_copy(
-        update={"weight_standardization": "folded"}
-    )
-    manifest = read_manifest(json_bytes(manifest_of(registry, variant, ARCHIVE)))
-    assert manifest["weight_standardization"] == "folded"
-    assert is_folded(manifest)
-    assert not is_folded(written(registry))
-
-
-def test_a_manifest_from_before_there_was_a_choice_is_of_a_variant_that_is_not_folded(
-    registry: Registry,
-) -> None:
-    manifest = written(registry)
-    del manifest["weight_standardization"]
-    assert not is_folded(read_manifest(json_bytes(manifest)))
-
-
-def test_facts_that_no_one_here_reads_may_be_added_later(registry: Registry) -> None:
-    manifest = written(registry) | {"signature": {}, "measured_latency": [1.5]}
-    assert read_manifest(json.dumps(manifest).encode()) == manifest
+def test_one_from_before_there_was_a_choice_is_of_a_variant_that_is_not_folded() -> None:
+    older = read_manifest(edited(MANIFEST, lambda m: m.pop("weight_standardization")))
+    assert not older.folded
+    assert "weight_standardization" not in older.as_json()
+    folded = edited(MANIFEST, lambda m: m.update(weight_standardization="folded"))
+    assert read_manifest(folded).folded

@@ -5,19 +5,23 @@ from typing import Any
 
 import pytest
 
+from publisher.documents.manifest import Manifest, read_manifest
 from publisher.pages import document_path, render_collection, render_module, render_publisher
 from publisher.registry import Registry, Variant, load_registry
+from publisher.util.files import json_bytes
 
 ROOT = Path(__file__).parents[2]
 NOTICE = "SYNTHETIC WEIGHTS: random numbers"
 
 
-def manifest_of(registry: Registry, variant: Variant, *, synthetic: bool = False) -> dict[str, Any]:
-    """The manifest of a built variant, with made-up sizes and digests."""
+def manifest_of(
+    registry: Registry, variant: Variant, *, synthetic: bool = False, **changes: Any
+) -> Manifest:
+    """The manifest of a built variant, with made-up sizes and digests, and other facts."""
     checkpoint = registry.checkpoint_of(variant)
     classifier = variant.head == "classifier"
     names = [(checkpoint.class_names or "").rpartition("/")[2]]
-    return {
+    document = {
         **({"notice": NOTICE} if synthetic else {}),
         "schema_version": 1,
         "handle": variant.handle,
@@ -78,6 +82,7 @@ def manifest_of(registry: Registry, variant: Variant, *, synthetic: bool = False
         },
         "toolchain": {"tensorflow": "2.21.0", "numpy": "2.1.0"},
     }
+    return read_manifest(json_bytes({**document, **changes}))
 
 
 def tree_of(registry: Registry, templates: Path, *, synthetic: bool = False) -> dict[str, str]:

@@ -47,7 +47,7 @@ def page_of(
     **changes: Any,
 ) -> str:
     variant = variant_of(registry, handle).model_copy(update={"withdrawn": withdrawn})
-    manifest = {**manifest_of(registry, variant, synthetic=synthetic), **changes}
+    manifest = manifest_of(registry, variant, synthetic=synthetic, **changes)
     return render_version(registry, target, variant, manifest, templates)
 
 
@@ -115,7 +115,7 @@ def test_it_says_how_to_check_the_archive(registry: Registry, templates: Path) -
 
 def test_a_check_that_failed_is_told(registry: Registry, templates: Path) -> None:
     manifest = manifest_of(registry, variant_of(registry, CLASSIFIER))
-    failed = {**manifest["validation"], "passed": False}
+    failed = {**manifest.validation.as_json(), "passed": False}
     page = page_of(registry, templates, validation=failed)
     assert "**The packed archive failed at least one check**" in page
     assert "passed every check" not in page

@@ -123,8 +123,10 @@ def test_no_snippet_depends_on_the_number_of_features(registry: Registry, templa
     extractors = [v for v in registry.variants if v.head == "feature_extractor"]
     for variant in extractors:
         for features in (1024, 2048, 4096):
-            manifest = manifest_of(registry, variant)
-            manifest["signature"]["output"]["shape"] = [None, features]
+            made = manifest_of(registry, variant)
+            output = made.signature.output.model_copy(update={"shape": (None, features)})
+            signature = made.signature.model_copy(update={"output": output})
+            manifest = made.model_copy(update={"signature": signature})
             page = render_module(registry, variant, manifest, templates)
             assert f"{features:,} pooled features" in page
             for snippet in snippets(code_blocks(page)):

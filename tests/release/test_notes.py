@@ -2,7 +2,6 @@ import html
 import json
 import random
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,17 @@ from markdown_it import MarkdownIt
 
 from publisher.destinations.base import DestinationError
 from publisher.destinations.local.directory import Directory
-from publisher.documents.manifest import SYNTHETIC_NOTICE
+from publisher.documents.manifest import SYNTHETIC_NOTICE, Manifest
 from publisher.registry import select
 from publisher.release.notes import NOTHING, Held, NotesError, changelog, held_by, release_notes
-from publisher.util.files import json_bytes, sha256
+from publisher.util.files import sha256
 from tests.releases import (
     CLASSIFIER,
     EXTRACTOR,
     HANDLES,
     OTHER,
     TOOLCHAIN,
+    altered,
     edited,
     manifest_of,
     registry_of,
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "registry"
 
 
-def manifest(folder: Path, handle: str, archive: bytes = b"archive", **facts: Any) -> Any:
+def manifest(folder: Path, handle: str, archive: bytes = b"archive", **facts: Any) -> Manifest:
     """Return the manifest of a version, whatever number it has."""
     old = next(known for known in HANDLES if known.rpartition("/")[0] == handle.rpartition("/")[0])
     registry = registry_of(folder, edited((old, handle)))
@@ -43,16 +43,16 @@ def manifest(folder: Path, handle: str, archive: bytes = b"archive", **facts: An
     return manifest_of(registry, variant, archive, **{"synthetic": False, **facts})
 
 
-def held(*manifests: Mapping[str, Any], page: bytes = b"page", reason: str = "") -> Held:
+def held(*manifests: Manifest, page: bytes = b"page", reason: str = "") -> Held:
     """Return what holds these versions; a reason is that of the classifier."""
-    by_handle = {found["handle"]: found for found in manifests}
+    by_handle = {found.handle: found for found in manifests}
     pages = {handle: sha256(page) for handle in by_handle}
     return Held(by_handle, pages, {CLASSIFIER: reason} if reason else {})
 
 
 def test_new_models_are_listed_with_what_they_are(folder: Path) -> None:
     before = held(manifest(folder, CLASSIFIER))
-    folded = {**manifest(folder, EXTRACTOR, b"x" * 2345), "weight_standardization": "folded"}
+    folded = manifest(folder, EXTRACTOR, b"x" * 2345).model_copy(update=FOLDED)
     now = held(folded, manifest(folder, OTHER), manifest(folder, CLASSIFIER))
     assert release_notes(before, now) == (
         "### Added\n"
@@ -65,6 +65,7 @@ def test_new_models_are_listed_with_what_they_are(folder: Path) -> None:
     )
 
 
+FOLDED = {"weight_standardization": "folded"}
 NEWER = {"tensorflow": "2.22.0", "numpy": "2.1.0"}
 
 
@@ -86,13 +87,13 @@ def test_a_raised_model_is_told_with_what_differs(
 ) -> None:
     old, new = manifest(folder, CLASSIFIER), manifest(folder, f"{MODEL}/10", **facts)
     notes = release_notes(held(old), held(new, old))
-    size, digest = new["archive"]["size"], new["archive"]["sha256"][:12]
+    size, digest = new.archive.size, new.archive.sha256[:12]
     assert "Added" not in notes
     assert f"| `{MODEL}` | 1 | 10 | {differs} | {size} bytes | `{digest}` |\n" in notes
 
 
 def test_a_raised_model_may_be_folded_now(folder: Path) -> None:
-    new = {**manifest(folder, f"{MODEL}/2", b"new"), "weight_standardization": "folded"}
+    new = manifest(folder, f"{MODEL}/2", b"new").model_copy(update=FOLDED)
     notes = release_notes(held(manifest(folder, CLASSIFIER)), held(new))
     assert f"| `{MODEL}` | 1 | 2 | weight standardization |" in notes
 
@@ -143,12 +144,13 @@ def test_a_toolchain_is_told_where_new_versions_have_another(folder: Path) -> No
 
 def test_figures_that_moved_are_told_by_model(folder: Path) -> None:
     before = held(manifest(folder, CLASSIFIER, error=2.41e-5), manifest(folder, OTHER))
-    new = {**manifest(folder, f"{MODEL}/2", b"x" * 1234, error=3.1e-5), "parameters": 1_234_567}
+    new = manifest(folder, f"{MODEL}/2", b"x" * 1234, error=3.1e-5)
+    new = new.model_copy(update={"parameters": 1_234_567})
     same = manifest(folder, OTHER, error=2.44e-5)
-    figures = before.manifests[CLASSIFIER]["validation"]["checks"][0]["figures"]
+    figures = before.manifests[CLASSIFIER].validation.checks[0].figures
     figures |= {"32px_largest_error": 1e-6, "96px_largest_error": "2e-6", "32px_tolerance": 1e-3}
-    unmeasured = {**same, "validation": {"checks": [{"name": "parity_with_float64_reference"}]}}
-    parameters = before.manifests[CLASSIFIER]["parameters"]
+    unmeasured = altered(same, lambda it: it["validation"]["checks"][0].update(figures={}))
+    parameters = before.manifests[CLASSIFIER].parameters
     notes = release_notes(before, held(new, same))
     assert notes.partition("### Figures that moved\n\n")[2] == (
         "| model | figure | before | now |\n"
@@ -210,7 +212,7 @@ def test_texts_of_a_release_are_nothing_but_text_in_the_notes(seed: int, folder:
     pick = random.Random(seed)  # noqa: S311
     text = "".join(pick.choice(PIECES) for _ in range(pick.randint(1, 8))) + pick.choice("az+_")
     before, new = manifest(folder, CLASSIFIER), manifest(folder, OTHER)
-    new = {**new, "architecture": text, "toolchain": {text: text}}
+    new = new.model_copy(update={"architecture": text, "toolchain": {text: text}})
     now = held(before, new, reason=text)
     page = RENDERER.render(release_notes(held(before), now))
     shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
@@ -228,13 +230,13 @@ def test_a_handle_that_would_end_its_code_is_shown_as_text() -> None:
     assert notes == "### Withdrawn\n\n- a/\\`b\\` \\<c\\>/1: Wrong.\n"
 
 
-def laid_out(root: Path, *manifests: Mapping[str, Any], index: bytes) -> Directory:
+def laid_out(root: Path, *manifests: Manifest, index: bytes) -> Directory:
     """Make a release directory as far as notes read it."""
     directory = Directory(root)
     sums = b""
     for found in manifests:
-        handle = found["handle"]
-        files = {"model.tar.gz": b"archive", "manifest.json": json_bytes(found), "README.md": b"p"}
+        handle = found.handle
+        files = {"model.tar.gz": b"archive", "manifest.json": found.as_bytes(), "README.md": b"p"}
         directory.add_version(handle, files)
         sums += f"{sha256(b'p')}  models/{handle}/README.md\n".encode()
     directory.write("SHA256SUMS", sums + b"junk \xff\n" + b"0" * 64 + b"  index.json\n")
@@ -249,25 +251,16 @@ def test_all_that_is_told_comes_from_a_release(folder: Path, tmp_path: Path) -> 
         tmp_path / "release", *manifests, index=json.dumps({"models": entries}).encode()
     )
     assert held_by(directory) == Held(
-        {found["handle"]: found for found in manifests},
+        {found.handle: found for found in manifests},
         dict.fromkeys((CLASSIFIER, OTHER), sha256(b"p")),
         {CLASSIFIER: "Wrong."},
     )
     assert held_by(Directory(tmp_path / "none")) == Held()
 
 
-@pytest.mark.parametrize(
-    ("index", "complaint"),
-    [
-        (b"{", r"index\.json: Invalid JSON"),
-        (b"{}", r"index\.json\.models: Field required"),
-        (b'{"models": [{"handle": "a/b/1", "withdrawn": 1}]}', r"models\.0\.withdrawn: Input"),
-        (b'{"models": [{"handle": "../b/1", "withdrawn": "a"}]}', r"models\.0\.handle: Value err"),
-    ],
-)
-def test_an_index_that_is_none_is_damage(index: bytes, complaint: str, tmp_path: Path) -> None:
-    directory = laid_out(tmp_path / "release", index=index)
-    with pytest.raises(DestinationError, match=rf"release: damaged: .*{complaint}.*; publish agai"):
+def test_an_index_that_is_none_is_damage(tmp_path: Path) -> None:
+    directory = laid_out(tmp_path / "release", index=b"{}")
+    with pytest.raises(DestinationError, match=r"damaged: index\.json\.models: .*; publish again"):
         held_by(directory)
 
 

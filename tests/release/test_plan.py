@@ -1,23 +1,12 @@
 """Plans: what they say, and when a saved one may still be carried out."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from publisher.release.plan import (
-    Change,
-    Plan,
-    PlanError,
-    SavedPlans,
-    Write,
-    as_json,
-    as_markdown,
-    read_plans,
-    require_same,
-)
+from publisher.documents.plan import Change, Plan, Write
+from publisher.release.plan import PlanError, as_markdown, require_same
 from publisher.release.publish import prepare
-from publisher.util.files import json_bytes
 from tests.release.test_publish import TEMPLATES
 from tests.releases import CLASSIFIER, EXTRACTOR, OTHER, build, registry_of
 from tests.shelves import Shelf
@@ -33,70 +22,6 @@ NEW = Change(handle=CLASSIFIER, status="new", offered=A)
 SAME = Change(handle=EXTRACTOR, status="unchanged", offered=B, there=B)
 REFUSED = Change(handle=OTHER, status="changed", message=f"{OTHER}: other bytes", there=C)
 INDEX = Write(path="index.json", sha256=C)
-
-
-@pytest.mark.parametrize(
-    ("found", "empty"),
-    [
-        (plan(), True),
-        (plan(SAME), True),
-        (plan(SAME, REFUSED), True),
-        (plan(Change(handle=OTHER, status="left over", there=A)), True),
-        (plan(Change(handle=OTHER, status="withdrawn")), True),
-        (plan(NEW), False),
-        (plan(Change(handle=OTHER, status="page")), False),
-        (plan(Change(handle=OTHER, status="withdraw")), False),
-        (plan(SAME, writes=(INDEX,)), False),
-    ],
-)
-def test_a_plan_is_empty_if_nothing_would_be_written(found: Plan, empty: bool) -> None:
-    assert found.empty is empty
-
-
-def test_refused_changes_are_told_apart() -> None:
-    assert plan(NEW, SAME, REFUSED).refused == [REFUSED]
-
-
-def saved(folder: Path, *plans: Plan) -> Path:
-    path = folder / "plan.json"
-    handles = (CLASSIFIER, EXTRACTOR)
-    path.write_bytes(json_bytes(as_json(SavedPlans(registry=A, handles=handles, plans=plans))))
-    return path
-
-
-def test_a_saved_plan_is_read_back(tmp_path: Path) -> None:
-    made = plan(NEW, SAME, REFUSED, writes=(INDEX,))
-    found = read_plans(saved(tmp_path, made))
-    assert found.plans == (made,)
-    assert found.handles == (CLASSIFIER, EXTRACTOR)
-    require_same(made, found.plans[0])
-
-
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        (b"", "the file: Invalid JSON"),
-        (b"[]", "the file: "),
-        (b"{}", "registry: Field required"),
-        (b'{"schema_version": 2, "registry": "", "handles": [], "plans": []}', "schema_version"),
-        (b'{"registry": "x", "handles": [], "plans": []}', "registry: "),
-        (b'{"registry": "", "handles": [], "plans": [], "run": "rm"}', "run: Extra"),
-        (b" " * ((1 << 24) + 1), "it is too large"),
-    ],
-)
-def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
-    path = tmp_path / "plan.json"
-    path.write_bytes(content)
-    with pytest.raises(PlanError) as caught:
-        read_plans(path)
-    assert str(caught.value).startswith(f"{path}: is no plan (")
-    assert why in str(caught.value)
-    assert "make it again with: publisher plan --to NAME --output FILE" in str(caught.value)
-
-
-def test_a_plan_that_is_not_there_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match=r"plan.json: cannot be read \(No such file"):
-        read_plans(tmp_path / "plan.json")
 
 
 @pytest.mark.parametrize(
@@ -163,4 +88,3 @@ def test_the_same_registry_and_destination_give_the_same_plan(tmp_path: Path) ->
 
     first = made()
     assert made() == first
-    assert Plan.model_validate_json(json.dumps(first.model_dump(mode="json"))) == first

@@ -17,7 +17,7 @@ from publisher.formats.archive import pack
 from publisher.pages import PageError, check_pages
 from publisher.registry import Registry, select
 from publisher.release.publish import carry_out, handles, prepare, publish
-from publisher.util.files import json_bytes, sha256
+from publisher.util.files import sha256
 from tests.releases import (
     CLASSIFIER,
     EXTRACTOR,
@@ -171,9 +171,9 @@ def test_the_index_describes_every_version(published: Built, root: Path) -> None
             "architecture": "R20x0.5",
             "head": "feature_extractor" if handle == EXTRACTOR else "classifier",
             "resolution": 32 if handle == OTHER else 64,
-            "parameters": manifests[handle]["parameters"],
+            "parameters": manifests[handle].parameters,
             "path": f"models/{handle}",
-            "archive": manifests[handle]["archive"],
+            "archive": manifests[handle].archive.as_json(),
         }
         for handle in HANDLES
     ]
@@ -308,7 +308,7 @@ def test_a_refused_version_does_not_keep_back_the_others(
             assert after[name] == before[name]
     assert listed(root) == HANDLES
     archives = {model["handle"]: model["archive"] for model in index_of(root)["models"]}
-    assert archives[CLASSIFIER] == first[0][1]["archive"]
+    assert archives[CLASSIFIER] == first[0][1].archive.as_json()
     sound(root)
 
 
@@ -340,8 +340,7 @@ def test_figures_may_change_with_the_manifest_and_the_index_follows(
     renamed = registry_of(tmp_path / "new", edited(("sayakpaul/old_small", "sayakpaul/older")))
     built = build(renamed, tmp_path / "new build", only=CLASSIFIER, error=3.1e-5)
     assert put(renamed, built, root) == {CLASSIFIER: "page"}
-    manifest = json.loads((root / "models" / CLASSIFIER / "manifest.json").read_bytes())
-    assert manifest == built[0][1]
+    assert Directory(root).manifests()[CLASSIFIER] == built[0][1]
     [model] = [model for model in index_of(root)["models"] if model["handle"] == CLASSIFIER]
     assert model["aliases"] == ["sayakpaul/older"]
     sound(root)
@@ -484,7 +483,7 @@ def test_small_files_are_those_of_the_manifest_and_not_of_the_disk(
     built = build(registry, tmp_path / "build", only=CLASSIFIER)
     (tmp_path / "build" / CLASSIFIER / "manifest.json").write_bytes(b"damaged")
     assert put(registry, built, root) == {CLASSIFIER: "new"}
-    assert (root / "models" / CLASSIFIER / "manifest.json").read_bytes() == json_bytes(built[0][1])
+    assert (root / "models" / CLASSIFIER / "manifest.json").read_bytes() == built[0][1].as_bytes()
     assert put(registry, built, root) == {CLASSIFIER: "unchanged"}
 
 
@@ -579,7 +578,7 @@ def whole(root: Path, finished: Mapping[str, bytes]) -> None:
     now = tree(root)
     for handle, manifest in held.items():
         folder = f"models/{handle}"
-        assert sha256(now[f"{folder}/model.tar.gz"]) == manifest["archive"]["sha256"]
+        assert sha256(now[f"{folder}/model.tar.gz"]) == manifest.archive.sha256
         assert now[f"{folder}/README.md"].startswith(f"# Module {handle}\n".encode())
     if "index.json" in now:
         assert set(listed(root)) <= set(held)
@@ -729,7 +728,7 @@ def test_what_is_done_is_told_in_order(registry: Registry, tmp_path: Path) -> No
     built = build(registry, tmp_path / "build", only=OTHER)
     prepared = prepare(registry, built, shelf, TEMPLATES, allow_synthetic=True)
     carry_out(prepared, shelf, lambda *line: told.append(line))
-    digest = built[0][1]["archive"]["sha256"]
+    digest = built[0][1].archive.sha256
     assert told == [
         ("sends", OTHER, digest),
         ("sent", OTHER, digest),

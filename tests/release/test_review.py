@@ -1,17 +1,23 @@
 """A review as Markdown: what stands in it cannot get out of its place."""
 
-from typing import Any
+from pathlib import Path
 
-from publisher.release.plan import Change, Plan
+from publisher.documents.manifest import Manifest
+from publisher.documents.plan import Change, Plan
 from publisher.release.review import LARGEST, review
+from tests.releases import CLASSIFIER, altered, manifest_of, registry_of
 
 
-def manifest(handle: str = "me/model/1", summary: str = "largest error 1e-5") -> dict[str, Any]:
+def manifest(folder: Path, summary: str = "largest error 1e-5") -> Manifest:
+    registry = registry_of(folder)
     checks = [
         {"name": "parity_with_float64_reference", "status": "passed", "summary": summary},
         {"name": "other", "status": "skipped", "summary": ""},
     ]
-    return {"handle": handle, "synthetic": False, "validation": {"checks": checks}}
+    return altered(
+        manifest_of(registry, registry.variants[0], b"archive"),
+        lambda document: document["validation"].update(checks=checks),
+    )
 
 
 def test_pages_that_come_go_and_change_are_told() -> None:
@@ -34,18 +40,18 @@ def test_a_page_cannot_end_its_block() -> None:
     assert text.rstrip().endswith("`````\n\n</details>")
 
 
-def test_a_message_cannot_end_its_cell() -> None:
+def test_a_message_cannot_end_its_cell(tmp_path: Path) -> None:
     change = Change(handle="me/model/1", status="changed", message="a | b\n<img src=x>")
     plan = Plan(destination="shelf", changes=(change,), writes=())
-    text = review({"shelf": plan, "<b>": "no ``` way"}, [], None, {}, [manifest(summary="a|b")])
+    text = review({"shelf": plan, "<b>": "no ``` way"}, [], None, {}, [manifest(tmp_path, "a|b")])
     assert "a \\| b \\<img src=x\\>" in text
     assert "### \\<b\\>\n\nNot planned:\n\n````\nno ``` way\n````\n" in text
-    assert "| `me/model/1` | 1 | 1 | a\\|b |" in text
+    assert f"| `{CLASSIFIER}` | 1 | 1 | a\\|b |" in text
 
 
-def test_it_fits_into_a_comment_and_says_what_does_not() -> None:
+def test_it_fits_into_a_comment_and_says_what_does_not(tmp_path: Path) -> None:
     pages = {f"{number}.md": "x\n" * 10_000 for number in range(4)}
-    text = review({}, [], {}, {**pages, "9.md": "short\n"}, [manifest()])
+    text = review({}, [], {}, {**pages, "9.md": "short\n"}, [manifest(tmp_path)])
     assert len(text) <= LARGEST + 100
     assert "3 more did not fit here." in text
     assert "9.md" in text

@@ -8,13 +8,13 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from publisher.documents.manifest import SYNTHETIC_NOTICE
+from publisher.documents.manifest import SYNTHETIC_NOTICE, Manifest
 from publisher.documents.values import LICENSES
 from publisher.registry import Registry
 from publisher.signing.bom import bom, read_bom
 from publisher.signing.errors import SigningError
 from publisher.util.files import json_bytes
-from tests.releases import build, edited, registry_of
+from tests.releases import altered, build, edited, registry_of
 
 TOOLCHAIN = {"tensorflow": "2.21.0", "isal": "1.8.0", "publisher": "0.1.0", "platform": "Linux"}
 FOLDED = ("    head: classifier\n", "    head: classifier\n    weight_standardization: folded\n")
@@ -25,26 +25,26 @@ def registry(tmp_path: Path) -> Registry:
     return registry_of(tmp_path)
 
 
-def manifest_of(registry: Registry, folder: Path, **facts: Any) -> dict[str, Any]:
+def manifest_of(registry: Registry, folder: Path, **facts: Any) -> Manifest:
     facts = {"toolchain": TOOLCHAIN, "synthetic": False, **facts}
     return build(registry, folder, only="small_cl", **facts)[0][1]
 
 
 @pytest.fixture
-def manifest(registry: Registry, tmp_path: Path) -> dict[str, Any]:
+def manifest(registry: Registry, tmp_path: Path) -> Manifest:
     """The manifest of a classifier with real weights."""
     return manifest_of(registry, tmp_path)
 
 
-def made(manifest: dict[str, Any], registry: Registry) -> dict[str, Any]:
+def made(manifest: Manifest, registry: Registry) -> dict[str, Any]:
     """Return the bill of materials; whatever is in it, the schema allows it."""
-    content = bom(manifest, registry.checkpoints.get(manifest["checkpoint"]["name"]))
+    content = bom(manifest, registry.checkpoints.get(manifest.checkpoint.name))
     problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(content))
     assert problem is None, problem
     return content
 
 
-def test_it_names_the_model_and_its_archive(manifest: dict[str, Any], registry: Registry) -> None:
+def test_it_names_the_model_and_its_archive(manifest: Manifest, registry: Registry) -> None:
     model = made(manifest, registry)["metadata"]["component"]
     assert model["type"] == "machine-learning-model"
     assert (model["group"], model["name"], model["version"]) == (
@@ -52,14 +52,12 @@ def test_it_names_the_model_and_its_archive(manifest: dict[str, Any], registry: 
         "small_classification",
         "1",
     )
-    assert model["hashes"] == [{"alg": "SHA-256", "content": manifest["archive"]["sha256"]}]
+    assert model["hashes"] == [{"alg": "SHA-256", "content": manifest.archive.sha256}]
     assert model["licenses"] == [{"license": {"id": "Apache-2.0"}}]
     assert "description" not in model
 
 
-def test_its_card_says_what_goes_in_and_comes_out(
-    manifest: dict[str, Any], registry: Registry
-) -> None:
+def test_its_card_says_what_goes_in_and_comes_out(manifest: Manifest, registry: Registry) -> None:
     card = made(manifest, registry)["metadata"]["component"]["modelCard"]
     assert card["modelParameters"] == {
         "approach": {"type": "supervised"},
@@ -81,11 +79,11 @@ def test_a_feature_extractor_has_another_task(registry: Registry, tmp_path: Path
     assert parameters["task"] == "image-feature-vector"
 
 
-def test_it_lists_weights_data_and_libraries(manifest: dict[str, Any], registry: Registry) -> None:
+def test_it_lists_weights_data_and_libraries(manifest: Manifest, registry: Registry) -> None:
     content = made(manifest, registry)
     weights, data, tensorflow, isal = content["components"]
     assert weights["name"] == "distill/small.npz"
-    assert weights["hashes"][0]["content"] == manifest["checkpoint"]["sha256"]
+    assert weights["hashes"][0]["content"] == manifest.checkpoint.sha256
     assert weights["description"] == "Made up."
     assert (data["type"], data["name"]) == ("data", "other")
     assert tensorflow["purl"] == "pkg:pypi/tensorflow@2.21.0"
@@ -95,9 +93,9 @@ def test_it_lists_weights_data_and_libraries(manifest: dict[str, Any], registry:
     ]
 
 
-def test_what_depends_on_what_is_all_there(manifest: dict[str, Any], registry: Registry) -> None:
+def test_what_depends_on_what_is_all_there(manifest: Manifest, registry: Registry) -> None:
     content = made(manifest, registry)
-    parts = {one["bom-ref"] for one in content["components"]} | {manifest["handle"]}
+    parts = {one["bom-ref"] for one in content["components"]} | {manifest.handle}
     dependencies = {one["ref"]: one.get("dependsOn", []) for one in content["dependencies"]}
     assert set(dependencies) == parts
     assert {name for needed in dependencies.values() for name in needed} < parts
@@ -130,35 +128,32 @@ def test_every_license_of_the_registry_is_one_of_the_schema(license_: str, tmp_p
 
 
 def test_of_a_checkpoint_that_left_the_registry_less_is_said(
-    manifest: dict[str, Any], registry: Registry
+    manifest: Manifest, registry: Registry
 ) -> None:
-    manifest["checkpoint"]["name"] = "gone"
-    content = made(manifest, registry)
+    gone = altered(manifest, lambda document: document["checkpoint"].update(name="gone"))
+    content = made(gone, registry)
     assert "licenses" not in content["metadata"]["component"]
     assert "description" not in content["components"][0]
 
 
-def test_a_manifest_without_a_toolchain_lists_none(
-    manifest: dict[str, Any], registry: Registry
-) -> None:
-    manifest["toolchain"] = {}
-    content = made(manifest, registry)
+def test_a_manifest_without_a_toolchain_lists_none(manifest: Manifest, registry: Registry) -> None:
+    content = made(manifest.model_copy(update={"toolchain": {}}), registry)
     assert [one["bom-ref"] for one in content["components"]] == ["weights", "dataset:other"]
     assert "tools" not in content["metadata"]
 
 
 def test_the_same_facts_give_the_same_bytes_and_others_another_number(
-    manifest: dict[str, Any], registry: Registry
+    manifest: Manifest, registry: Registry
 ) -> None:
-    first, second = made(manifest, registry), made(dict(manifest), registry)
+    first, second = made(manifest, registry), made(manifest.model_copy(), registry)
     assert json_bytes(first) == json_bytes(second)
-    other = made({**manifest, "resolution": 65}, registry)
+    other = made(manifest.model_copy(update={"resolution": 65}), registry)
     assert first["serialNumber"] != other["serialNumber"]
 
 
-def test_which_archive_it_is_of_is_read_back(manifest: dict[str, Any], registry: Registry) -> None:
+def test_which_archive_it_is_of_is_read_back(manifest: Manifest, registry: Registry) -> None:
     content = json_bytes(made(manifest, registry))
-    assert read_bom(content) == (manifest["archive"]["sha256"], 4)
+    assert read_bom(content) == (manifest.archive.sha256, 4)
 
 
 @pytest.mark.parametrize(

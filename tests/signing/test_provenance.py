@@ -9,12 +9,12 @@ from google.protobuf import json_format
 from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement
 
-from publisher.documents.manifest import SYNTHETIC_NOTICE
+from publisher.documents.manifest import SYNTHETIC_NOTICE, Manifest
 from publisher.signing.errors import SigningError
 from publisher.signing.origin import RUNNER, Origin
 from publisher.signing.provenance import BUILD_TYPE, provenance, read_provenance
 from publisher.util.files import json_bytes, sha256
-from tests.releases import build, registry_of
+from tests.releases import altered, build, registry_of
 
 UPSTREAM = "https://weights.example/bit/"
 TOOLCHAIN = {
@@ -30,15 +30,15 @@ IN_CI = Origin("b" * 40, "https://github.com/somebody/bit", False, RUNNER, WORKF
 
 
 @pytest.fixture
-def manifest(tmp_path: Path) -> dict[str, Any]:
+def manifest(tmp_path: Path) -> Manifest:
     """The manifest of a model with real weights."""
     registry = registry_of(tmp_path)
     built = build(registry, tmp_path, only="small_cl", toolchain=TOOLCHAIN, synthetic=False)
     return built[0][1]
 
 
-def statement_of(manifest: dict[str, Any], source: Origin = LOCAL) -> dict[str, Any]:
-    return provenance(manifest, json_bytes(manifest), upstream=UPSTREAM, source=source)
+def statement_of(manifest: Manifest, source: Origin = LOCAL) -> dict[str, Any]:
+    return provenance(manifest, manifest.as_bytes(), upstream=UPSTREAM, source=source)
 
 
 def dependencies(statement: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def dependencies(statement: dict[str, Any]) -> dict[str, Any]:
     return {one["name"]: one for one in found}
 
 
-def test_it_is_a_statement_as_in_toto_defines_it(manifest: dict[str, Any]) -> None:
+def test_it_is_a_statement_as_in_toto_defines_it(manifest: Manifest) -> None:
     statement = statement_of(manifest, IN_CI)
     parsed = json_format.ParseDict(statement, statement_pb2.Statement())
     Statement.copy_from_pb(parsed).validate()
@@ -54,14 +54,14 @@ def test_it_is_a_statement_as_in_toto_defines_it(manifest: dict[str, Any]) -> No
     assert set(statement["predicate"]) == {"buildDefinition", "runDetails"}
 
 
-def test_its_subjects_are_the_archive_and_the_manifest(manifest: dict[str, Any]) -> None:
+def test_its_subjects_are_the_archive_and_the_manifest(manifest: Manifest) -> None:
     assert statement_of(manifest)["subject"] == [
-        {"name": "model.tar.gz", "digest": {"sha256": manifest["archive"]["sha256"]}},
-        {"name": "manifest.json", "digest": {"sha256": sha256(json_bytes(manifest))}},
+        {"name": "model.tar.gz", "digest": {"sha256": manifest.archive.sha256}},
+        {"name": "manifest.json", "digest": {"sha256": sha256(manifest.as_bytes())}},
     ]
 
 
-def test_parameters_are_what_the_registry_says(manifest: dict[str, Any]) -> None:
+def test_parameters_are_what_the_registry_says(manifest: Manifest) -> None:
     definition = statement_of(manifest)["predicate"]["buildDefinition"]
     assert definition["buildType"] == BUILD_TYPE
     assert definition["externalParameters"] == {
@@ -81,7 +81,7 @@ def test_parameters_are_what_the_registry_says(manifest: dict[str, Any]) -> None
     }
 
 
-def test_it_depends_on_weights_source_and_tools(manifest: dict[str, Any]) -> None:
+def test_it_depends_on_weights_source_and_tools(manifest: Manifest) -> None:
     found = dependencies(statement_of(manifest))
     assert list(found) == ["weights", "source", "tensorflow", "Some_Package"]
     assert found["weights"] == {
@@ -95,23 +95,22 @@ def test_it_depends_on_weights_source_and_tools(manifest: dict[str, Any]) -> Non
     assert found["Some_Package"]["uri"] == "pkg:pypi/some-package@1.0%2Blocal"
 
 
-def test_the_source_is_marked_as_that_of_the_run_that_signs(manifest: dict[str, Any]) -> None:
+def test_the_source_is_marked_as_that_of_the_run_that_signs(manifest: Manifest) -> None:
     changed = Origin("a" * 40, None, True)
     found = dependencies(statement_of(manifest, changed))["source"]
     assert "uri" not in found
     assert found["annotations"] == {"recorded": "when it was signed", "dirty": True}
 
 
-def test_synthetic_weights_are_called_so_and_come_from_nowhere(manifest: dict[str, Any]) -> None:
-    manifest["synthetic"] = True
-    statement = statement_of(manifest)
+def test_synthetic_weights_are_called_so_and_come_from_nowhere(manifest: Manifest) -> None:
+    statement = statement_of(manifest.model_copy(update={"synthetic": True}))
     weights = dependencies(statement)["weights"]
     assert "uri" not in weights
     assert weights["annotations"] == {"notice": SYNTHETIC_NOTICE}
     assert UPSTREAM not in json.dumps(statement)
 
 
-def test_what_is_not_known_is_said_to_be_unknown(manifest: dict[str, Any]) -> None:
+def test_what_is_not_known_is_said_to_be_unknown(manifest: Manifest) -> None:
     statement = statement_of(manifest, Origin())
     assert "source" not in dependencies(statement)
     definition = statement["predicate"]["buildDefinition"]
@@ -119,7 +118,7 @@ def test_what_is_not_known_is_said_to_be_unknown(manifest: dict[str, Any]) -> No
     assert statement["predicate"]["runDetails"] == {"builder": {"id": "local"}}
 
 
-def test_in_ci_it_names_the_runner_the_workflow_and_the_run(manifest: dict[str, Any]) -> None:
+def test_in_ci_it_names_the_runner_the_workflow_and_the_run(manifest: Manifest) -> None:
     predicate = statement_of(manifest, IN_CI)["predicate"]
     assert predicate["runDetails"] == {
         "builder": {"id": RUNNER},
@@ -128,26 +127,26 @@ def test_in_ci_it_names_the_runner_the_workflow_and_the_run(manifest: dict[str, 
     assert predicate["buildDefinition"]["internalParameters"]["workflow"] == WORKFLOW
 
 
-def test_the_same_inputs_give_the_same_bytes(manifest: dict[str, Any]) -> None:
-    first, second = statement_of(manifest, IN_CI), statement_of(dict(manifest), IN_CI)
+def test_the_same_inputs_give_the_same_bytes(manifest: Manifest) -> None:
+    first, second = statement_of(manifest, IN_CI), statement_of(manifest.model_copy(), IN_CI)
     assert json_bytes(first) == json_bytes(second)
 
 
-def test_an_older_manifest_has_less_to_say(manifest: dict[str, Any]) -> None:
+def test_an_older_manifest_has_less_to_say(manifest: Manifest) -> None:
     """Manifests name weight standardization since there is a choice."""
-    del manifest["weight_standardization"]
-    parameters = statement_of(manifest)["predicate"]["buildDefinition"]["externalParameters"]
+    older = altered(manifest, lambda document: document.pop("weight_standardization"))
+    parameters = statement_of(older)["predicate"]["buildDefinition"]["externalParameters"]
     assert "weight_standardization" not in parameters
 
 
 # Read again
 
 
-def test_what_it_claims_is_read_back(manifest: dict[str, Any]) -> None:
+def test_what_it_claims_is_read_back(manifest: Manifest) -> None:
     claims = read_provenance(json_bytes(statement_of(manifest, IN_CI)))
     assert claims.subjects == {
-        "model.tar.gz": manifest["archive"]["sha256"],
-        "manifest.json": sha256(json_bytes(manifest)),
+        "model.tar.gz": manifest.archive.sha256,
+        "manifest.json": sha256(manifest.as_bytes()),
     }
     assert claims.commit == "b" * 40
     assert claims.repository == "git+https://github.com/somebody/bit"
@@ -155,12 +154,12 @@ def test_what_it_claims_is_read_back(manifest: dict[str, Any]) -> None:
     assert claims.builder == RUNNER
 
 
-def test_of_an_unknown_source_nothing_is_claimed(manifest: dict[str, Any]) -> None:
+def test_of_an_unknown_source_nothing_is_claimed(manifest: Manifest) -> None:
     claims = read_provenance(json_bytes(statement_of(manifest, Origin())))
     assert (claims.commit, claims.repository, claims.dirty) == (None, None, False)
 
 
-def changed(manifest: dict[str, Any], path: list[str | int], value: Any) -> bytes:
+def changed(manifest: Manifest, path: list[str | int], value: Any) -> bytes:
     statement: Any = statement_of(manifest)
     place = statement
     for step in path[:-1]:
@@ -184,7 +183,7 @@ def changed(manifest: dict[str, Any], path: list[str | int], value: Any) -> byte
     ],
 )
 def test_what_is_no_such_statement_is_refused(
-    path: list[str | int], value: Any, manifest: dict[str, Any]
+    path: list[str | int], value: Any, manifest: Manifest
 ) -> None:
     with pytest.raises(SigningError, match="is no statement of provenance") as caught:
         read_provenance(changed(manifest, path, value))

@@ -21,7 +21,7 @@ from publisher.signing.origin import Origin
 from publisher.signing.provenance import read_provenance
 from publisher.signing.sign import sign_release
 from publisher.signing.signatures import key_signer
-from publisher.util.files import json_bytes, sha256
+from publisher.util.files import sha256
 from publisher.util.reporter import Silent
 from tests.hub.releases import FIGURES
 from tests.releases import (
@@ -349,18 +349,6 @@ def test_a_link_in_the_place_of_a_signature_is_not_written_through(
     with pytest.raises(DestinationError, match="is a link"):
         sign(release, keys)
     assert (tmp_path / "elsewhere").read_text() == "mine"
-
-
-def test_a_manifest_that_lacks_a_fact_is_refused(release: Path, keys: Keys) -> None:
-    manifest: Any = json.loads((release / FOLDER / "manifest.json").read_bytes())
-    del manifest["signature"]
-    content = json_bytes(manifest)
-    old = sha256((release / FOLDER / "manifest.json").read_bytes())
-    (release / FOLDER / "manifest.json").write_bytes(content)
-    sums = (release / "SHA256SUMS").read_text()
-    (release / "SHA256SUMS").write_text(sums.replace(old, sha256(content)))
-    with pytest.raises(SigningError, match=r"manifest\.json: is not as a build leaves it"):
-        sign(release, keys)
 
 
 # Interrupted

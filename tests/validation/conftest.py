@@ -9,10 +9,11 @@ import numpy.typing as npt
 import pytest
 import tensorflow_hub as hub
 
+from publisher.documents.report import Tolerance
 from publisher.families import Architecture
 from publisher.validation.checks import Subject
 from publisher.validation.expected import expected_features, save_features
-from publisher.validation.report import Check, Report, Tolerance
+from publisher.validation.report import Check, Report
 from publisher.validation.request import Request
 from publisher.validation.validate import validate
 from publisher.weights import Arrays, open_npz
@@ -65,7 +66,7 @@ def requests(
         "input_range": (-1.0, 1.0),
         "resolution": 64,
         "parity_resolutions": RESOLUTIONS,
-        "tolerance": Tolerance(1e-4, 1e-4),
+        "tolerance": Tolerance(absolute=1e-4, relative=1e-4),
         "synthetic": True,
         "expected": expected_file,
         "features": folder / "features.npz",
@@ -141,7 +142,7 @@ def loaded(
         input_range=(-1.0, 1.0),
         resolution=64,
         parity_resolutions=RESOLUTIONS,
-        tolerance=Tolerance(1e-4, 1e-4),
+        tolerance=Tolerance(absolute=1e-4, relative=1e-4),
         synthetic=True,
         arrays=checkpoint,
         class_names_file=class_names_file.name,

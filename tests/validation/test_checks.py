@@ -13,6 +13,7 @@ import tensorflow_hub as hub
 from tensorflow.core.protobuf import saved_model_pb2
 
 import publisher
+from publisher.documents.report import Tolerance
 from publisher.families.bit import BitArchitecture, network
 from publisher.families.bit.network import FOLDED_NETWORK_OPERATIONS
 from publisher.formats.archive import pack
@@ -21,7 +22,7 @@ from publisher.validation.checks import CHECKS, Subject
 from publisher.validation.expected import expected_features
 from publisher.validation.graph_checks import GRAPH_CHECKS, Unpacked
 from publisher.validation.operations import forbidden_operations
-from publisher.validation.report import Check, Report, Tolerance, ValidationError
+from publisher.validation.report import Check, Report, ValidationError
 from publisher.validation.request import Request, shared
 from publisher.validation.training import take_training_step
 from publisher.validation.training_checks import TRAINING_CHECKS, Trained
@@ -233,7 +234,9 @@ def test_a_result_that_is_not_finite_breaks_parity(subject: Subject) -> None:
 
 
 def test_a_tolerance_of_nothing_fails_instead_of_dividing_by_it(subject: Subject) -> None:
-    check = checks.parity_with_float64_reference(replace(subject, tolerance=Tolerance(0.0, 0.0)))
+    check = checks.parity_with_float64_reference(
+        replace(subject, tolerance=Tolerance(absolute=0.0, relative=0.0))
+    )
     assert check.status == "failed"
 
 

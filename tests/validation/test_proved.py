@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
+from publisher.documents.report import Tolerance
 from publisher.validation.checks import Subject
 from publisher.validation.graph import GRAPH
 from publisher.validation.graph_checks import Unpacked
 from publisher.validation.proved import Proved
-from publisher.validation.report import Check, Tolerance
+from publisher.validation.report import Check
 from publisher.validation.request import Request
 from publisher.validation.validate import validate
 from publisher.weights import Arrays
@@ -57,7 +58,11 @@ def test_a_file_that_cannot_be_read_tells_nothing(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"tolerance": Tolerance(1e-3, 1e-4)}, {"folded": True}, {"input_range": (0.0, 1.0)}],
+    [
+        {"tolerance": Tolerance(absolute=1e-3, relative=1e-4)},
+        {"folded": True},
+        {"input_range": (0.0, 1.0)},
+    ],
 )
 def test_what_was_asked_otherwise_is_not_known(
     changes: dict[str, object], subject: Subject, tmp_path: Path

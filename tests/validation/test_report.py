@@ -6,15 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from publisher.util.files import json_bytes
-from publisher.validation.report import (
-    Check,
-    Comparison,
-    Report,
-    Tolerance,
-    ValidationError,
-    compare,
-)
+from publisher.documents.report import Tolerance
+from publisher.validation.report import Check, Comparison, Report, ValidationError, compare
 
 Array = npt.NDArray[Any]
 
@@ -28,13 +21,17 @@ def apart(error: float, magnitude: float, tolerance: Tolerance) -> Comparison:
 @pytest.mark.parametrize(
     ("tolerance", "error", "within"),
     [
-        (Tolerance(0.5, 0.0), 0.5, True),
-        (Tolerance(0.5, 0.0), 0.51, False),
-        (Tolerance(0.0, 0.01), 0.99, True),  # a hundredth of the largest, which is 100
-        (Tolerance(0.0, 0.01), 1.01, False),
-        (Tolerance(0.5, 0.01), 1.49, True),  # both parts add up
-        (Tolerance(0.5, 0.01), 1.51, False),
-        (Tolerance(0.0, 0.0), 0.0, True),
+        (Tolerance(absolute=0.5, relative=0.0), 0.5, True),
+        (Tolerance(absolute=0.5, relative=0.0), 0.51, False),
+        (
+            Tolerance(absolute=0.0, relative=0.01),
+            0.99,
+            True,
+        ),  # a hundredth of the largest, which is 100
+        (Tolerance(absolute=0.0, relative=0.01), 1.01, False),
+        (Tolerance(absolute=0.5, relative=0.01), 1.49, True),  # both parts add up
+        (Tolerance(absolute=0.5, relative=0.01), 1.51, False),
+        (Tolerance(absolute=0.0, relative=0.0), 0.0, True),
     ],
 )
 def test_a_tolerance_has_an_absolute_and_a_relative_part(
@@ -45,7 +42,7 @@ def test_a_tolerance_has_an_absolute_and_a_relative_part(
 
 
 def test_equal_arrays_differ_by_nothing() -> None:
-    comparison = compare(np.ones((2, 3)), np.ones((2, 3)), Tolerance(1e-4, 1e-4))
+    comparison = compare(np.ones((2, 3)), np.ones((2, 3)), Tolerance(absolute=1e-4, relative=1e-4))
     assert comparison.largest_error == 0.0
     assert comparison.bound == pytest.approx(2e-4)
     assert comparison.mismatches_per_million == 0.0
@@ -56,7 +53,10 @@ def test_mismatches_are_counted_in_parts_per_million() -> None:
     expected = np.zeros((4, 250))
     measured = expected.copy()
     measured[1, [3, 5, 7]] = 1.0
-    assert compare(measured, expected, Tolerance(0.1, 0.0)).mismatches_per_million == 3000.0
+    assert (
+        compare(measured, expected, Tolerance(absolute=0.1, relative=0.0)).mismatches_per_million
+        == 3000.0
+    )
 
 
 def test_the_worst_element_and_its_index_are_named() -> None:
@@ -64,7 +64,7 @@ def test_the_worst_element_and_its_index_are_named() -> None:
     measured = expected.copy()
     measured[0, 1, 1] = 2.0
     measured[1, 2, 3] = -5.0
-    comparison = compare(measured, expected, Tolerance(0.1, 0.0))
+    comparison = compare(measured, expected, Tolerance(absolute=0.1, relative=0.0))
     assert comparison.worst_index == (1, 2, 3)
     assert comparison.largest_error == 5.0
     assert "worst element [1, 2, 3] is -5 where 0 is expected" in comparison.describe()
@@ -92,7 +92,9 @@ def test_the_worst_element_and_its_index_are_named() -> None:
 )
 def test_an_element_that_is_not_finite_is_out(measured: float, expected: float) -> None:
     comparison = compare(
-        np.array([1.0, 1.0, measured]), np.array([1.0, 1.0, expected]), Tolerance(1e3, 1e3)
+        np.array([1.0, 1.0, measured]),
+        np.array([1.0, 1.0, expected]),
+        Tolerance(absolute=1e3, relative=1e3),
     )
     assert not comparison.within
     assert comparison.worst_index == (2,)
@@ -103,22 +105,24 @@ def test_an_element_that_is_not_finite_is_out(measured: float, expected: float) 
 
 def test_float32_is_compared_in_float64() -> None:
     expected = np.array([1.0 + 2.0**-40])
-    comparison = compare(np.array([1.0], np.float32), expected, Tolerance(0.0, 0.0))
+    comparison = compare(
+        np.array([1.0], np.float32), expected, Tolerance(absolute=0.0, relative=0.0)
+    )
     assert comparison.largest_error == 2.0**-40
 
 
 def test_another_shape_is_an_error() -> None:
     with pytest.raises(ValidationError, match=r"shape \[1, 3\] where \[3, 1\] is expected"):
-        compare(np.zeros((1, 3)), np.zeros((3, 1)), Tolerance(1.0, 1.0))
+        compare(np.zeros((1, 3)), np.zeros((3, 1)), Tolerance(absolute=1.0, relative=1.0))
 
 
 def test_arrays_without_elements_prove_nothing() -> None:
     with pytest.raises(ValidationError, match="no element to compare"):
-        compare(np.zeros((0, 3)), np.zeros((0, 3)), Tolerance(1.0, 1.0))
+        compare(np.zeros((0, 3)), np.zeros((0, 3)), Tolerance(absolute=1.0, relative=1.0))
 
 
 def report(*checks: Check) -> Report:
-    return Report(Tolerance(1e-4, 1e-5), checks)
+    return Report(Tolerance(absolute=1e-4, relative=1e-5), checks)
 
 
 def test_a_report_passes_unless_a_check_failed() -> None:
@@ -142,7 +146,7 @@ def test_a_complaint_is_one_line_with_the_first_failure_in_full() -> None:
 
 def test_a_report_as_json_holds_everything_but_tensors() -> None:
     check = Check("a", "failed", "off", {"error": 0.5, "index": [0, 3]}, {"images": np.ones(2)})
-    assert report(check).as_json() == {
+    assert report(check).document().as_json() == {
         "passed": False,
         "tolerance": {"absolute": 1e-4, "relative": 1e-5},
         "checks": [
@@ -159,8 +163,8 @@ def test_a_report_as_json_holds_everything_but_tensors() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_figures_that_are_not_finite_can_be_written_and_read_back(value: float) -> None:
     measured: Array = np.array([1.0, value])
-    comparison = compare(measured, np.ones(2), Tolerance(1e-4, 1e-4))
-    written = json_bytes(report(Check("a", "failed", "off", comparison.figures())).as_json())
+    comparison = compare(measured, np.ones(2), Tolerance(absolute=1e-4, relative=1e-4))
+    written = report(Check("a", "failed", "off", comparison.figures())).document().as_bytes()
     figures = json.loads(written)["checks"][0]["figures"]
     assert float(figures["largest_error"]) == math.inf
     np.testing.assert_equal(float(figures["worst_measured"]), value)

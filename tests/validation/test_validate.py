@@ -14,7 +14,6 @@ import tensorflow_hub as hub
 
 from publisher.formats.archive import pack
 from publisher.util import memory
-from publisher.util.files import json_bytes
 from publisher.validation import checks, graph_checks
 from publisher.validation.checks import CHECKS, Subject
 from publisher.validation.expected import images as images_of
@@ -69,7 +68,7 @@ def test_a_good_archive_passes_every_check_in_order(head: str, reports: dict[str
     report = reports[head]
     assert report.passed, report.complaint()
     assert [check.name for check in report.checks] == ALL
-    assert json_bytes(report.as_json())
+    assert report.document().as_bytes()
 
 
 def test_the_check_of_the_weights_comes_from_the_request(
@@ -138,7 +137,7 @@ def test_tensors_of_a_failing_check_are_kept_and_those_of_an_earlier_run_are_not
     assert [path.name for path in request.failures.iterdir()] == ["failing.npz"]
     with np.load(request.failures / "failing.npz") as kept:
         assert kept["images"].shape == (1, 32, 32, 3)
-    assert b'"error": "inf"' in json_bytes(report.as_json())
+    assert b'"error": "inf"' in report.document().as_bytes()
     checked(request, checkpoint, [passing])
     assert not request.failures.exists()
 

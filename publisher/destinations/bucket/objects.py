@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from io import BufferedReader, BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,7 +33,7 @@ from publisher.destinations.base import (
 )
 from publisher.destinations.sessions import Sessions
 from publisher.documents.errors import DocumentError
-from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, read_manifest
+from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, Manifest, read_manifest
 from publisher.registry.models import Target
 from publisher.util.http import HttpError
 
@@ -155,7 +155,7 @@ class Objects(NamedDestination, ABC):
     def check(self) -> None:
         """See that the bucket is there and can be written."""
 
-    def manifests(self) -> dict[str, dict[str, Any]]:
+    def manifests(self) -> dict[str, Manifest]:
         """Return the manifest of every version, by handle; see `Destination`.
 
         Raises `DestinationError` if a manifest cannot be understood, or the archive beside it
@@ -223,23 +223,23 @@ class Objects(NamedDestination, ABC):
 
     # What is there
 
-    def _manifest(self, handle: str) -> dict[str, Any]:
+    def _manifest(self, handle: str) -> Manifest:
         folder = f"models/{handle}"
         held = self._get(within_release(f"{folder}/{MANIFEST}"))
         try:
             if held is None:
                 raise DocumentError("its manifest.json is there no longer")
             manifest = read_manifest(held[0])
-            if manifest["handle"] != handle:
-                raise DocumentError(f"its manifest is that of {manifest['handle']}")
-            stated = manifest["archive"]
-            archive = self._stat(f"{folder}/{stated['file']}")
-            if archive is None or archive.size != stated["size"]:
+            if manifest.handle != handle:
+                raise DocumentError(f"its manifest is that of {manifest.handle}")
+            stated = manifest.archive
+            archive = self._stat(f"{folder}/{stated.file}")
+            if archive is None or archive.size != stated.size:
                 there = f"has {archive.size:,} bytes" if archive else "is missing"
                 raise DocumentError(
-                    f"the archive {there} where the manifest states {stated['size']:,} bytes"
+                    f"the archive {there} where the manifest states {stated.size:,} bytes"
                 )
-            if archive.sha256 not in ("", stated["sha256"]):
+            if archive.sha256 not in ("", stated.sha256):
                 raise DocumentError("the archive is another one than its manifest states")
         except DocumentError as error:
             raise self._error(
@@ -267,11 +267,11 @@ class Objects(NamedDestination, ABC):
         manifest, where = files[MANIFEST], files[ARCHIVE]
         content = manifest if isinstance(manifest, bytes) else manifest.read_bytes()
         try:
-            stated = read_manifest(content)["archive"]
+            stated = read_manifest(content).archive
         except DocumentError as error:
             raise DestinationError(f"{handle}: {error}; build the variant again") from error
         archive = sources[f"models/{handle}/{ARCHIVE}"]
-        if (archive.size, archive.sha256) != (stated["size"], stated["sha256"]):
+        if (archive.size, archive.sha256) != (stated.size, stated.sha256):
             raise DestinationError(
                 f"{where if isinstance(where, Path) else handle}: is not the archive that its"
                 " manifest states; build the variant again"

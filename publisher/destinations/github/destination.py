@@ -22,7 +22,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from publisher.destinations.base import (
     ConflictError,
@@ -42,7 +41,7 @@ from publisher.destinations.github.releases import (
     size_of,
 )
 from publisher.documents.errors import DocumentError
-from publisher.documents.manifest import MANIFEST, PAGE, read_manifest
+from publisher.documents.manifest import MANIFEST, PAGE, Manifest, read_manifest
 from publisher.pages.github import LONGEST, tag_of
 from publisher.registry.models import Target
 from publisher.util.http import DEFAULT_RETRY, Retry, TransientError
@@ -113,7 +112,7 @@ class GitHub(NamedDestination):
             )
         self._api.during(f"looking whether {self._target.to} can be written", self._look)
 
-    def manifests(self) -> dict[str, dict[str, Any]]:
+    def manifests(self) -> dict[str, Manifest]:
         """Return the manifest of every version, by handle; see `Destination`.
 
         Raises `DestinationError` if a published release of ours lacks its manifest or its
@@ -127,7 +126,7 @@ class GitHub(NamedDestination):
             if not release.draft:
                 manifest = self._api.during(reading, partial(self._manifest, release))
             if manifest:
-                found[str(manifest["handle"])] = manifest
+                found[manifest.handle] = manifest
                 self._sealed |= release.immutable
         return dict(sorted(found.items()))
 
@@ -210,7 +209,7 @@ class GitHub(NamedDestination):
 
     # What is there
 
-    def _manifest(self, release: Release) -> dict[str, Any] | None:
+    def _manifest(self, release: Release) -> Manifest | None:
         """Return the manifest of a published release, if it is one of ours."""
         title = release.name or ""
         ours = title.count("/") == 2 and tag_of(self._target, title) == release.tag_name
@@ -223,13 +222,13 @@ class GitHub(NamedDestination):
             if ours:
                 raise self._damaged(release, str(error)) from error
             return None
-        if tag_of(self._target, manifest["handle"]) != release.tag_name:
+        if tag_of(self._target, manifest.handle) != release.tag_name:
             return None
-        stated = manifest["archive"]
-        archive = release.asset(stated["file"])
+        stated = manifest.archive
+        archive = release.asset(stated.file)
         if archive is None:
             raise self._damaged(release, "the archive is missing")
-        if not Part(b"", stated["size"], stated["sha256"]).is_that(archive):
+        if not Part(b"", stated.size, stated.sha256).is_that(archive):
             raise self._damaged(release, "the archive is not the one that its manifest states")
         return manifest
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
@@ -30,7 +29,7 @@ from publisher.destinations.huggingface.repository import (
 )
 from publisher.destinations.huggingface.user import refusal_to_write, user_of
 from publisher.documents.errors import DocumentError
-from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, read_manifest
+from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, Manifest, read_manifest
 from publisher.pages.errors import PageError
 from publisher.pages.huggingface import folder_of, repository_of
 from publisher.registry.models import Target
@@ -100,7 +99,7 @@ class HuggingFace(NamedDestination):
         if refusal:
             raise self._error(refusal)
 
-    def manifests(self) -> dict[str, dict[str, Any]]:
+    def manifests(self) -> dict[str, Manifest]:
         """Return the manifest of every version, by handle; see `Destination`.
 
         Raises `DestinationError` if a version of ours has another archive than its manifest
@@ -114,7 +113,7 @@ class HuggingFace(NamedDestination):
                 if there and folder in there.tags:
                     manifest = self._manifest(repository, there, folder)
                     if manifest:
-                        found[str(manifest["handle"])] = manifest
+                        found[manifest.handle] = manifest
         return dict(sorted(found.items()))
 
     def read(self, path: str) -> bytes | None:
@@ -237,20 +236,18 @@ class HuggingFace(NamedDestination):
             if looks_so and model.id.startswith(f"{self._target.to}/"):
                 yield model.id
 
-    def _manifest(
-        self, repository: Repository, there: Snapshot, folder: str
-    ) -> dict[str, Any] | None:
+    def _manifest(self, repository: Repository, there: Snapshot, folder: str) -> Manifest | None:
         """Return the manifest of a version, if it is one of ours."""
         manifest = self._any_manifest(repository, there, folder)
         try:
-            ours = manifest and repository_of(self._target, manifest["handle"]) == repository.name
+            ours = manifest and repository_of(self._target, manifest.handle) == repository.name
         except PageError:
             return None
-        if not manifest or not ours or folder_of(manifest["handle"]) != folder:
+        if not manifest or not ours or folder_of(manifest.handle) != folder:
             return None
-        stated = manifest["archive"]
-        archive = there.files.get(f"{folder}/{stated['file']}")
-        if archive is None or (archive.size, archive.digest) != (stated["size"], stated["sha256"]):
+        stated = manifest.archive
+        archive = there.files.get(f"{folder}/{stated.file}")
+        if archive is None or (archive.size, archive.digest) != (stated.size, stated.sha256):
             problem = "is missing" if archive is None else "is not the one that its manifest states"
             raise self._error(
                 f"{folder} of {repository.name} is damaged: the archive {problem}; put back what"
@@ -260,7 +257,7 @@ class HuggingFace(NamedDestination):
 
     def _any_manifest(
         self, repository: Repository, there: Snapshot, folder: str
-    ) -> dict[str, Any] | None:
+    ) -> Manifest | None:
         """Return what lies there as a manifest, whatever model it is of; none if it is none."""
         path = f"{folder}/{MANIFEST}"
         try:
@@ -282,8 +279,8 @@ class HuggingFace(NamedDestination):
             for name, source in files.items()
             if name != ARCHIVE
         }
-        stated = read_manifest(small[f"{folder}/{MANIFEST}"])["archive"]
-        version = _Version(handle, folder, stated["size"], stated["sha256"], small)
+        stated = read_manifest(small[f"{folder}/{MANIFEST}"]).archive
+        version = _Version(handle, folder, stated.size, stated.sha256, small)
         try:
             archive = addition(version.archive, files[ARCHIVE])
             same = archive.upload_info.sha256.hex() == version.sha256
@@ -312,7 +309,7 @@ class HuggingFace(NamedDestination):
         model = version.handle.rpartition("/")[0]
         for folder in _folders(there):
             manifest = self._any_manifest(repository, there, folder)
-            other = manifest["handle"].rpartition("/")[0] if manifest else model
+            other = manifest.handle.rpartition("/")[0] if manifest else model
             if other != model:
                 raise self._error(
                     f"{repository.name} holds versions of {other}; give {model} another name there"

@@ -33,7 +33,7 @@ from publisher.destinations.kaggle.uploads import (
     workplace,
 )
 from publisher.destinations.kaggle.versions import Version, Versions, notes_of
-from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, read_manifest
+from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, Manifest, read_manifest
 from publisher.pages.kaggle import MODEL_CARD, MODEL_FIELDS, VARIATION_FIELDS, variation_of
 from publisher.registry.models import Target
 from publisher.util.files import sha256
@@ -82,14 +82,14 @@ class Kaggle(NamedDestination):
         if model is not None:
             self._refuse_to_hide(bool(model.is_private))
 
-    def manifests(self) -> dict[str, dict[str, Any]]:
+    def manifests(self) -> dict[str, Manifest]:
         """Return the manifest of every version that is whole, by handle.
 
         Its files must be those of a SavedModel with as many bytes as the manifest states;
         Kaggle tells no digests of them. What this machine was about to send, and never saw
         arrive, is also held to the checksums that the storage tells.
         """
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, Manifest] = {}
         for variation in self._service.variations():
             for version in self._versions.of(variation.slug, variation):
                 if not version.fault and version.handle not in found:
@@ -161,7 +161,7 @@ class Kaggle(NamedDestination):
                 sending = Sending(key=sha256(content), began=time.time())
             self._require_room(slug, handle)
             with workplace(self._folder) as place:
-                unpack(archive, manifest["archive"]["unpacked_size"], place)
+                unpack(archive, manifest.archive.unpacked_size, place)
                 for name, file in small.items():
                     (place / name).write_bytes(file)
                 self._upload(handle, place, sending)
@@ -192,7 +192,7 @@ class Kaggle(NamedDestination):
         handle: str,
         slug: str,
         card: Mapping[str, Any],
-        manifest: Mapping[str, Any],
+        manifest: Manifest,
         sending: Sending,
     ) -> None:
         """Ask for the version."""

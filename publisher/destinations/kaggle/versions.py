@@ -9,7 +9,7 @@ from publisher.destinations.kaggle.client import LARGEST
 from publisher.destinations.kaggle.service import Service
 from publisher.destinations.kaggle.uploads import Sendings
 from publisher.documents.errors import DocumentError
-from publisher.documents.manifest import MANIFEST, read_manifest
+from publisher.documents.manifest import MANIFEST, Manifest, read_manifest
 from publisher.pages.kaggle import variation_of
 from publisher.registry.models import Target
 from publisher.util.files import sha256
@@ -23,14 +23,14 @@ class Version:
     """A version at Kaggle that holds a manifest of ours; `fault` is why it is not whole."""
 
     number: int
-    manifest: dict[str, Any]
+    manifest: Manifest
     content: bytes
     fault: str
 
     @property
     def handle(self) -> str:
         """What we call it."""
-        return str(self.manifest["handle"])
+        return self.manifest.handle
 
 
 class Versions:
@@ -60,7 +60,7 @@ class Versions:
                 manifest = read_manifest(content)
             except DocumentError:
                 continue
-            if variation_of(self._target, manifest["handle"]) != slug:
+            if variation_of(self._target, manifest.handle) != slug:
                 continue
             newest = variation is not None and variation.version_number == number
             notes = str(variation.version_notes) if newest else ""
@@ -70,7 +70,7 @@ class Versions:
 
     def _sent(self, slug: str, number: int, files: Mapping[str, int], content: bytes) -> str:
         """Say in what a version differs from what this machine sent, if it still knows that."""
-        sending = self._sendings.of(read_manifest(content)["handle"], sha256(content))
+        sending = self._sendings.of(read_manifest(content).handle, sha256(content))
         if sending is None or sending.asked is None:
             return ""
         if files != {name: part.size for name, part in sending.files.items()}:
@@ -82,22 +82,22 @@ class Versions:
         return ""
 
 
-def notes_of(manifest: Mapping[str, Any]) -> str:
+def notes_of(manifest: Manifest) -> str:
     """Return the notes of a version: what it is, on one line."""
-    return f"handle={manifest['handle']} sha256={manifest['archive']['sha256']}"
+    return f"handle={manifest.handle} sha256={manifest.archive.sha256}"
 
 
-def _fault(files: Mapping[str, int], manifest: Mapping[str, Any], notes: str) -> str:
+def _fault(files: Mapping[str, int], manifest: Manifest, notes: str) -> str:
     """Say why the files of a version are not those of its manifest, as far as sizes tell."""
     missing = [name for name in REQUIRED if name not in files]
     if missing:
         return f"{', '.join(missing)} is missing"
     # Beside the model's own files there may be small ones, all at the root.
     size = sum(size for name, size in files.items() if "/" in name or name.endswith(".pb"))
-    stated = manifest["archive"]["unpacked_size"]
+    stated = manifest.archive.unpacked_size
     if size != stated:
         return f"its files have {size:,} bytes where the manifest states {stated:,}"
     told = _NOTES.search(notes)
-    if told and told.groups() != (manifest["handle"], manifest["archive"]["sha256"]):
+    if told and told.groups() != (manifest.handle, manifest.archive.sha256):
         return "its notes speak of another archive than its manifest"
     return ""

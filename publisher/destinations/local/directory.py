@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -24,7 +23,7 @@ from publisher.destinations.base import (
     within_release,
 )
 from publisher.documents.errors import DocumentError
-from publisher.documents.manifest import MANIFEST, read_manifest
+from publisher.documents.manifest import MANIFEST, Manifest, read_manifest
 from publisher.registry.models import Target
 from publisher.util.files import write_whole
 
@@ -111,7 +110,7 @@ class Directory:
                     f"{there}: is not a directory; choose another release directory"
                 )
 
-    def manifests(self) -> dict[str, dict[str, Any]]:
+    def manifests(self) -> dict[str, Manifest]:
         """Return the manifest of every version, by handle.
 
         Raises `DestinationError` if a version has no manifest or one that cannot be
@@ -172,17 +171,17 @@ class Directory:
         real = self._root.resolve()
         return real.parent / f".{real.name}.lock"
 
-    def _manifest(self, folder: Path, handle: str) -> dict[str, Any]:
+    def _manifest(self, folder: Path, handle: str) -> Manifest:
         content = self.read(f"models/{handle}/{MANIFEST}")
         try:
             if content is None:
                 raise DocumentError("it has no manifest.json")
             manifest = read_manifest(content)
-            archive = self._place(f"models/{handle}/{manifest['archive']['file']}")
+            archive = self._place(f"models/{handle}/{manifest.archive.file}")
             size = archive.stat().st_size if archive.is_file() else None
-            stated = manifest["archive"]["size"]
-            if manifest["handle"] != handle:
-                raise DocumentError(f"its manifest is that of {manifest['handle']}")
+            stated = manifest.archive.size
+            if manifest.handle != handle:
+                raise DocumentError(f"its manifest is that of {manifest.handle}")
             if size != stated:
                 there = "is missing" if size is None else f"has {size:,} bytes"
                 raise DocumentError(
@@ -270,7 +269,7 @@ class NamedDirectory(NamedDestination):
         """See that the directory can be written; see `Directory.check`."""
         self._directory.check()
 
-    def manifests(self) -> dict[str, dict[str, Any]]:
+    def manifests(self) -> dict[str, Manifest]:
         """Return the manifest of every version; see `Directory.manifests`."""
         return self._directory.manifests()
 

@@ -6,10 +6,10 @@ asking for a merge is left to the person whose checkout it is.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from publisher.destinations.base import DestinationError, NamedDestination
 from publisher.destinations.local.directory import NamedDirectory
+from publisher.documents.manifest import Manifest
 from publisher.pages.document import ROOT
 from publisher.registry.models import Target
 
@@ -36,7 +36,7 @@ class TfhubCheckout(NamedDestination):
         self._require_tree()
         self._tree.check()
 
-    def manifests(self) -> dict[str, dict[str, Any]]:
+    def manifests(self) -> dict[str, Manifest]:
         """Return nothing: pages name no version that is here."""
         return {}
 

@@ -27,7 +27,6 @@ from publisher.registry import Registry
 from publisher.release.catalogue import load
 from publisher.release.publish import publish
 from publisher.release.sources.open import open_source
-from publisher.util.files import json_bytes
 from tests.destinations.conftest import (
     FOLDER,
     LARGE,
@@ -82,7 +81,7 @@ def test_a_version_is_stored_byte_for_byte(
     assert destination.manifests() == {}
     destination.add_version(CLASSIFIER, files)
     assert bucket.contents() == stored(files)
-    assert json_bytes(whole(bucket.open())) == files["manifest.json"]
+    assert whole(bucket.open()).as_bytes() == files["manifest.json"]
     assert destination.read(f"{FOLDER}/README.md") == files["README.md"]
     assert destination.read(f"{FOLDER}/provenance.json") is None
     assert bucket.uploads() == []
@@ -204,7 +203,7 @@ def test_a_release_that_was_copied_there_counts(bucket: Bucket, made: Callable[.
     files = made()
     for path, content in stored(files).items():
         bucket.put(path, content)
-    assert json_bytes(whole(bucket.open())) == files["manifest.json"]
+    assert whole(bucket.open()).as_bytes() == files["manifest.json"]
 
 
 @pytest.mark.parametrize(
@@ -234,11 +233,11 @@ def test_an_archive_of_another_digest_than_stated_is_damage(
     destination = bucket.open()
     destination.add_version(CLASSIFIER, made())
     other = manifest_of(registry, registry.variants[0], SMALL[::-1])
-    bucket.put(f"{PREFIX}/{FOLDER}/manifest.json", json_bytes(other))
+    bucket.put(f"{PREFIX}/{FOLDER}/manifest.json", other.as_bytes())
     with pytest.raises(DestinationError, match="the archive is another one than its manifest"):
         destination.manifests()
     moved = manifest_of(registry, registry.variants[1], SMALL)
-    bucket.put(f"{PREFIX}/{FOLDER}/manifest.json", json_bytes(moved))
+    bucket.put(f"{PREFIX}/{FOLDER}/manifest.json", moved.as_bytes())
     with pytest.raises(DestinationError, match="its manifest is that of"):
         destination.manifests()
 
@@ -450,7 +449,7 @@ def test_of_two_publishers_at_once_one_wins(
             winner = "me" if "they" in errors else "they"
             winners.add(winner)
             expected = mine if winner == "me" else others
-            assert json_bytes(there) == expected["manifest.json"]
+            assert there.as_bytes() == expected["manifest.json"]
     if theirs != SMALL:
         assert winners == {"me", "they"}
 

@@ -20,7 +20,6 @@ from publisher.pages.styles import style_of
 from publisher.registry import Registry
 from publisher.registry.models import Target
 from publisher.release.publish import carry_out, prepare
-from publisher.util.files import json_bytes
 from publisher.weights import Retry
 from tests.destinations.servers.github import (
     REPOSITORY,
@@ -163,7 +162,7 @@ def test_a_version_appears_byte_for_byte(
     assert release.fields["name"] == CLASSIFIER
     assert github.drafts == []
     assert destination.manifests() == {CLASSIFIER: destination.manifests()[CLASSIFIER]}
-    assert json_bytes(destination.manifests()[CLASSIFIER]) == files["manifest.json"]
+    assert destination.manifests()[CLASSIFIER].as_bytes() == files["manifest.json"]
     for name in ("README.md", "manifest.json"):
         assert destination.read(f"{FOLDER}/{name}") == files[name]
 
@@ -172,7 +171,7 @@ def test_the_tag_lists_the_digests(github: GitHubServer, destination: GitHub, fi
     destination.add_version(CLASSIFIER, files)
     message = github.objects[github.tags[TAG]]
     assert message.startswith(f"{CLASSIFIER}\n\n")
-    digest = destination.manifests()[CLASSIFIER]["archive"]["sha256"]
+    digest = destination.manifests()[CLASSIFIER].archive.sha256
     assert f"{digest}  model.tar.gz\n" in message
 
 
@@ -252,7 +251,7 @@ def test_a_manifest_is_replaced(
     destination = opened()
     destination.write(f"{FOLDER}/manifest.json", better)
     assert github.public == {TAG: shown(files) | {"manifest.json": better}}
-    assert json_bytes(destination.manifests()[CLASSIFIER]) == better
+    assert destination.manifests()[CLASSIFIER].as_bytes() == better
 
 
 def test_a_signature_is_added(github: GitHubServer, opened: Open, files: Files) -> None:

@@ -26,7 +26,6 @@ from publisher.pages.styles import style_of
 from publisher.registry import Registry
 from publisher.registry.models import Target
 from publisher.release.publish import carry_out, prepare
-from publisher.util.files import json_bytes
 from tests.destinations.servers.huggingface import (
     ORGANIZATION,
     OWNER,
@@ -215,7 +214,7 @@ def test_a_version_appears_byte_for_byte(hub: HubServer, opened: Open, files: Fi
     destination = opened()
     manifests = destination.manifests()
     assert list(manifests) == [CLASSIFIER]
-    assert json_bytes(manifests[CLASSIFIER]) == files["manifest.json"]
+    assert manifests[CLASSIFIER].as_bytes() == files["manifest.json"]
     for name in ("README.md", "manifest.json"):
         assert destination.read(f"{FOLDER}/{name}") == files[name]
 
@@ -354,7 +353,7 @@ def test_a_manifest_is_replaced(
     destination = opened()
     destination.write(f"{FOLDER}/manifest.json", better)
     assert hub.files(MODEL) == shown(files) | {"v1/manifest.json": better}
-    assert json_bytes(destination.manifests()[CLASSIFIER]) == better
+    assert destination.manifests()[CLASSIFIER].as_bytes() == better
 
 
 def test_a_signature_is_published_or_added(hub: HubServer, opened: Open, files: Files) -> None:

@@ -29,7 +29,15 @@ from publisher.registry.models import Target
 from publisher.release.publish import carry_out, prepare
 from publisher.util.files import json_bytes, write_whole
 from tests.destinations.servers.kaggle import KEY, SIGNATURE, TOKEN, USER, Fault, KaggleServer
-from tests.releases import CLASSIFIER, EXTRACTOR, TEMPLATES, Built, edited, manifest_of, registry_of
+from tests.releases import (
+    CLASSIFIER,
+    EXTRACTOR,
+    TEMPLATES,
+    Built,
+    edited,
+    manifest_of,
+    registry_of,
+)
 
 SLUG, OTHER_SLUG = "small-classification", "small-features"
 SECOND = CLASSIFIER.replace("/1", "/2")
@@ -118,12 +126,9 @@ def build(
         place.mkdir(parents=True, exist_ok=True)
         packed = pack(model or place / "model", place / "model.tar.gz")
         manifest = manifest_of(registry, variant, b"", **{"synthetic": False, **facts})
-        manifest["archive"] |= {
-            "size": packed.size,
-            "sha256": packed.sha256,
-            "unpacked_size": packed.unpacked_size,
-        }
-        write_whole(place / "manifest.json", json_bytes(manifest))
+        stated = manifest.archive.model_copy(update=vars(packed))
+        manifest = manifest.model_copy(update={"archive": stated})
+        write_whole(place / "manifest.json", manifest.as_bytes())
         built.append((variant, manifest, place))
     return built
 
@@ -134,7 +139,7 @@ def files_of(registry: Registry, built: Built, target: Target = TARGET) -> dict[
     page = render_version(registry, target, variant, manifest, TEMPLATES)
     return {
         "model.tar.gz": place / "model.tar.gz",
-        "manifest.json": json_bytes(manifest),
+        "manifest.json": manifest.as_bytes(),
         "README.md": page.encode(),
     }
 
@@ -172,9 +177,9 @@ def test_a_first_publish_keeps_folders_and_bytes(
         for path in (place / "model").rglob("*")
         if path.is_file()
     }
-    assert server.files(SLUG) == {**model, "manifest.json": json_bytes(manifest)}
+    assert server.files(SLUG) == {**model, "manifest.json": manifest.as_bytes()}
     assert kaggle().manifests() == {CLASSIFIER: manifest}
-    assert kaggle().read(f"models/{CLASSIFIER}/manifest.json") == json_bytes(manifest)
+    assert kaggle().read(f"models/{CLASSIFIER}/manifest.json") == manifest.as_bytes()
     assert left_in(tmp_path / "build") == []
 
 
@@ -238,7 +243,7 @@ def test_a_new_version_is_a_new_version_of_the_variation(
     assert server.numbers(SLUG) == [1, 2]
     assert kaggle().manifests() == {CLASSIFIER: first[0][1], SECOND: second[0][1]}
     versions = server.models[USER, "bit"]["instances"][SLUG]["versions"]
-    digest = second[0][1]["archive"]["sha256"]
+    digest = second[0][1].archive.sha256
     assert [v["notes"] for v in versions] == ["", f"handle={SECOND} sha256={digest}"]
     card = json.loads(kaggle().read(f"models/{SECOND}/README.md") or b"")
     assert SECOND in card["usage"]
@@ -283,10 +288,10 @@ def test_a_manifest_cannot_be_replaced(
     built = build(registry, tmp_path / "built")
     publish(kaggle(), registry, built)
     path = f"models/{CLASSIFIER}/manifest.json"
-    kaggle().write(path, json_bytes(built[0][1]))
+    kaggle().write(path, built[0][1].as_bytes())
     writes = len(server.writes)
     with pytest.raises(DestinationError, match=r"never changes at Kaggle.*raise the version"):
-        kaggle().write(path, json_bytes({**built[0][1], "aliases": []}))
+        kaggle().write(path, built[0][1].model_copy(update={"aliases": ()}).as_bytes())
     assert server.writes[writes:] == []
 
 
@@ -760,7 +765,7 @@ def test_the_same_files_uploaded_with_kagglehub_are_the_same_version(
     variant, manifest, place = build(registry, tmp_path / "built", assets=1)[0]
     with tarfile.open(place / "model.tar.gz") as tar:
         tar.extractall(tmp_path / "model", filter="data")
-    write_whole(tmp_path / "model" / "manifest.json", json_bytes(manifest))
+    write_whole(tmp_path / "model" / "manifest.json", manifest.as_bytes())
     address = f"sayakpaul/bit/tensorFlow2/{SLUG}"
     kagglehub.model_upload(address, str(tmp_path / "model"), "Apache 2.0", "by hand")
     assert kaggle().manifests() == {variant.handle: manifest}
@@ -901,7 +906,9 @@ def test_an_archive_is_looked_at_before_it_is_unpacked(
     built = build(registry, tmp_path / "built")
     if content is not None:
         (built[0][2] / "model.tar.gz").write_bytes(content)
-    built[0][1]["archive"]["unpacked_size"] = unpacked
+    variant, manifest, place = built[0]
+    stated = manifest.archive.model_copy(update={"unpacked_size": unpacked})
+    built = [(variant, manifest.model_copy(update={"archive": stated}), place)]
     with pytest.raises(DestinationError, match=message):
         kaggle().add_version(CLASSIFIER, files_of(registry, built))
     assert server.writes == []

@@ -12,7 +12,7 @@ from publisher.destinations.local.directory import Directory, NamedDirectory
 from publisher.destinations.open import open_destination
 from publisher.registry import Registry
 from publisher.registry.models import Target
-from publisher.util.files import json_bytes, write_whole
+from publisher.util.files import write_whole
 from tests.releases import (
     CLASSIFIER,
     EXTRACTOR,
@@ -43,7 +43,7 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def manifest(registry: Registry) -> bytes:
-    return json_bytes(manifest_of(registry, registry.variants[0], ARCHIVE))
+    return manifest_of(registry, registry.variants[0], ARCHIVE).as_bytes()
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_version_appears_with_its_files(filled: Directory, root: Path, manifes
         "index.json": b"{}\n",
     }
     assert list(filled.manifests()) == [CLASSIFIER]
-    assert json_bytes(filled.manifests()[CLASSIFIER]) == manifest
+    assert filled.manifests()[CLASSIFIER].as_bytes() == manifest
     assert filled.read(f"{FOLDER}/README.md") == b"# Module\n"
 
 
@@ -98,7 +98,7 @@ def test_versions_stand_beside_each_other(
         update={"handle": "sayakpaul/small_classification/10"}
     )
     manifest = manifest_of(registry, variant, b"more bytes")
-    files = {"model.tar.gz": b"more bytes", "manifest.json": json_bytes(manifest)}
+    files = {"model.tar.gz": b"more bytes", "manifest.json": manifest.as_bytes()}
     filled.add_version(variant.handle, files)
     assert set(filled.manifests()) == {CLASSIFIER, variant.handle}
     assert (root / FOLDER / "model.tar.gz").read_bytes() == ARCHIVE
@@ -314,7 +314,7 @@ Damage = Callable[[Path, Registry], object]
         ),
         (
             lambda folder, registry: (folder / "manifest.json").write_bytes(
-                json_bytes(manifest_of(registry, registry.variants[1], ARCHIVE))
+                manifest_of(registry, registry.variants[1], ARCHIVE).as_bytes()
             ),
             f"its manifest is that of {EXTRACTOR}",
         ),

@@ -1,0 +1,97 @@
+"""A saved plan: what publishing would do to destinations, for `publish --plan` to carry out."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from publisher.documents.document import Document, Part
+from publisher.documents.errors import DocumentError
+from publisher.errors import first_problem
+
+Status = Literal["new", "page", "withdraw", "unchanged", "withdrawn", "left over", "changed"]
+WRITING: tuple[Status, ...] = ("new", "page", "withdraw")
+LARGEST = 1 << 24  # bytes of a saved plan
+
+Digest = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
+
+
+class _Part(Part):
+    # Nobody may agree to what he does not see.
+    model_config = ConfigDict(extra="forbid")
+
+
+class Change(_Part):
+    """What becomes of one version. SHA-256 of the archive that is offered and that is there."""
+
+    handle: str
+    status: Status
+    message: str = ""
+    offered: Digest = ""
+    there: Digest = ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether a published version would have to change."""
+        return self.status == "changed"
+
+
+class Write(_Part):
+    """A small file that is written, and the SHA-256 of its content."""
+
+    path: str
+    sha256: Digest
+
+
+class Plan(_Part):
+    """All that publishing would do to one destination.
+
+    `destination` is its name; `writes` are the small files of versions that are there
+    already, documents and index, in their order.
+    """
+
+    destination: str
+    changes: tuple[Change, ...]
+    writes: tuple[Write, ...]
+
+    @property
+    def refused(self) -> list[Change]:
+        """The changes that are refused."""
+        return [change for change in self.changes if change.refused]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing would be written."""
+        return not self.writes and not any(change.status in WRITING for change in self.changes)
+
+
+class SavedPlans(Document, _Part):
+    """Plans for several destinations, as `publisher plan --output` writes them."""
+
+    schema_version: Literal[1] = 1
+    registry: Digest
+    handles: tuple[str, ...]
+    plans: tuple[Plan, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plans as JSON has them, also what has its default."""
+        return self.model_dump(mode="json")
+
+
+def read_plans(path: Path) -> SavedPlans:
+    """Return saved plans. Raises `DocumentError` for a file that is none."""
+    again = "make it again with: publisher plan --to NAME --output FILE"
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read ({error.strerror}); {again}") from error
+    try:
+        if len(content) > LARGEST:
+            raise ValueError("it is too large")
+        return SavedPlans.model_validate_json(content)
+    except ValidationError as error:
+        problem = first_problem(error, whole="the file")
+        raise DocumentError(f"{path}: is no plan ({problem}); {again}") from error
+    except ValueError as error:
+        raise DocumentError(f"{path}: is no plan ({error}); {again}") from error
