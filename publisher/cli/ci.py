@@ -86,7 +86,7 @@ def _jobs(common: Common, registry: Registry, variants: Iterable[Variant]) -> li
 
     `weights` is the SHA-256 of its weight file where that is recorded.
     """
-    from publisher.weights.lock import read_lock
+    from publisher.documents.lock import read_lock
 
     recorded = read_lock(common.registry.with_suffix(".lock.yaml"))
     handles: dict[str, list[str]] = {}

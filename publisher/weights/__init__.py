@@ -7,16 +7,17 @@
     figures = check_weights(arrays, expected, "R50x1_224")
 
 `expected` are the names and shapes that an architecture asks for. Everything that goes
-wrong is a `WeightsError` whose message says what to do.
+wrong is a `WeightsError` whose message says what to do, or a `DocumentError` of the lock.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from publisher.documents.lock import Digest, read_lock
 from publisher.util.http import Retry
-from publisher.weights.digest import Digest, digest_file
+from publisher.weights.digest import digest_file
 from publisher.weights.download import download
 from publisher.weights.errors import UnreachableError, WeightsError
-from publisher.weights.lock import read_lock, record
+from publisher.weights.lock import record
 from publisher.weights.source import Fetched, Source, fetch, parse_source
 
 if TYPE_CHECKING:

@@ -1,24 +1,12 @@
-"""What identifies a weight file: its size and its SHA-256."""
+"""The size and the SHA-256 of a weight file."""
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
+from publisher.documents.lock import Digest
 from publisher.weights.errors import WeightsError
 
 CHUNK = 1 << 20  # bytes
-
-
-@dataclass(frozen=True)
-class Digest:
-    """Size in bytes, and SHA-256 in 64 lower-case hexadecimal digits."""
-
-    size: int
-    sha256: str
-
-    def __str__(self) -> str:
-        """Return both, for messages."""
-        return f"{self.size} bytes, sha256 {self.sha256}"
 
 
 def digest_file(path: Path) -> Digest:
@@ -40,4 +28,4 @@ def digest_file(path: Path) -> Digest:
             f"{path}: cannot be read ({error.strerror}). Check that it is a file and that "
             "you may read it."
         ) from None
-    return Digest(size, sha256.hexdigest())
+    return Digest(size=size, sha256=sha256.hexdigest())

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from publisher.documents.lock import Digest
 from publisher.util.http import (
     DEFAULT_RETRY,
     HttpError,
@@ -17,7 +18,7 @@ from publisher.util.http import (
     TransientError,
     without_secrets,
 )
-from publisher.weights.digest import CHUNK, Digest, digest_file
+from publisher.weights.digest import CHUNK, digest_file
 from publisher.weights.errors import UnreachableError, WeightsError
 
 Progress = Callable[[int, int | None], None]

@@ -1,94 +1,20 @@
-"""`models.lock.yaml`: what each checkpoint was when it was first fetched.
+"""Records in `models.lock.yaml`; `publisher.documents.lock` has its form."""
 
-Upstream publishes no digests, so the first fetch is trusted and recorded; every
-later one must match.
-"""
-
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
 from filelock import FileLock
 
+from publisher.documents.lock import Digest, lock_bytes, read_lock
 from publisher.util.files import write_whole
-from publisher.weights.digest import Digest
 from publisher.weights.errors import WeightsError
-
-HEADER = """\
-# The size and SHA-256 of every checkpoint, as it was when it was first fetched.
-# A checkpoint that no longer matches is refused. Written by the publisher: commit it,
-# and edit it only to remove the entry of a file that upstream really replaced.
-
-"""
-_REMEDY = (
-    "Each entry reads 'path: {size: <bytes>, sha256: <64 hexadecimal digits>}'; "
-    "bring the file back from version control, or remove the entry and fetch again."
-)
-
-
-def read_lock(path: Path) -> dict[str, Digest]:
-    """Return the recorded digests by checkpoint path; none when there is no file.
-
-    Raises `WeightsError`, with file and line, when the file is malformed.
-    """
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path}: cannot be read ({error}). {_REMEDY}") from None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise WeightsError(f"{path}:{line}: not YAML ({error.problem}). {_REMEDY}") from None
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise WeightsError(f"{path}:1: not YAML ({reason}). {_REMEDY}") from None
-    if root is None:
-        return {}
-    digests: dict[str, Digest] = {}
-    for key, node in _entries(path, root, "the file"):
-        if key in digests:
-            raise _malformed(path, node, f"{key} is there twice")
-        digests[key] = _digest(path, key, node)
-    return digests
-
-
-def _malformed(path: Path, node: yaml.Node, problem: str) -> WeightsError:
-    return WeightsError(f"{path}:{node.start_mark.line + 1}: {problem}. {_REMEDY}")
-
-
-def _entries(path: Path, node: yaml.Node, what: str) -> Iterator[tuple[str, yaml.Node]]:
-    if not isinstance(node, yaml.MappingNode):
-        raise _malformed(path, node, f"{what} is not a mapping")
-    for key, value in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise _malformed(path, key, f"{what} has a key that is not text")
-        yield key.value, value
-
-
-def _digest(path: Path, checkpoint_path: str, node: yaml.Node) -> Digest:
-    fields: dict[str, str] = {}
-    for key, value in _entries(path, node, checkpoint_path):
-        if key not in ("size", "sha256") or key in fields or not isinstance(value, yaml.ScalarNode):
-            raise _malformed(path, value, f"{checkpoint_path} has a wrong entry {key!r}")
-        fields[key] = value.value
-    # The text is what counts: YAML would read digits without letters as a number.
-    if not re.fullmatch(r"[0-9]{1,18}", fields.get("size", "")):
-        raise _malformed(path, node, f"{checkpoint_path} has no size in bytes")
-    if not re.fullmatch(r"[0-9a-f]{64}", fields.get("sha256", "")):
-        raise _malformed(path, node, f"{checkpoint_path} has no sha256 of 64 lower-case digits")
-    return Digest(int(fields["size"]), fields["sha256"])
 
 
 def record(path: Path, checkpoint_path: str, digest: Digest) -> None:
     """Add the digest of `checkpoint_path` to the lock file at `path`.
 
-    Safe beside other processes that do the same. Raises `WeightsError` when the
-    file is malformed or holds another digest of this checkpoint: a record is only
-    ever removed by hand.
+    Safe beside other processes that do the same. Raises `DocumentError` when the file
+    is malformed, and `WeightsError` when it holds another digest of this checkpoint: a
+    record is only ever removed by hand.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
@@ -102,13 +28,4 @@ def record(path: Path, checkpoint_path: str, digest: Digest) -> None:
                 "Remove the entry if upstream really replaced the file, then fetch again."
             )
         digests[checkpoint_path] = digest
-        content = yaml.safe_dump(
-            {
-                key: {"size": digests[key].size, "sha256": digests[key].sha256}
-                for key in sorted(digests)
-            },
-            sort_keys=False,
-            allow_unicode=True,
-            width=1000,
-        )
-        write_whole(path, (HEADER + content).encode())
+        write_whole(path, lock_bytes(digests))

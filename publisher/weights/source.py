@@ -7,11 +7,12 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from publisher.documents.lock import Digest, read_lock
 from publisher.util.http import DEFAULT_RETRY, Retry, without_secrets
-from publisher.weights.digest import Digest, digest_file
+from publisher.weights.digest import digest_file
 from publisher.weights.download import Progress, download
 from publisher.weights.errors import UnreachableError, WeightsError
-from publisher.weights.lock import read_lock, record
+from publisher.weights.lock import record
 
 Kind = Literal["upstream", "mirror", "directory", "synthetic"]
 

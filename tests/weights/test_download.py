@@ -17,7 +17,7 @@ from tests.util.http.server import Answer, FileServer, status
 CONTENT = np.random.default_rng(0).bytes(300_017)
 TOTAL = len(CONTENT)
 SOME = 1 << 17  # bytes that come before a connection breaks
-DIGEST = Digest(len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+DIGEST = Digest(size=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_a_file_that_is_not_the_expected_one_replaces_nothing(
 
 
 def test_a_file_of_another_size_is_not_the_expected_one(get: Get) -> None:
-    message = failure(get, expected=Digest(TOTAL + 1, DIGEST.sha256))
+    message = failure(get, expected=Digest(size=TOTAL + 1, sha256=DIGEST.sha256))
     assert f"{TOTAL} bytes" in message and f"{TOTAL + 1} bytes" in message
 
 

@@ -11,6 +11,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from publisher import weights
+from publisher.documents.errors import DocumentError
 from publisher.weights import (
     Digest,
     Fetched,
@@ -126,7 +127,7 @@ class Desk:
         return fetch(source, name, EXPECTED, **(settings | changes))
 
     def failure(self, source: Source, **changes: Any) -> str:
-        with pytest.raises(WeightsError) as caught:
+        with pytest.raises((DocumentError, WeightsError)) as caught:
             self.fetch(source, **changes)
         return str(caught.value)
 
@@ -236,7 +237,7 @@ def test_synthetic_contents_are_known_anywhere_and_neither_recorded_nor_compared
     desk: Desk, place: Place, tmp_path: Path, locked: bool, known: bool
 ) -> None:
     source = place(synthetic_content(tmp_path))
-    recorded = {NAME: Digest(1, "ab" * 32)} if known else {}
+    recorded = {NAME: Digest(size=1, sha256="ab" * 32)} if known else {}
     for name, digest in recorded.items():
         record(desk.lock_file, name, digest)
     if locked and not known and source.remote:
@@ -354,7 +355,7 @@ def test_leaves_the_old_file_alone_when_the_new_one_is_not_the_recorded(
     old = desk.cache / "upstream" / NAME
     old.parent.mkdir(parents=True)
     old.write_bytes(b"old")
-    record(desk.lock_file, NAME, Digest(1, "ab" * 32))
+    record(desk.lock_file, NAME, Digest(size=1, sha256="ab" * 32))
     assert files.url in desk.failure(source)
     assert old.read_bytes() == b"old"
     assert [entry.name for entry in old.parent.iterdir()] == ["w.npz"]
