@@ -177,8 +177,9 @@ bench-serving: $(READY) ## Measure what a server of the hub bears (FLAGS=--quick
 	@$(RUN) benchmarks.serving $(FLAGS)
 
 .PHONY: schema
-schema: $(READY) ## Write models.schema.json anew from the registry's classes.
+schema: $(READY) ## Write models.schema.json and docs/schemas anew from their classes.
 	@$(RUN) publisher.registry.schema
+	@$(RUN) publisher.documents.schema
 
 .PHONY: clean
 clean: ## Remove build/, but neither a release nor environments.

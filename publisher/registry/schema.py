@@ -8,16 +8,16 @@ writes it; without an argument into the current folder.
 import sys
 from pathlib import Path
 
+from publisher.documents.schema import schema_of
 from publisher.registry.models import Registry
-from publisher.util.files import json_bytes, write_whole
+from publisher.util.files import write_whole
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FILE = "models.schema.json"
 
 
 def schema_json() -> bytes:
     """Return the JSON schema of `models.yaml`, the same bytes for the same models."""
-    return json_bytes({"$schema": DIALECT, **Registry.model_json_schema()})
+    return schema_of(Registry)
 
 
 if __name__ == "__main__":
