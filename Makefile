@@ -20,9 +20,9 @@ WEIGHTS ?=
 # Globs over handles, for example ONLY='*_224_* *_160_*'; empty: all.
 ONLY ?=
 RELEASE ?= dist
-# Destinations of models.yaml besides the release directory, for example TO='bucket kaggle'.
+# Destinations of models.yaml besides the release directory, for example TO='bucket kaggle'; '*': all.
 TO ?=
-# What to verify: a release, an archive, a handle or its address; empty: the release.
+# What to verify: an archive, a handle, or the address of one; empty: the whole release.
 WHAT ?=
 # A folder of release directories that were built elsewhere, to publish those; empty: build.
 PARTS ?=
@@ -30,8 +30,8 @@ PARTS ?=
 SIGN ?=
 # For `make review`: where `make pages` wrote those that there would be without the change.
 BEFORE ?=
-# For `make reproduce`: a number, which counts up from one call to the next.
-TURN ?= 0
+# For `make reproduce`: which variant; a number that counts up from one call to the next.
+NUMBER ?= 0
 BUILD ?= build
 SITE ?= $(BUILD)/site
 FLAGS ?=
@@ -92,24 +92,25 @@ publish-small: $(READY) ## Build all variants with small stand-ins of their netw
 
 .PHONY: pull
 pull: $(READY) ## Bring here what the first of TO= holds, to go on from there (RELEASE=, PARTS=).
-	@$(RUN) publisher pull --build-dir '$(BUILD)' --release '$(RELEASE)' $(built) $(foreach name,$(TO),'$(name)')
+	@$(RUN) publisher ci pull --build-dir '$(BUILD)' --release '$(RELEASE)' $(built) \
+	  $(foreach name,$(TO),--from '$(name)')
 
 .PHONY: sign
 sign: $(READY) ## Sign the release (RELEASE=, SIGN=).
-	@$(RUN) publisher sign $(or $(SIGN),--identity) '$(RELEASE)'
+	@$(RUN) publisher sign $(or $(SIGN),--sigstore) --release '$(RELEASE)'
 
 .PHONY: pages
 pages: $(READY) ## Render the release's pages anew with the templates that are here (RELEASE=, BUILD=).
-	@$(RUN) publisher pages --release '$(RELEASE)' --output '$(BUILD)/pages'
+	@$(RUN) publisher ci pages --release '$(RELEASE)' --output '$(BUILD)/pages'
 
 .PHONY: review
 review: $(READY) ## Say in Markdown what publishing the release would change (RELEASE=, BEFORE=, TO=, FLAGS=).
-	@$(RUN) publisher review $(FLAGS) --build-dir '$(BUILD)' --release '$(RELEASE)' \
+	@$(RUN) publisher ci review $(FLAGS) --build-dir '$(BUILD)' --release '$(RELEASE)' \
 	  $(if $(BEFORE),--before '$(BEFORE)') $(to) $(globs)
 
 .PHONY: reproduce
-reproduce: $(READY) ## Build one published variant again and compare all bytes (RELEASE=, TURN=).
-	@handle=$$($(RUN) publisher turn --release '$(RELEASE)' '$(TURN)') \
+reproduce: $(READY) ## Build one published variant again and compare all bytes (RELEASE=, NUMBER=).
+	@handle=$$($(RUN) publisher ci next-to-rebuild --release '$(RELEASE)' '$(NUMBER)') \
 	  && $(RUN) publisher verify $(FLAGS) --rebuild --release '$(RELEASE)' "$$handle"
 
 .PHONY: rehearse-release
@@ -123,15 +124,15 @@ list: $(READY) ## List the variants of models.yaml.
 
 .PHONY: serve
 serve: $(READY) ## Serve the release to browsers and hub.load (RELEASE=, FLAGS='--port 8080').
-	@$(RUN) publisher serve $(FLAGS) '$(RELEASE)'
+	@$(RUN) publisher serve $(FLAGS) --release '$(RELEASE)'
 
 .PHONY: site
 site: $(READY) ## Write the release's pages as files for any web host (RELEASE=, SITE=, FLAGS=).
-	@$(RUN) publisher site $(FLAGS) --output '$(SITE)' '$(RELEASE)'
+	@$(RUN) publisher site $(FLAGS) --release '$(RELEASE)' --output '$(SITE)'
 
 .PHONY: verify
 verify: $(READY) ## Say what can be proved about a download (WHAT=, RELEASE=, FLAGS=--rebuild).
-	@$(RUN) publisher verify $(FLAGS) --release '$(RELEASE)' '$(or $(WHAT),$(RELEASE))'
+	@$(RUN) publisher verify $(FLAGS) --release '$(RELEASE)' $(if $(WHAT),'$(WHAT)')
 
 .PHONY: test
 test: $(READY) ## Run every test that needs nothing but .venv.

@@ -36,7 +36,7 @@ from publisher.errors import PublisherError
 from publisher.formats.archive import Archive
 from publisher.pages import render_module
 from publisher.registry import Registry, load_registry
-from publisher.release.publish import publish
+from publisher.release.publish import Publication, carry_out, prepare
 from publisher.util.files import sha256, sha256_file, write_whole
 from publisher.validation.report import Check, Report
 
@@ -104,7 +104,7 @@ def make_release(registry: Registry, folder: Path, size: int) -> Served:
         built.append((variant, manifest, place))
     directory = Directory(folder / "release")
     with directory.locked():
-        publish(registry, built, directory, TEMPLATES)
+        carry_out(prepare(Publication(registry, TEMPLATES), built, directory), directory)
     return Served(folder / "release", registry.variants[0].handle, size, digests[0])
 
 

@@ -5,7 +5,7 @@ The archives hold a few made-up bytes; nothing that publishes looks inside.
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,17 @@ from typing import Any
 import pytest
 
 from publisher.build.manifest import Weights, build_manifest
+from publisher.destinations.base import Destination
 from publisher.documents.manifest import Manifest, read_manifest
+from publisher.documents.plan import Change
 from publisher.documents.report import Tolerance
 from publisher.formats.archive import Archive
 from publisher.pages import render_module
 from publisher.registry import Registry, Variant, load_registry
+from publisher.registry.models import Target
+from publisher.release import publish as release
+from publisher.release.diff import Offered
+from publisher.release.publish import Prepared, Publication
 from publisher.util.files import json_bytes, sha256, write_whole
 from publisher.validation.report import Check, Report
 
@@ -171,6 +177,28 @@ def tree(root: Path) -> dict[str, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_symlink() or not path.is_dir()
     }
+
+
+def prepare(
+    registry: Registry,
+    offers: Sequence[Offered],
+    destination: Destination,
+    *,
+    target: Target | None = None,
+    **conditions: Any,
+) -> Prepared:
+    """Compare offers with a destination, with the pages of this project's templates."""
+    publication = Publication(registry, TEMPLATES, **conditions)
+    return release.prepare(publication, offers, destination, target)
+
+
+def publish(
+    registry: Registry, offers: Sequence[Offered], destination: Destination, **conditions: Any
+) -> list[Change]:
+    """Publish offers to a destination; return what became of each."""
+    prepared = prepare(registry, offers, destination, **conditions)
+    release.carry_out(prepared, destination)
+    return [change for change in prepared.plan.changes if change.status != "left over"]
 
 
 def times(root: Path) -> dict[str, int]:

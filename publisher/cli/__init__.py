@@ -8,6 +8,9 @@
 `serving`     serve, site;
 `signing`     sign;
 `verifying`   verify;
-`workflows`   matrix, pull, pages, review, turn: what .github/workflows needs besides;
+`ci`          what .github/workflows needs besides;
 `results`     what is printed at the end of a run.
+
+A command parses what was typed, calls one function of the package that does the work, and
+prints what that returns.
 """

@@ -5,6 +5,7 @@ import click
 from publisher.cli import console
 from publisher.cli.options import (
     DONE,
+    HANDLES,
     Common,
     Work,
     common_options,
@@ -15,7 +16,7 @@ from publisher.cli.options import (
 from publisher.cli.results import conclude
 
 
-@click.command("list")
+@click.command("list", epilog=HANDLES)
 @globs_argument
 @common_options
 def list_command(common: Common, globs: tuple[str, ...]) -> int:
@@ -46,18 +47,15 @@ def list_command(common: Common, globs: tuple[str, ...]) -> int:
     return DONE
 
 
-@click.command()
+@click.command(epilog=HANDLES)
 @globs_argument
-@common_options
 @work_options
+@common_options
 def build(common: Common, globs: tuple[str, ...], work: Work) -> int:
     """Build what is not up to date; publish nothing."""
-    from publisher.build import build as pipeline
+    from publisher.release.pipeline import build
 
     registry, variants = common.load(globs)
     with console.Commentary(quiet=common.quiet) as commentary:
-        run = run_of(registry, common, work, commentary)
-        with pipeline.build_lock(run.settings.build):
-            active = [variant for variant in variants if variant.withdrawn is None]
-            results = pipeline.build(run, active)
-    return conclude(common, commentary, results, [])
+        built = build(run_of(registry, common, work, commentary), variants)
+    return conclude(common, commentary, built)

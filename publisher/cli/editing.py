@@ -1,7 +1,7 @@
 """withdraw, bump: changes of models.yaml that a command makes, its comments kept."""
 
+import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,30 +13,29 @@ from publisher.cli.options import (
     Common,
     build_dir_option,
     common_options,
-    globs_argument,
     release_option,
-)
-from publisher.cli.publishing import (
-    Place,
-    Publishing,
-    opened,
     require_consent,
     to_option,
     yes_option,
 )
-from publisher.cli.results import Problems, shown_status
-from publisher.destinations.base import DestinationError
-from publisher.registry import load_registry
+from publisher.cli.results import (
+    Problems,
+    any_declined,
+    consent_of,
+    outcome_row,
+    print_outcomes,
+    shown_status,
+)
 
 
 @click.command()
 @click.argument("handle", metavar="HANDLE")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; its pages show it.")
-@common_options
-@build_dir_option
 @release_option
 @to_option
 @yes_option
+@build_dir_option
+@common_options
 def withdraw(
     common: Common,
     handle: str,
@@ -53,75 +52,44 @@ def withdraw(
     programs that load the version go on working. To take it back, remove `withdrawn` from
     models.yaml and publish with --reinstate.
     """
-    from publisher.destinations.local.directory import Directory
-    from publisher.registry import edit
-    from publisher.release.diff import Offer
-    from publisher.release.publish import carry_out, prepare
+    from publisher.release.settings import WithdrawSettings
+    from publisher.release.withdraw import withdraw as withdraw_from
 
     require_consent(to, yes)
-    places = opened(load_registry(common.registry), to, build, to_write=True)
-    _require_unsigned(places, handle, release)
-    made = edit.withdraw(common.registry, handle, reason)
-    edit.save(made)
-    registry = load_registry(common.registry)
-    (variant,) = [variant for variant in registry.variants if variant.handle == handle]
-    offers = [Offer(variant, None, None)]
-    templates = common.registry.absolute().parent / "templates"
-    directory = Directory(release.absolute())
-    with directory.locked():
-        prepared = prepare(registry, offers, directory, templates)
-        carry_out(prepared, directory)
-        known = directory.manifests() if places else {}
-    publishing = Publishing(
-        common, registry, templates, release.absolute(), known, allow_synthetic=True, yes=yes
-    )
-    outcomes = [publishing.publish(place, place.offers(registry, offers), None) for place in places]
-    (change, *_) = [one for one in prepared.plan.changes if one.handle == handle]
+    settings = WithdrawSettings(common.registry, handle, reason, build, release, to)
+    with console.Commentary(quiet=common.quiet) as commentary:
+        consent = consent_of(commentary, yes=yes)
+        withdrawn = withdraw_from(settings, os.environ, consent, commentary)
+    change = withdrawn.change
     problems = Problems()
-    for outcome in outcomes:
-        if outcome.error:
-            problems.add(str(outcome.error), outcome.name, outcome.error)
+    problems.add_outcomes(withdrawn.outcomes)
     if common.as_json:
         console.print_json(
             {
                 "handle": handle,
-                "reason": variant.withdrawn,
+                "reason": withdrawn.reason,
                 "release": str(release),
                 "status": change.status,
-                "destinations": [outcome.as_json() for outcome in outcomes],
+                "destinations": [outcome_row(outcome) for outcome in withdrawn.outcomes],
             }
         )
     elif not common.quiet:
-        file = common.registry
-        console.print_line(f"{file}: {handle} {'is' if made.handles else 'was already'} withdrawn")
+        state = "is" if withdrawn.edited else "was already"
+        console.print_line(f"{common.registry}: {handle} {state} withdrawn")
         console.print_line(f"{release}: {change.message or shown_status(change.status)}")
-        for outcome in outcomes:
-            console.print_line(f"{outcome.name}: {outcome.summary or 'failed'}")
+        print_outcomes(withdrawn.outcomes)
     problems.print(debug=common.debug)
-    return FAILED if problems or any(outcome.declined for outcome in outcomes) else DONE
-
-
-def _require_unsigned(places: Sequence[Place], handle: str, release: Path) -> None:
-    """Refuse before anything is changed where the index would have to be signed anew."""
-    from publisher.release.contents import INDEX_SIGNATURE
-
-    for place in places:
-        if place.destination.holds_index and place.destination.read(INDEX_SIGNATURE) is not None:
-            raise DestinationError(
-                f"{place.name}: its index is signed, and a withdrawal changes it; nothing was"
-                f" changed: leave out --to, then run `publisher sign {release}` and"
-                f" `publisher publish '{handle}' --release '{release}' --to {place.name}`"
-            )
+    return FAILED if problems or any_declined(withdrawn.outcomes) else DONE
 
 
 @click.command()
-@globs_argument
+@click.argument("globs", nargs=-1, metavar="HANDLE...")
 @common_options
 def bump(common: Common, globs: tuple[str, ...]) -> int:
     """Raise versions in models.yaml.
 
-    What is published never changes, so that other bytes need a new version. Of each model
-    that a HANDLE matches, the newest version is raised by one.
+    What is published never changes, so that other bytes need a new version. HANDLE is a glob
+    over handles; of each model that one matches, the newest version is raised by one.
     """
     from publisher.registry import edit
 

@@ -13,25 +13,52 @@ with uncollected():  # much of the time of a run that finds nothing to do
     import click
 
     import publisher
-    from publisher.cli import (
-        building,
-        console,
-        editing,
-        notes,
-        publishing,
-        serving,
-        signing,
-        verifying,
-    )
-    from publisher.cli import ci as workflows
+    from publisher.cli import building, console, editing, notes, publishing, serving, signing
+    from publisher.cli.ci import ci
     from publisher.cli.options import DONE, FAILED, INTERRUPTED, USAGE
+    from publisher.cli.verifying import verify
     from publisher.errors import PublisherError
     from publisher.registry import RegistryError
 
+# What `publisher --help` lists, under headings.
+COMMANDS = {
+    "Core commands": (
+        building.list_command,
+        publishing.plan,
+        building.build,
+        publishing.publish,
+    ),
+    "Commands for a release": (
+        editing.bump,
+        editing.withdraw,
+        signing.sign,
+        notes.release_notes,
+    ),
+    "For users of models": (verify, serving.serve, serving.site),
+    "For CI": (ci,),
+}
+
+
+class Sections(click.Group):
+    """A group whose help lists its commands under headings."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each heading, all with the same columns."""
+        width = max(map(len, self.commands))
+        for heading, commands in COMMANDS.items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [
+                        (str(command.name).ljust(width), command.get_short_help_str(limit=100))
+                        for command in commands
+                    ]
+                )
+
 
 @click.group(
+    cls=Sections,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="HANDLE is a glob over handles, for example '*_224_*'; none means all. Quote it.",
+    epilog="`publisher COMMAND --help` says what a command takes.",
 )
 @click.version_option(publisher.__version__, prog_name="publisher")
 def cli() -> None:
@@ -41,25 +68,9 @@ def cli() -> None:
     """
 
 
-for _command in (
-    building.list_command,
-    publishing.plan,
-    building.build,
-    publishing.publish,
-    editing.withdraw,
-    editing.bump,
-    notes.release_notes,
-    serving.serve,
-    serving.site,
-    signing.sign,
-    verifying.verify,
-    workflows.matrix,
-    workflows.pull,
-    workflows.pages,
-    workflows.review,
-    workflows.turn,
-):
-    cli.add_command(_command)
+for _commands in COMMANDS.values():
+    for _command in _commands:
+        cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

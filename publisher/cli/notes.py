@@ -1,5 +1,6 @@
 """release-notes: what a release holds now and did not hold before."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import click
 
 from publisher.cli import console
 from publisher.cli.options import DONE, Common, build_dir_option, common_options, release_option
-from publisher.destinations.base import Destination, DestinationError
+from publisher.registry import load_registry
 
 
 @click.command("release-notes")
@@ -20,12 +21,13 @@ from publisher.destinations.base import Destination, DestinationError
 @click.option(
     "--changelog",
     type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
     help="Put the notes into this file as well, under --heading.",
 )
 @click.option("--heading", metavar="TEXT", help="For --changelog: a version or a date.")
-@common_options
-@build_dir_option
 @release_option
+@build_dir_option
+@common_options
 def release_notes(
     common: Common,
     since: str | None,
@@ -34,49 +36,24 @@ def release_notes(
     build: Path,
     release: Path,
 ) -> int:
-    """Write what changed since the last release, as Markdown.
+    """Write what changed since the last release.
 
-    It follows from manifests: what was added, raised, withdrawn, which pages changed, the
-    versions of the tools, and the figures that moved.
+    The notes are Markdown. They follow from manifests: what was added, raised, withdrawn,
+    which pages changed, the versions of the tools, and the figures that moved.
     """
-    from publisher.destinations.local.directory import Directory
-    from publisher.release import notes
-    from publisher.util.files import write_whole
+    from publisher.release.destinations import release_at
+    from publisher.release.notes import notes_since, write_changelog
 
     if (changelog is None) != (heading is None):
         raise click.UsageError("--changelog and --heading belong together")
-    before = notes.Held()
+    last = None
     if since is not None:
-        before = notes.held_by(_last(common, since, build))
-    if not release.is_dir():
-        raise DestinationError(f"{release}: there is no release here; publish one first")
-    text = notes.release_notes(before, notes.held_by(Directory(release.absolute())))
+        last = release_at(load_registry(common.registry), since, build, os.environ)
+    text = notes_since(last, release)
     if changelog is not None and heading is not None:
-        there = changelog.read_bytes().decode() if changelog.exists() else ""
-        write_whole(changelog, notes.changelog(there, heading, text).encode())
+        write_changelog(changelog, heading, text)
     if common.as_json:
         console.print_json({"notes": text})
     else:
         sys.stdout.write(text)
     return DONE
-
-
-def _last(common: Common, since: str, build: Path) -> Destination:
-    """Return what a person means by `since`."""
-    from publisher.cli.publishing import opened
-    from publisher.destinations.local.directory import Directory
-    from publisher.registry import load_registry
-
-    registry = load_registry(common.registry)
-    if since in registry.destinations:
-        (place,) = opened(registry, [since], build, to_write=False)
-        found: Destination = place.destination
-        return found
-    path = Path(since)
-    if not path.is_dir():
-        known = ", ".join(registry.destinations) or "none"
-        raise DestinationError(
-            f"{since}: is neither a release directory nor a destination of models.yaml; there"
-            f" are: {known}"
-        )
-    return Directory(path.absolute())

@@ -1,18 +1,31 @@
-"""What several commands take, as decorators and as values."""
+"""What several commands take, as decorators and as values.
 
+A release is named with `--release` and destinations with `--to`, wherever they are named.
+"""
+
+import dataclasses
 import functools
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from publisher.cli import console
 from publisher.registry import Registry, Variant, load_registry, select
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from publisher.build.stages import Run
+
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+Function = Callable[..., int]
+Decorator = Callable[[Function], Function]
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,11 @@ class Common:
         registry = load_registry(self.registry)
         return registry, select(registry, globs)
 
+    @property
+    def templates(self) -> Path:
+        """The folder of page templates, beside the registry."""
+        return self.registry.absolute().parent / "templates"
+
 
 @dataclass(frozen=True)
 class Work:
@@ -42,115 +60,164 @@ class Work:
     memory: float
 
 
-def reporting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of how a command speaks, which every one has."""
+def gathered(name: str, kind: "type[DataclassInstance]") -> Decorator:
+    """Pass the options that the dataclass `kind` has fields for as one of it, called `name`."""
+    fields = [field.name for field in dataclasses.fields(kind)]
 
-    @click.option("-q", "--quiet", is_flag=True, help="No progress, only results and errors.")
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-    @functools.wraps(function)
-    def command(debug: bool, **options: Any) -> Any:
-        click.get_current_context().find_root().obj["debug"] = debug
-        return function(**options)
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def command(**options: object) -> int:
+            given = {field: options.pop(field) for field in fields if field in options}
+            return function(**options, **{name: kind(**given)})
 
-    return command
+        return command
+
+    return decorate
 
 
-def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of the commands that read the registry, as one `Common`."""
+def options(*decorators: Callable[[Function], Function]) -> Decorator:
+    """Return one decorator that adds several, in the order that `--help` shows them."""
 
-    @click.option(
+    def decorate(function: Function) -> Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def _traceable(context: click.Context, parameter: click.Parameter, debug: bool) -> bool:
+    """Let `main` know whether a person wants to see the traceback of an error."""
+    context.find_root().obj["debug"] = debug
+    return debug
+
+
+def _debug(*, passed_on: bool) -> Decorator:
+    return click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=passed_on,
+        callback=_traceable,
+        help="Show the traceback of an error.",
+    )
+
+
+def _path(*, folder: bool) -> click.Path:
+    return click.Path(path_type=Path, file_okay=not folder, dir_okay=folder)
+
+
+_quiet = click.option("-q", "--quiet", is_flag=True, help="No progress, only results and errors.")
+# How a command speaks, for those that do not read the registry.
+reporting = options(_quiet, _debug(passed_on=False))
+common_options = options(
+    click.option(
         "--registry",
         type=click.Path(path_type=Path),
         default=Path("models.yaml"),
         show_default=True,
         help="The file that says what is published.",
-    )
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-    @reporting
-    @functools.wraps(function)
-    def command(registry: Path, quiet: bool, as_json: bool, **options: Any) -> Any:
-        debug = click.get_current_context().find_root().obj["debug"]
-        return function(Common(registry, quiet, as_json, debug), **options)
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
+    _quiet,
+    _debug(passed_on=True),
+    gathered("common", Common),
+)
 
-    return command
-
-
+HANDLES = "HANDLE is a glob over handles, for example '*_224_*'; none means all. Quote it."
 globs_argument = click.argument("globs", nargs=-1, metavar="[HANDLE]...")
-
-
 build_dir_option = click.option(
     "--build-dir",
     "build",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=_path(folder=True),
     default=Path("build"),
     show_default=True,
     help="Where weights and half-finished work lie.",
 )
-
-
-def work_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of the commands that build."""
-
-    @click.option(
+work_options = options(
+    click.option(
         "--weights",
         metavar="WHERE",
         help="A directory, an http://, https:// or gs:// address, or 'synthetic'; default: the"
         " registry's upstream.",
-    )
-    @build_dir_option
-    @click.option(
+    ),
+    build_dir_option,
+    click.option(
         "--locked",
         is_flag=True,
         help="Refuse weights that models.lock.yaml does not list (always on where CI is set and"
         " the weights are downloaded).",
-    )
-    @click.option(
+    ),
+    click.option(
         "--thorough",
         is_flag=True,
         help="Check parity at every variant's own resolution too, and take nothing from another"
         " archive with the same graph.",
-    )
-    @click.option(
+    ),
+    click.option(
         "--jobs",
         type=click.IntRange(1, 64),
         default=min(2, os.cpu_count() or 1),
         show_default="2, or 1 on one core",
         help="How many stages may be at work side by side.",
-    )
-    @click.option(
+    ),
+    click.option(
         "--memory",
         type=click.FloatRange(0.1),
-        default=None,
+        default=console.budget,
         metavar="GB",
         help="Memory that they may need together; default: three quarters of the machine's.",
-    )
-    @functools.wraps(function)
-    def command(
-        *arguments: Any,
-        weights: str | None,
-        build: Path,
-        locked: bool,
-        thorough: bool,
-        jobs: int,
-        memory: float | None,
-        **options: Any,
-    ) -> Any:
-        gigabytes = memory if memory is not None else console.budget()
-        work = Work(build, weights, locked, thorough, jobs, gigabytes)
-        return function(*arguments, work=work, **options)
+    ),
+    gathered("work", Work),
+)
+# The release, where it is written and where it is only read.
+release_option = click.option(
+    "--release",
+    type=_path(folder=True),
+    default=Path("dist"),
+    show_default=True,
+    help="The release directory.",
+)
+release_read_option = click.option(
+    "--release",
+    metavar="WHERE",
+    default="dist",
+    show_default=True,
+    help="A release directory, or a public bucket that holds a release: gs://bucket/prefix,"
+    " s3://bucket/prefix or https://host/prefix.",
+)
+to_option = click.option(
+    "--to",
+    multiple=True,
+    metavar="NAME",
+    help="A destination of models.yaml, besides the release directory, or '*' for all; may be"
+    " given again.",
+)
+built_option = click.option(
+    "--built",
+    multiple=True,
+    type=_path(folder=True),
+    metavar="RELEASE",
+    help="Take what was built elsewhere from this release directory, or from a folder of some; may"
+    " be given again.",
+)
+output_option = click.option(
+    "--output",
+    type=_path(folder=True),
+    required=True,
+    metavar="FOLDER",
+    help="The folder to write.",
+)
+yes_option = click.option(
+    "-y", "--yes", is_flag=True, help="Do not ask before writing to a destination."
+)
 
-    return command
 
-
-def release_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option that names the release directory."""
-    return click.option(
-        "--release",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path("dist"),
-        show_default=True,
-        help="The release directory.",
-    )(function)
+def require_consent(to: Sequence[str], yes: bool) -> None:
+    """Refuse to write where others look if nobody said so and nobody can be asked."""
+    if to and not yes and not (sys.stdin and sys.stdin.isatty()):
+        raise click.UsageError(
+            "nobody can be asked here whether to write to a destination; add --yes if so"
+        )
 
 
 def run_of(
@@ -158,8 +225,8 @@ def run_of(
     common: Common,
     work: Work,
     commentary: console.Commentary,
-) -> Any:
-    """Return the pipeline's settings for this run, environment included."""
+) -> "Run":
+    """Return the build's settings for this run, environment included."""
     from publisher.build.settings import Settings
     from publisher.build.stages import Run
     from publisher.weights import WeightsError, parse_source

@@ -1,60 +1,68 @@
 """What is printed at the end of a run, and the exit status that follows from it."""
 
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from publisher.cli import console
 from publisher.cli.options import DONE, FAILED, Common
 from publisher.errors import PublisherError
 
+if TYPE_CHECKING:
+    from publisher.documents.plan import Plan
+    from publisher.release.pipeline import Planned, Published
+    from publisher.release.publish import Consent, Outcome
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of publishing to a destination: its plan, if there was one, and one line.
+# What is shown of one variant, in a table or with `--json`.
+Row = dict[str, Any]
 
-    `error` is why it was not carried out to the end; `declined` says that a person said no.
-    """
 
-    name: str
-    plan: Any
-    summary: str
-    error: PublisherError | None = None
-    declined: bool = False
+class Problems:
+    """What went wrong: each message once, with the handles that it blocks."""
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it for `--json`."""
-        return {
-            "destination": self.name,
-            "plan": self.plan.model_dump(mode="json") if self.plan else None,
-            "done": self.error is None and not self.declined,
-            "message": str(self.error) if self.error else self.summary,
-        }
+    def __init__(self) -> None:
+        self._handles: dict[str, list[str]] = {}
+        self._errors: dict[str, PublisherError] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._handles)
+
+    def add(self, message: str, handle: str, error: PublisherError | None = None) -> None:
+        """Note that `message` blocks a variant; with `--debug` the error says where it was."""
+        self._handles.setdefault(message, []).append(handle)
+        if error:
+            self._errors.setdefault(message, error)
+
+    def add_outcomes(self, outcomes: "Sequence[Outcome]") -> None:
+        """Note what went wrong at destinations."""
+        for outcome in outcomes:
+            if outcome.error:
+                self.add(str(outcome.error), outcome.name, outcome.error)
+            for change in outcome.plan.refused if outcome.plan else ():
+                self.add(change.message, change.handle)
+
+    def print(self, *, debug: bool) -> None:
+        """Write all messages to stderr."""
+        for message, handles in self._handles.items():
+            if debug and message in self._errors:
+                traceback.print_exception(self._errors[message])
+            named = len(handles) == 1 and handles[0] in message
+            console.print_error(message if named else f"{message}\n  (blocks {', '.join(handles)})")
 
 
 def conclude(
     common: Common,
     commentary: console.Commentary,
-    results: Sequence[Any],
-    changes: Sequence[Any],
+    published: "Published",
     release: Path | None = None,
-    refusal: PublisherError | None = None,
-    outcomes: Sequence[Outcome] = (),
 ) -> int:
-    """Print what came of a run and return the exit status.
-
-    `changes` are those of the release directory, and `refusal` is why it took nothing, or
-    not everything. `outcomes` are those of the destinations besides it.
-    """
+    """Print what came of a run and return the exit status; `release` is where it went."""
     problems = Problems()
-    rows = _rows(commentary, results, changes, refusal, problems)
-    for outcome in outcomes:
-        if outcome.error:
-            problems.add(str(outcome.error), outcome.name, outcome.error)
-        for change in outcome.plan.refused if outcome.plan else ():
-            problems.add(change.message, change.handle)
+    rows = _rows(commentary, published, problems)
+    problems.add_outcomes(published.outcomes)
     memory = console.peak_memory()
     if common.as_json:
         console.print_json(
@@ -63,41 +71,39 @@ def conclude(
                 "peak_memory_of_one_process": memory,
                 **({"release": str(release)} if release else {}),
                 "variants": rows,
-                "destinations": [outcome.as_json() for outcome in outcomes],
+                "destinations": [outcome_row(outcome) for outcome in published.outcomes],
                 "events": commentary.events,
             }
         )
     else:
-        print_rows(rows)
+        _print_rows(rows)
         where = f" in {release}" if release else ""
         good = sum("message" not in row for row in rows)
         console.print_line(
             f"{good} of {len(rows)} variants good{where}: {console.duration(commentary.seconds)},"
             f" peak memory of one process {memory / 1e9:.2f} GB"
         )
-        for outcome in outcomes:
-            console.print_line(f"{outcome.name}: {outcome.summary or 'failed'}")
+        print_outcomes(published.outcomes)
     problems.print(debug=common.debug)
-    declined = any(outcome.declined for outcome in outcomes)
-    return FAILED if problems or declined else DONE
+    return FAILED if problems or any_declined(published.outcomes) else DONE
 
 
-def _rows(
-    commentary: console.Commentary,
-    results: Sequence[Any],
-    changes: Sequence[Any],
-    refusal: PublisherError | None,
-    problems: "Problems",
-) -> list[dict[str, Any]]:
+def _rows(commentary: console.Commentary, published: "Published", problems: Problems) -> list[Row]:
     """Return what came of each variant, and gather what went wrong."""
-    from publisher.build.build import Built
+    from publisher.build.build import Failed
+    from publisher.release.publish import STAGE
 
-    statuses = {change.handle: change for change in changes}
-    touched = {event["subject"] for event in commentary.events if event["event"] == "finished"}
-    rows = []
-    for result in results:
+    statuses = {change.handle: change for change in published.changes}
+    refusal = published.refusal
+    touched = {
+        event["subject"]
+        for event in commentary.events
+        if event["event"] == "finished" and event["stage"] != STAGE
+    }
+    rows: list[Row] = []
+    for result in published.results:
         handle = result.variant.handle
-        if not isinstance(result, Built):
+        if isinstance(result, Failed):
             message = str(result.error)
             rows.append({"handle": handle, "status": "blocked", "message": message})
             problems.add(message, handle, result.error)
@@ -128,32 +134,70 @@ def _rows(
     return rows
 
 
-class Problems:
-    """What went wrong: each message once, with the handles that it blocks."""
-
-    def __init__(self) -> None:
-        self._handles: dict[str, list[str]] = {}
-        self._errors: dict[str, PublisherError] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._handles)
-
-    def add(self, message: str, handle: str, error: PublisherError | None = None) -> None:
-        """Note that `message` blocks a variant; with `--debug` the error says where it was."""
-        self._handles.setdefault(message, []).append(handle)
-        if error:
-            self._errors.setdefault(message, error)
-
-    def print(self, *, debug: bool) -> None:
-        """Write all messages to stderr."""
-        for message, handles in self._handles.items():
-            if debug and message in self._errors:
-                traceback.print_exception(self._errors[message])
-            named = len(handles) == 1 and handles[0] in message
-            console.print_error(message if named else f"{message}\n  (blocks {', '.join(handles)})")
+def _print_rows(rows: Sequence[Row]) -> None:
+    cells = []
+    for row in rows:
+        archive = row.get("archive")
+        cells.append(
+            [
+                row["handle"],
+                shown_status(row["status"]) + (", synthetic" if row.get("synthetic") else ""),
+                f"{archive['size'] / 1e6:,.1f} MB" if archive else "",
+                archive["sha256"][:12] if archive else "",
+            ]
+        )
+    console.print_table(["HANDLE", "STATUS", "ARCHIVE>", "SHA-256"], cells)
 
 
-def print_plan(plan: Any, waiting: Sequence[str], *, to_stderr: bool = False) -> None:
+def planned_rows(planned: "Planned", problems: Problems) -> list[dict[str, str]]:
+    """Return what would be built and what the release directory would get."""
+    from publisher.build.build import Failed, Stale
+
+    changes = {change.handle: change for change in planned.own.changes}
+    rows = []
+    for result in planned.results:
+        handle = result.variant.handle
+        row = {"handle": handle, "build": "", "reason": "", "release": "", "message": ""}
+        if isinstance(result, Failed):
+            row |= {"build": "blocked", "message": str(result.error)}
+            problems.add(row["message"], handle, result.error)
+        elif isinstance(result, Stale):
+            row |= {"build": f"from {result.stage}", "reason": result.reason}
+            row["release"] = "decided once built" if handle in planned.held else "new"
+        else:
+            change = changes.pop(handle)
+            row |= {"build": "up to date", "release": change.status, "message": change.message}
+            if change.refused:
+                problems.add(change.message, handle)
+        rows.append(row)
+    rows += [
+        {
+            "handle": change.handle,
+            "build": "none",
+            "reason": "withdrawn",
+            "release": change.status,
+            "message": change.message,
+        }
+        for change in changes.values()
+        if change.status in ("withdraw", "withdrawn")
+    ]
+    for change in (change for plan in planned.plans.plans for change in plan.refused):
+        problems.add(change.message, change.handle)
+    return rows
+
+
+def print_planned(planned: "Planned", rows: Sequence[Mapping[str, str]], release: Path) -> None:
+    """Print what would be built, and what would happen in the release and at destinations."""
+    columns = ("handle", "build", "reason")
+    console.print_table(
+        ["HANDLE", "BUILD", "BECAUSE", f"IN {release}"],
+        [[*(row[name] for name in columns), shown_status(row["release"])] for row in rows],
+    )
+    for plan in planned.plans.plans:
+        _print_plan(plan, planned.waiting)
+
+
+def _print_plan(plan: "Plan", waiting: Sequence[str], *, to_stderr: bool = False) -> None:
     """Print what would happen at one destination; the handles `waiting` are not built yet."""
     from publisher.release.plan import MEANINGS
 
@@ -167,20 +211,48 @@ def print_plan(plan: Any, waiting: Sequence[str], *, to_stderr: bool = False) ->
         console.print_line(f"{files} written there as well", to_stderr=to_stderr)
 
 
-def print_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """Print what came of each variant."""
-    cells = []
-    for row in rows:
-        archive = row.get("archive")
-        cells.append(
-            [
-                row["handle"],
-                shown_status(row["status"]) + (", synthetic" if row.get("synthetic") else ""),
-                f"{archive['size'] / 1e6:,.1f} MB" if archive else "",
-                archive["sha256"][:12] if archive else "",
-            ]
+def consent_of(commentary: console.Commentary, *, yes: bool) -> "Consent":
+    """Return what shows a person a plan and asks whether to carry it out; `yes` asks nobody."""
+
+    def asked(plan: "Plan") -> bool:
+        if yes:
+            return True
+        with commentary.paused():
+            _print_plan(plan, (), to_stderr=True)
+            return click.confirm(f"Write this to {plan.destination}?", err=True)
+
+    return asked
+
+
+def print_outcomes(outcomes: "Sequence[Outcome]") -> None:
+    """Print a line for each destination."""
+    for outcome in outcomes:
+        console.print_line(f"{outcome.name}: {_summary(outcome) or 'failed'}")
+
+
+def outcome_row(outcome: "Outcome") -> Row:
+    """Return what came of a destination, for `--json`."""
+    return {
+        "destination": outcome.name,
+        "plan": outcome.plan.model_dump(mode="json") if outcome.plan else None,
+        "done": outcome.did in ("nothing", "written"),
+        "message": str(outcome.error) if outcome.error else _summary(outcome),
+    }
+
+
+def any_declined(outcomes: "Sequence[Outcome]") -> bool:
+    """Whether a person said no to one of the destinations."""
+    return any(outcome.did == "declined" for outcome in outcomes)
+
+
+def _summary(outcome: "Outcome") -> str:
+    if outcome.did == "written" and outcome.plan:
+        count, others = outcome.versions, len(outcome.plan.writes)
+        return (
+            f"{count} new version{'s' if count != 1 else ''}, {others} other files written in"
+            f" {console.duration(outcome.seconds)}"
         )
-    console.print_table(["HANDLE", "STATUS", "ARCHIVE>", "SHA-256"], cells)
+    return {"nothing": "nothing to do", "declined": "left as it is"}.get(outcome.did, "")
 
 
 def shown_status(status: str) -> str:

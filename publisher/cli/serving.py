@@ -6,14 +6,11 @@ from pathlib import Path
 import click
 
 from publisher.cli import console
-from publisher.cli.options import DONE, reporting
-
-_of_release = click.argument("release", metavar="RELEASE")
+from publisher.cli.options import DONE, output_option, release_read_option, reporting
 
 
 @click.command()
-@_of_release
-@reporting
+@release_read_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option(
     "--port",
@@ -32,6 +29,7 @@ _of_release = click.argument("release", metavar="RELEASE")
     metavar="gs://...",
     help="Where the unpacked models lie, each below its handle.",
 )
+@reporting
 def serve(
     release: str,
     quiet: bool,
@@ -40,11 +38,9 @@ def serve(
     public_url: str | None,
     uncompressed: str | None,
 ) -> int:
-    """Serve a release to browsers and to hub.load.
+    """Serve a release to browsers and hub.load.
 
-    RELEASE is a release directory, or a public bucket that holds one: gs://bucket/prefix,
-    s3://bucket/prefix or https://host/prefix. docs/serving.md says how to run it in
-    production.
+    docs/serving.md says how to run it in production.
     """
     from publisher.hub import server
     from publisher.hub.app import application
@@ -62,14 +58,8 @@ def serve(
 
 
 @click.command()
-@_of_release
-@reporting
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="The directory to write; an earlier site there is replaced.",
-)
+@release_read_option
+@output_option
 @click.option("--base-url", metavar="URL", help="Make links absolute: the site's address.")
 @click.option(
     "--archives",
@@ -77,12 +67,17 @@ def serve(
     help="The address that models/<handle>/model.tar.gz lies below; default: the registry's"
     " asset_base.",
 )
+@reporting
 def site(
-    release: str, quiet: bool, output: Path, base_url: str | None, archives: str | None
+    release: str,
+    quiet: bool,
+    output: Path,
+    base_url: str | None,
+    archives: str | None,
 ) -> int:
-    """Write the pages of a release as files, for any web host.
+    """Write a release's web pages, for any host.
 
-    RELEASE is as for `serve`. The archives are not among the files.
+    The archives are not among the files. An earlier site in --output is replaced.
     """
     from publisher.hub.pages import Renderer
     from publisher.hub.site import site_files, write_site

@@ -6,15 +6,13 @@ from pathlib import Path
 import click
 
 from publisher.cli import console
-from publisher.cli.options import DONE, FAILED, Common, common_options
+from publisher.cli.options import DONE, FAILED, Common, common_options, release_option
 from publisher.cli.results import Problems
 from publisher.registry import load_registry
 
 
 @click.command()
-@click.argument(
-    "release", metavar="RELEASE", type=click.Path(path_type=Path, file_okay=False, exists=True)
-)
+@release_option
 @click.option(
     "--key",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -23,27 +21,29 @@ from publisher.registry import load_registry
     " read from PUBLISHER_KEY_PASSWORD.",
 )
 @click.option(
-    "--identity",
+    "--sigstore",
     is_flag=True,
     help="Sign with Sigstore, as the workflow that runs in CI; its public log records it.",
 )
 @click.option("--again", is_flag=True, help="Sign anew what somebody else signed.")
 @common_options
-def sign(common: Common, release: Path, key: Path | None, identity: bool, again: bool) -> int:
+def sign(common: Common, release: Path, key: Path | None, sigstore: bool, again: bool) -> int:
     """Sign a release: each version, and the index.
 
-    RELEASE is a release directory. Beside each archive come provenance.json, which says how
-    it was made, bom.json, which says what it consists of, and model.sig, the signature of
-    all but the page; index.sig signs index.json and SHA256SUMS. What is signed already stays
-    as it is. `publisher verify RELEASE --key PUBLIC.pem` proves it.
+    Beside each archive come provenance.json, which says how it was made, bom.json, which says
+    what it consists of, and model.sig, the signature of all but the page; index.sig signs
+    index.json and SHA256SUMS. What is signed already stays as it is. `publisher verify --key
+    PUBLIC.pem` proves it.
     """
     from publisher.destinations.local.directory import Directory
     from publisher.signing.origin import origin_of
     from publisher.signing.sign import sign_release
     from publisher.signing.signatures import Signer, identity_signer, key_signer
 
-    if (key is None) == (not identity):
-        raise click.UsageError("say who signs: --key FILE or --identity")
+    if (key is None) == (not sigstore):
+        raise click.UsageError("say who signs: --key FILE or --sigstore")
+    if not release.is_dir():
+        raise click.UsageError(f"--release {release}: there is no such directory; publish first")
     registry = load_registry(common.registry)
     signer: Signer = key_signer(key, os.environ) if key else identity_signer(os.environ)
     source = origin_of(common.registry, os.environ)

@@ -66,7 +66,7 @@ class Plan(_Part):
 
 
 class SavedPlans(Document, _Part):
-    """Plans for several destinations, as `publisher plan --output` writes them."""
+    """Plans for several destinations, as `publisher plan --save` writes them."""
 
     schema_version: Literal[1] = 1
     registry: Digest
@@ -80,7 +80,7 @@ class SavedPlans(Document, _Part):
 
 def read_plans(path: Path) -> SavedPlans:
     """Return saved plans. Raises `DocumentError` for a file that is none."""
-    again = "make it again with: publisher plan --to NAME --output FILE"
+    again = "make it again with: publisher plan --to NAME --save FILE"
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)

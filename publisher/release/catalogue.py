@@ -7,8 +7,16 @@ from typing import get_args
 
 from publisher.documents.errors import DocumentError
 from publisher.documents.fields import Head
-from publisher.documents.index import INDEX, Checkpoint, Entry, Index, read_index, read_listed
+from publisher.documents.index import (
+    INDEX,
+    Checkpoint,
+    Entry,
+    Index,
+    read_index,
+    read_listed,
+)
 from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, Manifest
+from publisher.registry import Registry
 from publisher.release.contents import INDEX_SIGNATURE, SIGNED, SUMS
 from publisher.release.errors import ReleaseError
 from publisher.release.sources.base import Source
@@ -112,6 +120,25 @@ def load(source: Source) -> Catalogue:
         return _load(source)
     except (DocumentError, ReleaseError) as error:
         raise ReleaseError(f"{source.name}: {error}") from error
+
+
+def next_to_rebuild(registry: Registry, source: Source, number: int) -> str:
+    """Return one published version that the registry lists: as `number` counts up, each of them.
+
+    Raises `ReleaseError` if the release holds none of them.
+    """
+    models = load(source).models
+    handles = [
+        variant.handle
+        for variant in registry.variants
+        if variant.withdrawn is None and variant.handle in models
+    ]
+    if not handles:
+        raise ReleaseError(
+            f"{source.name}: holds nothing that models.yaml lists; publish first, or give another"
+            " release"
+        )
+    return handles[number % len(handles)]
 
 
 def _load(source: Source) -> Catalogue:

@@ -11,11 +11,13 @@ the notes.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from markdown_it import MarkdownIt
 
 from publisher.destinations.base import Destination, DestinationError
+from publisher.destinations.local.directory import Directory
 from publisher.documents.errors import DocumentError
 from publisher.documents.fields import LONGEST_TEXT
 from publisher.documents.index import INDEX, withdrawn_in
@@ -25,6 +27,7 @@ from publisher.pages.format import human_size, scientific, thousands
 from publisher.pages.render import parity_error
 from publisher.release.contents import SUMS, folder_of
 from publisher.release.plan import difference
+from publisher.util.files import write_whole
 
 NOTHING = "Nothing changed: every archive, page and figure is as it was.\n"
 TITLE = "# Changelog"
@@ -74,6 +77,17 @@ def held_by(destination: Destination) -> Held:
     return Held(manifests, pages, withdrawn)
 
 
+def notes_since(last: Destination | None, release: Path) -> str:
+    """Return what a release directory holds and `last` does not; without it, all is new.
+
+    Raises `DestinationError` if there is no release directory, or one is damaged.
+    """
+    before = Held() if last is None else held_by(last)
+    if not release.is_dir():
+        raise DestinationError(f"{release}: there is no release here; publish one first")
+    return release_notes(before, held_by(Directory(release.absolute())))
+
+
 def release_notes(before: Held, now: Held) -> str:
     """Return what differs between a release before and now, in sections that are not empty.
 
@@ -92,6 +106,12 @@ def release_notes(before: Held, now: Held) -> str:
     ]
     told = [f"### {title}\n\n{text}" for title, text in sections if text]
     return "\n\n".join([*_synthetic(now), *told]) + "\n" if told else NOTHING
+
+
+def write_changelog(path: Path, heading: str, notes: str) -> None:
+    """Put notes into a changelog file, which need not exist; see `changelog`."""
+    there = path.read_bytes().decode() if path.exists() else ""
+    write_whole(path, changelog(there, heading, notes).encode())
 
 
 def changelog(text: str, heading: str, notes: str) -> str:

@@ -5,12 +5,14 @@ same plan would be made then.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from publisher.documents.manifest import Manifest
-from publisher.documents.plan import Plan, Status
+from publisher.documents.plan import Plan, SavedPlans, Status
 from publisher.errors import PublisherError
 from publisher.pages.format import plain
 from publisher.registry import Variant
+from publisher.util.files import write_whole
 
 MEANINGS: Mapping[Status, str] = {
     "new": "new: archive, manifest and page are put there",
@@ -25,6 +27,19 @@ MEANINGS: Mapping[Status, str] = {
 
 class PlanError(PublisherError):
     """A saved plan cannot be carried out."""
+
+
+def save_plans(plans: SavedPlans, waiting: Sequence[str], path: Path) -> None:
+    """Write plans to a file for `publish --plan`.
+
+    Raises `PlanError` if variants are `waiting` to be built: nobody knows their plan.
+    """
+    if waiting:
+        raise PlanError(
+            f"{path}: not written: {len(waiting)} of {len(plans.handles)} variants are not built,"
+            " so that nobody knows what would be published; run `publisher build` first"
+        )
+    write_whole(path, plans.as_bytes())
 
 
 def require_same(saved: Plan, now: Plan) -> None:

@@ -6,15 +6,19 @@ and the same call finishes what is missing. In the end the destination is asked 
 holds, and only that counts.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from publisher.destinations.base import Destination, DestinationError
+from publisher.destinations.journal import journal
 from publisher.documents.index import INDEX
 from publisher.documents.manifest import ARCHIVE, PAGE
-from publisher.documents.plan import WRITING, Change, Plan, Status, Write
+from publisher.documents.plan import WRITING, Change, Plan, Write
 from publisher.documents.signature import signs
+from publisher.errors import PublisherError
 from publisher.pages import document_path, require_good_pages
 from publisher.pages.styles import style_of
 from publisher.registry import Registry
@@ -29,11 +33,34 @@ from publisher.release.contents import (
     sums_of,
     withdrawals_at,
 )
+from publisher.release.destinations import Opened
 from publisher.release.diff import Held, Offer, Offered, Pages, Wanted, wanted
+from publisher.release.plan import require_same
 from publisher.util.files import sha256
+from publisher.util.reporter import Reporter
 
 # What is done (`sends`, `sent`, `wrote`, `done`), to what, and the SHA-256 of that.
 Note = Callable[[str, str, str], None]
+# Whether a plan may be carried out.
+Consent = Callable[[Plan], bool]
+STAGE = "publish"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is published from, and under which conditions.
+
+    `known` are the manifests of the release as a whole, for a destination that holds pages
+    alone. `release` is the release directory that the offers are from, whose signature goes
+    along if the index is the same.
+    """
+
+    registry: Registry
+    templates: Path
+    release: Path | None = None
+    known: Held = field(default_factory=dict)
+    allow_synthetic: bool = False
+    reinstate: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,43 +83,35 @@ def refuse_synthetic(destination: Destination, synthetic: bool, allowed: bool) -
 
 
 def prepare(
-    registry: Registry,
+    publication: Publication,
     offers: Sequence[Offered],
     destination: Destination,
-    templates: Path,
-    *,
     target: Target | None = None,
-    known: Held | None = None,
-    release: Path | None = None,
-    allow_synthetic: bool = False,
-    reinstate: bool = False,
 ) -> Prepared:
     """Compare what is offered with what the destination holds; write nothing.
 
     A version that is there with the same bytes is left alone, one with other bytes is
     refused, and the others go on. What is held and not offered keeps its page. A version that is
     withdrawn there and not in the registry, which may be an older one, is refused too, or
-    taken back with `reinstate`. `target` is
-    the destination's entry in models.yaml; `known` are the manifests of the release as a
-    whole, for a destination that holds pages alone. `release` is the release directory that
-    the offers are from, whose signature goes along if the index is the same.
+    taken back with `reinstate`. `target` is the destination's entry in models.yaml.
 
     Raises `DestinationError` if the destination cannot be read or must not have this, and
     `PageError` if a page would break a rule.
     """
     built = [Offer(*offer) for offer in offers]
     synthetic = any(offer.manifest.synthetic for offer in built if offer.manifest)
-    refuse_synthetic(destination, synthetic, allow_synthetic)
+    registry = publication.registry
+    refuse_synthetic(destination, synthetic, publication.allow_synthetic)
     if destination.holds_versions:
         held: Held = destination.manifests()
     else:
         held = {
             handle: manifest
-            for handle, manifest in (known or {}).items()
+            for handle, manifest in publication.known.items()
             if destination.read(document_path(handle)) is not None
         }
-    pages = Pages(registry, destination, target, templates)
-    offered = {offer.variant.handle for offer in built} if reinstate else set()
+    pages = Pages(registry, destination, target, publication.templates)
+    offered = {offer.variant.handle for offer in built} if publication.reinstate else set()
     withdrawals = withdrawals_at(destination)
     withdrawals = {handle: why for handle, why in withdrawals.items() if handle not in offered}
     versions_there = [wanted(offer, held, pages, withdrawals) for offer in built]
@@ -106,7 +125,7 @@ def prepare(
         elif one.change.status in WRITING and destination.holds_versions:
             writes += one.files().items()
     withdrawals |= {v.handle: v.withdrawn for v in registry.variants if v.withdrawn}
-    writes += _documents(pages, after, shown, withdrawals, release)
+    writes += _documents(pages, after, shown, withdrawals, publication.release)
     leftovers = _left_over(registry, held) if destination.holds_versions else ()
     changes = [*(one.change for one in versions_there), *leftovers]
     # What is there already is not written, so the plan does not say so.
@@ -150,23 +169,68 @@ def carry_out(
     note("done", destination.name, "")
 
 
-def publish(
-    registry: Registry,
-    offers: Sequence[Offered],
-    destination: Destination,
-    templates: Path,
-    *,
-    allow_synthetic: bool = False,
-) -> list[Change]:
-    """Prepare and carry out at once; return what became of each offered version."""
-    prepared = prepare(registry, offers, destination, templates, allow_synthetic=allow_synthetic)
-    carry_out(prepared, destination)
-    return [change for change in prepared.plan.changes if change.status != "left over"]
+@dataclass(frozen=True)
+class Outcome:
+    """What came of publishing to one destination, and its plan, if there was one.
+
+    `versions` counts the archives that were sent, in `seconds`; `error` is why it was not
+    carried out to the end.
+    """
+
+    name: str
+    did: Literal["nothing", "declined", "written", "failed"]
+    plan: Plan | None = None
+    versions: int = 0
+    seconds: float = 0
+    error: PublisherError | None = None
 
 
-def handles(changes: Iterable[Change], status: Status) -> list[str]:
-    """Return the handles with that status."""
-    return [change.handle for change in changes if change.status == status]
+def publish_to(
+    opened: Opened,
+    publication: Publication,
+    offers: Sequence[Offer],
+    consent: Consent,
+    reporter: Reporter,
+    saved: Plan | None = None,
+) -> Outcome:
+    """Publish to one destination what models.yaml sends there, and return what came of it.
+
+    `consent` is asked before anything is written. With `saved`, the plan has to be that one.
+    """
+    plan = None
+    begin = time.monotonic()
+    try:
+        chosen = opened.chosen(publication.registry, offers)
+        prepared = prepare(publication, chosen, opened.destination, opened.target)
+        plan = prepared.plan
+        if saved is not None:
+            require_same(saved, plan)
+        if plan.empty:
+            return Outcome(opened.name, "nothing", plan)
+        if not consent(plan):
+            return Outcome(opened.name, "declined", plan)
+        carry_out(prepared, opened.destination, _noting(opened, reporter))
+    except PublisherError as error:
+        return Outcome(opened.name, "failed", plan, error=error)
+    seconds = time.monotonic() - begin
+    return Outcome(opened.name, "written", plan, len(prepared.versions), seconds)
+
+
+def _noting(opened: Opened, reporter: Reporter) -> Note:
+    """Return what keeps the journal and tells a person."""
+    keep = journal(opened.folder)
+    begun: dict[str, float] = {}
+
+    def note(did: str, what: str, digest: str) -> None:
+        keep(did, what, digest)
+        if did == "sends":
+            begun[what] = time.monotonic()
+            reporter.started(what, STAGE, f"to {opened.name}")
+        elif did == "sent":
+            seconds = time.monotonic() - begun[what]
+            reporter.finished(what, STAGE, seconds, f"in {opened.name}")
+
+    return note
 
 
 def _left_over(registry: Registry, held: Held) -> list[Change]:

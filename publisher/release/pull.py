@@ -7,13 +7,15 @@ signatures of those that are, the index and its sums.
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from publisher.destinations.base import Destination, DestinationError
 from publisher.destinations.local.directory import Directory
 from publisher.documents.index import INDEX
 from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, Manifest
+from publisher.registry import Registry
 from publisher.release.contents import (
     DOCUMENTS,
     INDEX_SIGNATURE,
@@ -22,10 +24,45 @@ from publisher.release.contents import (
     folder_of,
     held_file,
 )
+from publisher.release.destinations import open_destinations
 from publisher.release.downloads import download
+from publisher.release.parts import releases_in
+from publisher.release.settings import PullSettings
 from publisher.release.sources.base import Elsewhere, Source
+from publisher.release.sources.open import open_source
 from publisher.util.files import sha256_file
 from publisher.util.reporter import Reporter
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """The destination that a release was brought from, and its handles; none if none has one."""
+
+    name: str | None = None
+    handles: Sequence[str] = ()
+
+
+def pull_first(
+    registry: Registry,
+    settings: PullSettings,
+    environment: Mapping[str, str],
+    reporter: Reporter,
+) -> Pulled:
+    """Bring here what the first of the destinations holds that has a release with an index.
+
+    `environment` is where credentials are looked for. Raises `DestinationError` as `pull`.
+    """
+    directory = Directory(settings.release.absolute())
+    parts = [Directory(part.absolute()) for part in releases_in(settings.built)]
+    work = settings.build
+    work.mkdir(parents=True, exist_ok=True)
+    with directory.locked():
+        for one in open_destinations(registry, settings.sources, work, environment, to_write=False):
+            if one.destination.holds_index and one.destination.read(INDEX):
+                source = open_source(one.target.to, environment)
+                handles = pull(one.destination, source, directory, parts, work, reporter)
+                return Pulled(one.name, handles)
+    return Pulled()
 
 
 def pull(

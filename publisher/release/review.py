@@ -8,16 +8,24 @@ block or the cell that it stands in.
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from publisher.destinations.local.directory import Directory
 from publisher.documents.manifest import Manifest
 from publisher.documents.plan import Plan
 from publisher.documents.report import Check
+from publisher.errors import PublisherError
 from publisher.pages import render_module
 from publisher.pages.format import plain
-from publisher.registry import Registry
-from publisher.release.contents import DOCUMENTS, new_documents
+from publisher.registry import Registry, Variant
+from publisher.release.contents import DOCUMENTS, folder_of, new_documents
+from publisher.release.destinations import names_of, open_destinations
+from publisher.release.diff import Offer
 from publisher.release.plan import as_markdown
+from publisher.release.publish import Publication, prepare
+from publisher.release.settings import ReviewSettings
+from publisher.util.files import write_whole
 
 LARGEST = 60_000  # characters; GitHub takes 65,536 of a comment
 CONTEXT = 2  # lines around a change
@@ -40,6 +48,14 @@ def rendered(
     return {f"{DOCUMENTS}/{path}": content for path, content in documents.items()}
 
 
+def write_pages(registry: Registry, release: Path, templates: Path, folder: Path) -> list[str]:
+    """Write the pages of a release directory, rendered anew, to a folder; return their paths."""
+    found = rendered(registry, Directory(release.absolute()).manifests(), templates)
+    for path, content in found.items():
+        write_whole(folder / path, content)
+    return list(found)
+
+
 def pages_of(release: Path) -> dict[str, str]:
     """Return the pages of a release directory by their path in the tree of documents."""
     root = release / DOCUMENTS
@@ -50,7 +66,79 @@ def pages_of(release: Path) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Review:
+    """A review as Markdown, the handles that were not built, and what is wrong.
+
+    Each problem is a message and what it blocks: a handle or a folder.
+    """
+
+    text: str
+    missing: Sequence[str]
+    problems: Sequence[tuple[str, str]]
+
+
 def review(
+    registry: Registry,
+    variants: Sequence[Variant],
+    settings: ReviewSettings,
+    environment: Mapping[str, str],
+) -> Review:
+    """Say what publishing these variants of a release would change; write nothing.
+
+    A destination that cannot be read is no problem: the review says why there is no plan.
+    """
+    release = settings.release
+    manifests = Directory(release.absolute()).manifests()
+    active = [variant for variant in variants if variant.withdrawn is None]
+    missing = [variant.handle for variant in active if variant.handle not in manifests]
+    problems: list[tuple[str, str]] = []
+    plans: dict[str, Plan | str] = {}
+    publication = Publication(registry, settings.templates, known=manifests, allow_synthetic=True)
+    offers = _offers(variants, manifests, release.absolute())
+    for name in names_of(registry, settings.to):
+        try:
+            [opened] = open_destinations(
+                registry, [name], settings.build, environment, to_write=False
+            )
+            chosen = opened.chosen(registry, offers)
+            plan = prepare(publication, chosen, opened.destination, opened.target).plan
+        except PublisherError as error:
+            plans[name] = str(error)
+            continue
+        plans[name] = plan
+        problems += [(change.message, change.handle) for change in plan.refused]
+    for handle in missing:
+        problems.append((f"{handle}: is not in {release}; see the job that builds it", handle))
+    before = _pages_before(settings.before)
+    if isinstance(before, str):
+        problems.append((before, str(settings.before)))
+    built = [manifests[variant.handle] for variant in active if variant.handle in manifests]
+    return Review(markdown(plans, missing, before, pages_of(release), built), missing, problems)
+
+
+def _offers(
+    variants: Sequence[Variant], manifests: Mapping[str, Manifest], release: Path
+) -> list[Offer]:
+    """Return the variants as a release directory holds them, and what is withdrawn."""
+    offers = [Offer(variant, None, None) for variant in variants if variant.withdrawn is not None]
+    for variant in variants:
+        manifest = manifests.get(variant.handle)
+        if variant.withdrawn is None and manifest is not None:
+            offers.append(Offer(variant, manifest, release / folder_of(variant.handle)))
+    return offers
+
+
+def _pages_before(before: Path | None) -> Pages | str | None:
+    """Return the pages in a folder, or why there are none; without a folder, nothing."""
+    if before is None:
+        return None
+    if not before.is_dir():  # without any page there, all would seem to be new
+        return f"{before}: is not there; see the step that renders the pages without the change"
+    return pages_of(before)
+
+
+def markdown(
     plans: Mapping[str, Plan | str],
     missing: Sequence[str],
     before: Pages | str | None,

@@ -1,7 +1,7 @@
 """What a person named -> the archives that are meant, and what is said of them.
 
-A release directory or its address, an archive or its address, a handle's address, or a
-handle in a release.
+An archive or its address, a handle's address, a handle in a release, or without any of
+these a release as a whole.
 """
 
 import re
@@ -83,36 +83,49 @@ class _Search:
 
 
 def target_of(
-    what: str,
+    model: str | None,
     release: str,
     environment: Mapping[str, str],
     folder: Path,
     reporter: Reporter | None = None,
 ) -> Target:
-    """Return what a person means by `what`; archives elsewhere are downloaded to `folder`.
+    """Return what a person means by `model`; archives elsewhere are downloaded to `folder`.
 
-    `release` is where a bare handle is looked for. Raises `VerifyError` for what cannot be
-    found, and `ReleaseError` for a release that contradicts itself.
+    `release` is where a bare handle is looked for; without a model, it is meant as a whole.
+    Raises `VerifyError` for what cannot be found, and `ReleaseError` for a release that
+    contradicts itself.
     """
     search = _Search(environment, folder, reporter or Silent())
-    path = Path(what)
+    if model is None:
+        return _whole(release, search)
+    path = Path(model)
     if path.is_file():
         return _archive(path)
     if path.is_dir():
-        if not (path / INDEX).exists():
-            raise VerifyError(
-                f"{what}: holds no {INDEX}, so it is no release; give a release directory, or an"
-                f" archive ({ARCHIVE})"
-            )
-        return _release(search.open(what), search, path)
-    if "://" in what:
-        return _at_address(what, search)
-    if _NAME_OR_HANDLE.fullmatch(what):
-        return _in_release(what, search.open(release), search)
+        raise VerifyError(
+            f"{model}: is a directory and no archive; for the release in it, give --release {model}"
+        )
+    if "://" in model:
+        return _at_address(model, search)
+    if _NAME_OR_HANDLE.fullmatch(model):
+        return _in_release(model, search.open(release), search)
     raise VerifyError(
-        f"{what}: there is no such file or directory, and it is no handle; give a release"
-        f" directory, an archive, an address, or a handle: {HANDLE_FORM}"
+        f"{model}: there is no such file, and it is no handle; give an archive, its address, a"
+        f" release (--release {model}) or a handle: {HANDLE_FORM}"
     )
+
+
+def _whole(release: str, search: _Search) -> Target:
+    """Return a release directory, or a release at an address."""
+    path = Path(release)
+    if not path.is_dir():
+        return _release(search.open(release), search, None)
+    if not (path / INDEX).exists():
+        raise VerifyError(
+            f"{release}: holds no {INDEX}, so it is no release; give another --release, or name"
+            f" an archive ({ARCHIVE})"
+        )
+    return _release(search.open(release), search, path)
 
 
 def _archive(path: Path) -> Target:
@@ -203,7 +216,10 @@ def _at_address(address: str, search: _Search) -> Target:
         handle = "/".join(parts.path.rstrip("/").split("/")[-3:])
         if _HANDLE.fullmatch(handle):
             return _handle_at(plain, handle, search)
-    return _release(search.open(address), search, None)
+    raise VerifyError(
+        f"{address}: is no http:// or https:// address of an archive (.tar.gz) or a handle; for a"
+        f" release, give --release {address}"
+    )
 
 
 def _archive_at(address: str, search: _Search) -> Target:

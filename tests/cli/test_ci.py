@@ -1,4 +1,4 @@
-"""matrix, pull, review and turn, as the workflows call them. Builds are stand-ins."""
+"""`publisher ci`, as the workflows call it. Builds are stand-ins."""
 
 import json
 import shutil
@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from publisher.cli import ci as workflows
 from publisher.destinations.local.directory import Directory
 from tests.builds import (
     CLASSIFIER_A,
@@ -50,23 +49,10 @@ def job(name: str, *handles: str, weights: str = "unrecorded") -> dict[str, str]
     return {"name": name, "handles": " ".join(handles), "weights": weights}
 
 
-def test_the_matrix_has_a_job_for_each_checkpoint(command: Command) -> None:
-    assert good(command("matrix")).document == {
-        "parts": [
-            {
-                "name": "1 of 1",
-                "checkpoints": [
-                    job("a", CLASSIFIER_A, EXTRACTOR_A),
-                    job("b", CLASSIFIER_B, EXTRACTOR_B),
-                ],
-            }
-        ],
-        "only": "",
-    }
-
-
 def test_globs_may_come_in_one_word(command: Command) -> None:
-    found = good(command("matrix", " *_a_class*  *_b_feat* ", "--to", "shelf pages shelf")).document
+    found = good(
+        command("ci", "matrix", " *_a_class*  *_b_feat* ", "--to", "shelf pages shelf")
+    ).document
     assert found == {
         "parts": [
             {"name": "1 of 1", "checkpoints": [job("a", CLASSIFIER_A), job("b", EXTRACTOR_B)]}
@@ -76,42 +62,13 @@ def test_globs_may_come_in_one_word(command: Command) -> None:
     }
 
 
-def test_recorded_weights_are_named_by_their_digest(command: Command, folder: Path) -> None:
-    lock = f"distill/a.npz: {{size: 1, sha256: '{SHA256}'}}\n"
-    (folder / "models.lock.yaml").write_text(lock)
-    [part] = good(command("matrix")).document["parts"]
-    assert [one["weights"] for one in part["checkpoints"]] == [SHA256, "unrecorded"]
-
-
 def test_outputs_are_lines_for_the_next_job(command: Command) -> None:
-    finished = good(command("matrix", "*_a_class*", "--to", "shelf", "--outputs"))
+    finished = good(command("ci", "matrix", "*_a_class*", "--to", "shelf", "--github-output"))
     parts, only, to = finished.stdout.splitlines()
     assert json.loads(parts.removeprefix("parts=")) == [
         {"name": "1 of 1", "checkpoints": [job("a", CLASSIFIER_A)]}
     ]
     assert (only, to) == ("only=*_a_class*", "to=shelf")
-
-
-def test_more_checkpoints_than_a_matrix_may_have_come_in_parts(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workflows, "LARGEST_MATRIX", 1)
-    parts = good(command("matrix")).document["parts"]
-    assert [(part["name"], len(part["checkpoints"])) for part in parts] == [
-        ("1 of 2", 1),
-        ("2 of 2", 1),
-    ]
-
-
-def test_what_is_withdrawn_is_not_built(command: Command, folder: Path) -> None:
-    text = REGISTRY + DESTINATIONS
-    for handle in (CLASSIFIER_A, EXTRACTOR_A, CLASSIFIER_B):
-        text = text.replace(f"handle: {handle}\n", f"handle: {handle}\n    withdrawn: Wrong.\n")
-    project(folder, text)
-    [part] = good(command("matrix")).document["parts"]
-    assert part["checkpoints"] == [job("b", EXTRACTOR_B)]
-    assert good(command("matrix", "*_a_*")).document["parts"] == []
-    assert "parts=[]\n" in good(command("matrix", "*_a_*", "--outputs")).stdout
 
 
 @pytest.mark.parametrize(
@@ -128,7 +85,7 @@ def test_what_is_withdrawn_is_not_built(command: Command, folder: Path) -> None:
 def test_what_a_person_may_type_into_a_form_is_not_trusted(
     command: Command, arguments: list[str], status: int, said: str
 ) -> None:
-    finished = command("matrix", *arguments, "--outputs")
+    finished = command("ci", "matrix", *arguments, "--github-output")
     assert finished.status == status
     assert said in finished.stderr
     assert finished.stdout == ""
@@ -138,13 +95,15 @@ def sent(command: Command, keys: Keys, *globs: str) -> None:
     """Publish to the shelf what `part` holds, as the last job of a release does."""
     options = ["--built", "part", "--yes", *globs]
     good(command("publish", *options))
-    good(command("sign", "dist", "--key", keys.private))
+    good(command("sign", "--key", keys.private))
     good(command("publish", *options, "--to", "shelf"))
 
 
 def require_signed(command: Command, keys: Keys) -> None:
     """See that all of the shelf is signed; what was built here are no models."""
-    findings = command("verify", "shelf", "--key", keys.public, "--json").document["findings"]
+    findings = command("verify", "--release", "shelf", "--key", keys.public, "--json").document[
+        "findings"
+    ]
     statuses = {finding["what"]: finding["status"] for finding in findings}
     assert statuses["signature"] == statuses["SHA256SUMS"] == statuses["digest"] == "proved"
 
@@ -169,7 +128,7 @@ def test_a_new_machine_goes_on_with_what_a_destination_holds(
     command: Command, folder: Path, keys: Keys, first: Path
 ) -> None:
     raised(command, "*_a_class*")
-    finished = good(command("pull", "pages", "shelf", "--built", "part"))
+    finished = good(command("ci", "pull", "--from", "pages", "--from", "shelf", "--built", "part"))
     assert finished.stdout == "dist: has the 4 versions that shelf holds\n"
     assert tree(folder / "dist") == tree(first)
     sent(command, keys)
@@ -183,7 +142,7 @@ def test_without_that_a_signed_index_is_not_made_a_lie(
 ) -> None:
     raised(command, "*_a_class*")
     good(command("publish", "--built", "part"))
-    good(command("sign", "dist", "--key", keys.private))
+    good(command("sign", "--key", keys.private))
     finished = command("publish", "--built", "part", "--to", "shelf", "--yes")
     assert finished.status == 1
     assert "its index is signed" in finished.stderr
@@ -195,24 +154,24 @@ def test_a_page_that_changed_is_signed_with_what_was_signed_before(
     signed = (first / "models" / CLASSIFIER_A / "model.sig").read_bytes()
     project(folder, reworded())
     good(command("publish", *SYNTHETIC, "--release", "part"))
-    good(command("pull", "shelf", "--built", "part"))
+    good(command("ci", "pull", "--from", "shelf", "--built", "part"))
     sent(command, keys)
     assert (first / "models" / CLASSIFIER_A / "model.sig").read_bytes() == signed
     require_signed(command, keys)
 
 
 def test_a_second_pull_changes_nothing(command: Command, folder: Path, first: Path) -> None:
-    good(command("pull", "shelf"))
+    good(command("ci", "pull", "--from", "shelf"))
     before = tree(folder)
-    good(command("pull", "shelf"))
+    good(command("ci", "pull", "--from", "shelf"))
     assert tree(folder) == before
 
 
 def test_before_the_first_release_there_is_nothing_to_pull(command: Command, folder: Path) -> None:
-    finished = good(command("pull", "pages", "shelf"))
+    finished = good(command("ci", "pull", "--from", "pages", "--from", "shelf"))
     assert finished.stdout == "no release is there yet: pages, shelf\n"
     assert not (folder / "dist/index.json").exists()
-    assert good(command("pull", "--json")).document == {"destination": None, "handles": []}
+    assert good(command("ci", "pull", "--json")).document == {"destination": None, "handles": []}
 
 
 def test_a_directory_with_other_bytes_is_not_pulled_into(
@@ -222,7 +181,7 @@ def test_a_directory_with_other_bytes_is_not_pulled_into(
     (folder / "names9.txt").write_text("".join(f"class {number}\n" for number in range(9)))
     project(folder, text.replace("class_names: names.txt", "class_names: names9.txt", 1))
     good(command("publish", *SYNTHETIC))
-    finished = command("pull", "shelf")
+    finished = command("ci", "pull", "--from", "shelf")
     assert finished.status == 1
     assert f"{CLASSIFIER_A}: " in finished.stderr
     assert "pull into an empty release directory" in finished.stderr
@@ -236,8 +195,8 @@ def test_a_review_has_the_plans_the_checks_and_the_pages_that_changed(
     good(command("publish", *SYNTHETIC))
     project(folder / "base", REGISTRY)
     base = ["--registry", "base/models.yaml", "--output", "before"]
-    assert good(command("pages", *base)).stdout == "before: 6 pages\n"
-    shown = good(command("review", "--before", "before")).stdout
+    assert good(command("ci", "pages", *base)).stdout == "before: 6 pages\n"
+    shown = good(command("ci", "review", "--to", "*", "--before", "before")).stdout
     plans, _, rest = shown.partition("### Checks")
     checks, _, pages = rest.partition("### Pages")
     assert f"| `{CLASSIFIER_A}` | new: archive, manifest and page are put there |" in plans
@@ -253,7 +212,7 @@ def test_a_review_has_the_plans_the_checks_and_the_pages_that_changed(
 def test_pages_that_cannot_be_compared_are_not_called_new(
     published: Finished, command: Command, folder: Path
 ) -> None:
-    finished = command("review", "--before", "nowhere")
+    finished = command("ci", "review", "--before", "nowhere")
     assert finished.status == 1
     assert "nowhere: is not there; see the step" in finished.stderr
     pages = finished.stdout.partition("### Pages")[2]
@@ -264,10 +223,10 @@ def test_pages_that_cannot_be_compared_are_not_called_new(
 def test_pages_rendered_anew_are_those_that_were_built(
     published: Finished, command: Command, folder: Path
 ) -> None:
-    good(command("pages", "--output", "again"))
+    good(command("ci", "pages", "--output", "again"))
     assert tree(folder / "again/tfhub.dev") == tree(folder / "dist/tfhub.dev")
     project(folder, (REGISTRY + DESTINATIONS).replace("small_a_features/1", "small_a_features/2"))
-    found = good(command("pages", "--output", "fewer", "--json")).document["pages"]
+    found = good(command("ci", "pages", "--output", "fewer", "--json")).document["pages"]
     assert set(found) == set(tree(folder / "fewer"))
     assert f"tfhub.dev/assets/docs/{EXTRACTOR_A}.md" not in tree(folder / "fewer")
 
@@ -276,7 +235,7 @@ def test_a_destination_that_cannot_be_read_is_said_to_be(
     published: Finished, command: Command, folder: Path
 ) -> None:
     shutil.rmtree(folder / "checkout")
-    shown = good(command("review")).stdout
+    shown = good(command("ci", "review", "--to", "*")).stdout
     assert "### pages\n\nNot planned:\n\n```\n" in shown
     assert "### shelf\n\n| handle | plan |" in shown
 
@@ -290,28 +249,34 @@ def test_a_review_fails_for_what_is_missing_or_refused(
     changed: dict[str, Any] = json.loads(manifest.read_text())
     changed["archive"]["sha256"] = SHA256
     manifest.write_text(json.dumps(changed))
-    finished = command("review", "--to", "shelf", "--output", "review.md")
+    finished = command("ci", "review", "--to", "shelf")
     assert finished.status == 1
     assert f"{CLASSIFIER_B}: is not in dist" in finished.stderr
     assert f"{CLASSIFIER_A}: shelf holds this version with other bytes" in finished.stderr
-    assert finished.stdout == ""
-    text = (folder / "review.md").read_text()
-    assert f"- `{CLASSIFIER_B}`" in text
-    assert "holds this version with other bytes" in text
+    assert f"- `{CLASSIFIER_B}`" in finished.stdout
+    assert "holds this version with other bytes" in finished.stdout
 
 
-def test_each_published_variant_has_its_turn(published: Finished, command: Command) -> None:
-    turns = [good(command("turn", str(number))).stdout.strip() for number in range(5)]
-    assert turns == [*HANDLES, HANDLES[0]]
+def next_to_rebuild(command: Command, number: int) -> str:
+    return good(command("ci", "next-to-rebuild", str(number))).stdout.strip()
 
 
-def test_what_is_not_published_has_no_turn(
+def test_each_published_variant_is_next_once(published: Finished, command: Command) -> None:
+    rebuilt = [
+        good(command("ci", "next-to-rebuild", str(number))).stdout.strip() for number in range(5)
+    ]
+    assert rebuilt == [*HANDLES, HANDLES[0]]
+
+
+def test_what_is_not_published_is_never_next(
     published: Finished, command: Command, folder: Path
 ) -> None:
     good(command("bump", "*_a_*"))
-    turns = {good(command("turn", str(number))).stdout.strip() for number in range(4)}
-    assert turns == {CLASSIFIER_B, EXTRACTOR_B}
+    rebuilt = {
+        good(command("ci", "next-to-rebuild", str(number))).stdout.strip() for number in range(4)
+    }
+    assert rebuilt == {CLASSIFIER_B, EXTRACTOR_B}
     good(command("bump", "*_b_*"))
-    finished = command("turn", "1")
+    finished = command("ci", "next-to-rebuild", "1")
     assert finished.status == 1
     assert "dist: holds nothing that models.yaml lists" in finished.stderr

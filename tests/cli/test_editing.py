@@ -59,7 +59,7 @@ def test_at_a_signed_destination_it_has_to_be_signed_first(
     project(folder, REGISTRY + SHELF)
     new_keys(folder / "keys")
     to_shelf = ("--to", "shelf", "--yes")
-    good(command("sign", "dist", "--key", "keys/key.pem"))
+    good(command("sign", "--key", "keys/key.pem"))
     good(command("publish", "--weights", "synthetic", *to_shelf))
     before = tree(folder)
     finished = command("withdraw", CLASSIFIER_A, "--reason", REASON, *to_shelf)
@@ -68,7 +68,7 @@ def test_at_a_signed_destination_it_has_to_be_signed_first(
     assert tree(folder) == before
 
     good(command("withdraw", CLASSIFIER_A, "--reason", REASON))
-    good(command("sign", "dist", "--key", "keys/key.pem"))
+    good(command("sign", "--key", "keys/key.pem"))
     good(command("publish", CLASSIFIER_A, "--release", "dist", *to_shelf))
     assert tree(folder / "shelf") == tree(folder / "dist")
     assert NOTICE in (folder / "shelf/models" / CLASSIFIER_A / "README.md").read_text()

@@ -15,7 +15,8 @@ import publisher
 from publisher.build.settings import Settings
 from publisher.build.stages import Run
 from publisher.build.workers import WorkerError
-from publisher.cli.main import main
+from publisher.cli.ci import ci
+from publisher.cli.main import cli, main
 from publisher.util.files import sha256_file
 from tests.builds import (
     CLASSIFIER_A,
@@ -63,6 +64,20 @@ def test_every_command_explains_itself(command: Command, name: str) -> None:
     assert "--registry" in text
 
 
+def test_the_overview_has_a_line_for_each_command_at_80_columns(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for group, arguments in ((cli, []), (ci, ["ci"])):
+        lines = good(command(*arguments, "--help")).stdout.splitlines()
+        assert max(map(len, lines)) <= 80
+        for name, one in group.commands.items():
+            assert f"  {name} " in "\n".join(lines)
+            assert any(line.endswith(f"  {one.get_short_help_str(80)}") for line in lines)
+            usage, *_ = good(command(*arguments, name, "--help")).stdout.splitlines()
+            assert usage.startswith(f"Usage: publisher {' '.join([*arguments, name])} ")
+
+
 def test_the_version_is_the_package_s(command: Command) -> None:
     assert good(command("--version")).stdout == f"publisher, version {publisher.__version__}\n"
 
@@ -71,6 +86,7 @@ def test_the_version_is_the_package_s(command: Command) -> None:
     ("arguments", "said"),
     [
         (["pubish"], "Did you mean 'publish'?"),
+        (["ci", "matrx"], "Did you mean 'matrix'?"),
         (["publish", "--wieghts", "synthetic"], "'--weights'"),
         (["publish", "--jobs", "0"], "--jobs"),
         (["publish", "--jobs", "many"], "--jobs"),
@@ -98,7 +114,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_right(
 def test_no_command_shows_the_help(command: Command) -> None:
     finished = command()
     assert finished.status == 2
-    assert "Commands:" in finished.stderr
+    assert "Core commands:" in finished.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -18,9 +18,8 @@ from publisher.destinations.local.directory import Directory
 from publisher.hub.app import application
 from publisher.hub.server import address_of, bind, configuration
 from publisher.hub.settings import Settings
-from publisher.release.publish import publish
 from publisher.release.sources.directory import DirectorySource
-from tests.releases import TEMPLATES, build, edited, registry_of
+from tests.releases import build, edited, publish, registry_of
 
 FIGURES = (
     "training: Made up.\n",
@@ -39,7 +38,7 @@ def publish_into(root: Path, work: Path, *edits: tuple[str, str], **facts: Any) 
     built = build(registry, work / "build", **facts)
     directory = Directory(root)
     with directory.locked():
-        outcomes = publish(registry, built, directory, TEMPLATES)
+        outcomes = publish(registry, built, directory)
     assert all(outcome.status != "changed" for outcome in outcomes), outcomes
     return root
 

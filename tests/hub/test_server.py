@@ -73,7 +73,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 def test_a_server_says_where_it_is_and_ends_when_it_is_told(
     release: Path, number: signal.Signals
 ) -> None:
-    with process("publisher", "serve", release, "--port", "0") as started:
+    with process("publisher", "serve", "--release", release, "--port", "0") as started:
         base = line_with(started, r"is served at (http://127\.0\.0\.1:[0-9]+)/")[1]
         assert ask(base, COMPRESSED).status == 200
         started.send_signal(number)
@@ -84,7 +84,7 @@ def test_a_server_says_where_it_is_and_ends_when_it_is_told(
 
 
 def test_a_server_ends_though_a_client_is_still_there(release: Path) -> None:
-    with process("publisher", "serve", release, "--port", "0", "--quiet") as started:
+    with process("publisher", "serve", "--release", release, "--port", "0", "--quiet") as started:
         base = line_with(started, r"is served at (http://[0-9.:]+)/")[1]
         host, port = base.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as connection:
@@ -98,7 +98,7 @@ def test_a_server_ends_though_a_client_is_still_there(release: Path) -> None:
 def test_a_port_in_use_is_refused(release: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with bind("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        line = refused(capsys, "serve", release, "--port", str(port))
+        line = refused(capsys, "serve", "--release", release, "--port", str(port))
     assert line == (
         f"error: 127.0.0.1, port {port}: Address already in use; choose others with --host and"
         " --port"
@@ -109,7 +109,7 @@ def test_a_port_in_use_is_refused(release: Path, capsys: pytest.CaptureFixture[s
 def test_an_address_that_is_not_this_machines_is_refused(
     release: Path, capsys: pytest.CaptureFixture[str], host: str
 ) -> None:
-    assert "--host" in refused(capsys, "serve", release, "--host", host, "--port", "0")
+    assert "--host" in refused(capsys, "serve", "--release", release, "--host", host, "--port", "0")
 
 
 @pytest.mark.parametrize("command", [["serve"], ["site", "--output", "out"]])
@@ -121,8 +121,10 @@ def test_what_is_no_release_is_refused_in_a_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    assert "nowhere: there is no such directory" in refused(capsys, *command, "nowhere")
-    line = refused(capsys, *command, "empty")
+    assert "nowhere: there is no such directory" in refused(
+        capsys, *command, "--release", "nowhere"
+    )
+    line = refused(capsys, *command, "--release", "empty")
     assert "empty/index.json: No such file or directory; publish again" in line
     assert not (tmp_path / "out").exists()
 
@@ -149,7 +151,9 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
 
 
 def test_another_address_than_loopback_brings_a_warning(release: Path) -> None:
-    with process("publisher", "serve", release, "--host", "0.0.0.0", "--port", "0") as started:
+    with process(
+        "publisher", "serve", "--release", release, "--host", "0.0.0.0", "--port", "0"
+    ) as started:
         line_with(started, r"warning: 0\.0\.0\.0 can be reached from other machines")
         base = line_with(started, r"is served at (http://0\.0\.0\.0:[0-9]+)/")[1]
         assert ask(base.replace("0.0.0.0", "127.0.0.1"), "/").status == 200
@@ -259,10 +263,10 @@ def test_the_command_writes_a_site(
 ) -> None:
     output = tmp_path / "out"
     with pytest.raises(SystemExit) as stopped:
-        main(["site", str(release), "--output", str(output)])
+        main(["site", "--release", str(release), "--output", str(output)])
     assert stopped.value.code == 0
     files = len(tree(output))
     assert capsys.readouterr().out == f"{output}: {files} files, 3 models\n"
     with pytest.raises(SystemExit):
-        main(["site", str(release), "--output", str(output), "--quiet"])
+        main(["site", "--release", str(release), "--output", str(output), "--quiet"])
     assert capsys.readouterr().out == ""

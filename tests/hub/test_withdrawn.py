@@ -6,10 +6,9 @@ import pytest
 
 from publisher.destinations.local.directory import Directory
 from publisher.release.catalogue import load
-from publisher.release.publish import publish
 from publisher.release.sources.directory import DirectorySource
 from tests.hub.releases import ask, publish_into, served
-from tests.releases import CLASSIFIER, EXTRACTOR, TEMPLATES, edited, registry_of
+from tests.releases import CLASSIFIER, EXTRACTOR, edited, publish, registry_of
 
 NAME = CLASSIFIER.rpartition("/")[0]
 NEXT = f"{NAME}/2"
@@ -24,7 +23,7 @@ def withdraw(root: Path, work: Path, handle: str) -> None:
     text = edited((LINES, SECOND + LINES)).replace(lines, f"{lines}    withdrawn: {REASON}\n")
     registry = registry_of(work, text)
     variants = [variant for variant in registry.variants if variant.handle == handle]
-    publish(registry, [(variants[0], None, None)], Directory(root), TEMPLATES)
+    publish(registry, [(variants[0], None, None)], Directory(root))
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def test_where_all_are_withdrawn_a_name_leads_to_the_newest(release: Path, tmp_p
         .replace(LINES, f"{LINES}    withdrawn: {REASON}\n"),
     )
     offers = [(v, None, None) for v in registry.variants if v.withdrawn]
-    publish(registry, offers, Directory(release), TEMPLATES)
+    publish(registry, offers, Directory(release))
     assert load(DirectorySource(release)).newest[NAME] == NEXT
 
 

@@ -213,7 +213,7 @@ def test_all_of_it_is_signed(story: Story, whole: Chapter, tmp_path: Path) -> No
     public = tmp_path / "public.pem"
     public.write_bytes(private.public_key().public_bytes(serialization.Encoding.PEM, form))
     shelf = story.work / "destinations/shelf"
-    finished = publisher(story.folder, "verify", shelf, "--key", public, "--json")
+    finished = publisher(story.folder, "verify", "--release", shelf, "--key", public, "--json")
     assert finished.status == 0, finished.stderr
     proved = {one["what"]: one["status"] for one in finished.document["findings"]}
     assert proved["signature"] == proved["SHA256SUMS"] == "proved"

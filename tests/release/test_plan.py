@@ -6,9 +6,7 @@ import pytest
 
 from publisher.documents.plan import Change, Plan, Write
 from publisher.release.plan import PlanError, as_markdown, require_same
-from publisher.release.publish import prepare
-from tests.release.test_publish import TEMPLATES
-from tests.releases import CLASSIFIER, EXTRACTOR, OTHER, build, registry_of
+from tests.releases import CLASSIFIER, EXTRACTOR, OTHER, build, prepare, registry_of
 from tests.shelves import Shelf
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -84,7 +82,7 @@ def test_the_same_registry_and_destination_give_the_same_plan(tmp_path: Path) ->
     shelf = Shelf()
 
     def made() -> Plan:
-        return prepare(registry, built, shelf, TEMPLATES, allow_synthetic=True).plan
+        return prepare(registry, built, shelf, allow_synthetic=True).plan
 
     first = made()
     assert made() == first

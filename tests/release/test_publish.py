@@ -16,7 +16,7 @@ from publisher.destinations.local.directory import Directory
 from publisher.formats.archive import pack
 from publisher.pages import PageError, check_pages
 from publisher.registry import Registry, select
-from publisher.release.publish import carry_out, handles, prepare, publish
+from publisher.release.publish import carry_out
 from publisher.util.files import sha256
 from tests.releases import (
     CLASSIFIER,
@@ -28,13 +28,14 @@ from tests.releases import (
     SECOND_VARIANT,
     SMALL,
     SMALL_VARIANTS,
-    TEMPLATES,
     TOOLCHAIN,
     Built,
     build,
     edited,
     faults,
     manifest_of,
+    prepare,
+    publish,
     registry_of,
     times,
     tree,
@@ -60,7 +61,7 @@ def put(registry: Registry, built: Built, root: Path) -> dict[str, str]:
     """Publish as the command line does, and return each variant's status."""
     directory = Directory(root)
     with directory.locked():
-        outcomes = publish(registry, built, directory, TEMPLATES)
+        outcomes = publish(registry, built, directory)
     return {outcome.handle: outcome.status for outcome in outcomes}
 
 
@@ -248,7 +249,7 @@ def test_a_version_with_other_bytes_is_refused_with_the_way_out(
     before, when = tree(root), times(root)
     changed = build(registry, tmp_path / "changed", only=CLASSIFIER, **facts)
     directory = Directory(root)
-    [outcome] = publish(registry, changed, directory, TEMPLATES)
+    [outcome] = publish(registry, changed, directory)
     assert outcome.status == "changed"
     assert outcome.message == (
         f"{CLASSIFIER}: {root} holds this version with other bytes (differs in: {difference}),"
@@ -267,7 +268,7 @@ def test_a_version_that_became_folded_is_refused_for_that(
     text = edited((handle, f"{handle}    weight_standardization: folded\n"))
     registry = registry_of(tmp_path / "folded", text)
     changed = build(registry, tmp_path / "changed", only=CLASSIFIER, graph=b"folded")
-    [outcome] = publish(registry, changed, Directory(root), TEMPLATES)
+    [outcome] = publish(registry, changed, Directory(root))
     assert outcome.status == "changed"
     assert "(differs in: weight standardization)" in outcome.message
     assert tree(root) == before
@@ -278,7 +279,7 @@ def test_the_renamed_file_of_the_same_weights_is_no_other_weights(
 ) -> None:
     renamed = registry_of(tmp_path / "renamed", edited(("distill/small.npz", "moved/small.npz")))
     built = build(renamed, tmp_path / "build 2", only=CLASSIFIER, graph=b"other")
-    [outcome] = publish(renamed, built, Directory(root), TEMPLATES)
+    [outcome] = publish(renamed, built, Directory(root))
     assert "differs in: graph or assets" in outcome.message
 
 
@@ -289,7 +290,7 @@ def test_the_way_out_is_a_version_that_is_free(
     put(raised, build(raised, tmp_path / "build", only="small_classification"), root)
     registry = registry_of(tmp_path / "project")
     changed = build(registry, tmp_path / "changed", only=CLASSIFIER, graph=b"other")
-    [outcome] = publish(registry, [changed[0]], Directory(root), TEMPLATES)
+    [outcome] = publish(registry, [changed[0]], Directory(root))
     assert "to sayakpaul/small_classification/12, or" in outcome.message
 
 
@@ -462,8 +463,8 @@ def test_an_archive_that_changed_since_it_was_built_is_not_published(
         archive.write_bytes(
             content[:-1] if damage == "cut off" else content[:-1] + bytes([content[-1] ^ 1])
         )
-    outcomes = publish(registry, built, Directory(root), TEMPLATES)
-    assert handles(outcomes, "new") == [EXTRACTOR, OTHER]
+    outcomes = publish(registry, built, Directory(root))
+    assert [one.handle for one in outcomes if one.status == "new"] == [EXTRACTOR, OTHER]
     [refused] = [outcome for outcome in outcomes if outcome.status == "changed"]
     assert refused.message == (
         f"{CLASSIFIER}: {archive} is not the archive that was built and checked;"
@@ -667,15 +668,15 @@ def test_synthetic_weights_stay_on_this_machine(registry: Registry, tmp_path: Pa
     built = build(registry, tmp_path / "build", only=OTHER, synthetic=False)
     built += build(registry, tmp_path / "build", only=EXTRACTOR, synthetic=True)
     with pytest.raises(DestinationError, match=r"synthetic weights .*--allow-synthetic"):
-        publish(registry, built, shelf, TEMPLATES)
+        publish(registry, built, shelf)
     assert shelf.files == {}
-    publish(registry, built[:1], shelf, TEMPLATES)
+    publish(registry, built[:1], shelf)
     assert f"models/{OTHER}/model.tar.gz" in shelf.files
 
 
 def test_synthetic_weights_go_elsewhere_when_asked_for(registry: Registry, tmp_path: Path) -> None:
     shelf = Shelf()
-    publish(registry, build(registry, tmp_path / "b"), shelf, TEMPLATES, allow_synthetic=True)
+    publish(registry, build(registry, tmp_path / "b"), shelf, allow_synthetic=True)
     assert json.loads(shelf.files["index.json"])["synthetic"] is True
 
 
@@ -683,7 +684,7 @@ def test_a_release_is_the_same_at_every_destination(
     published: Built, registry: Registry, root: Path
 ) -> None:
     shelf: Destination = Shelf()
-    publish(registry, published, shelf, TEMPLATES, allow_synthetic=True)
+    publish(registry, published, shelf, allow_synthetic=True)
     assert isinstance(shelf, Shelf)
     assert shelf.files == tree(root)
 
@@ -695,17 +696,17 @@ def test_comparing_writes_nothing_and_says_what_publishing_would_do(
     raised = registry_of(tmp_path / "raised", edited((CLASSIFIER, NEXT)))
     built = build(raised, tmp_path / "build 2", error=5e-5)
     built[2] = build(raised, tmp_path / "build 3", only=OTHER, graph=b"other")[0]
-    outcomes = prepare(raised, built, Directory(root), TEMPLATES).plan.changes
+    outcomes = prepare(raised, built, Directory(root)).plan.changes
     assert outcomes[-1].handle == CLASSIFIER
     assert [outcome.status for outcome in outcomes] == ["new", "page", "changed", "left over"]
-    assert handles(outcomes, "page") == [EXTRACTOR]
+    assert [one.handle for one in outcomes if one.status == "page"] == [EXTRACTOR]
     assert times(root) == when
 
 
 def test_a_plan_names_every_file_that_is_written(registry: Registry, tmp_path: Path) -> None:
     shelf = Shelf()
     built = build(registry, tmp_path / "build")
-    prepared = prepare(registry, built, shelf, TEMPLATES, allow_synthetic=True)
+    prepared = prepare(registry, built, shelf, allow_synthetic=True)
     assert shelf.log == []
     carry_out(prepared, shelf)
     assert shelf.log == [
@@ -716,7 +717,7 @@ def test_a_plan_names_every_file_that_is_written(registry: Registry, tmp_path: P
     assert shelf.log[-2:] == ["index.json", "SHA256SUMS"]
     written = {write.path: write.sha256 for write in prepared.plan.writes}
     assert written == {path: sha256(shelf.files[path]) for path in written}
-    again = prepare(registry, built, shelf, TEMPLATES, allow_synthetic=True)
+    again = prepare(registry, built, shelf, allow_synthetic=True)
     assert again.plan.empty
     before = list(shelf.log)
     carry_out(again, shelf)
@@ -726,7 +727,7 @@ def test_a_plan_names_every_file_that_is_written(registry: Registry, tmp_path: P
 def test_what_is_done_is_told_in_order(registry: Registry, tmp_path: Path) -> None:
     shelf, told = Shelf(), list[tuple[str, str, str]]()
     built = build(registry, tmp_path / "build", only=OTHER)
-    prepared = prepare(registry, built, shelf, TEMPLATES, allow_synthetic=True)
+    prepared = prepare(registry, built, shelf, allow_synthetic=True)
     carry_out(prepared, shelf, lambda *line: told.append(line))
     digest = built[0][1].archive.sha256
     assert told == [
@@ -743,7 +744,7 @@ def test_only_what_the_destination_says_it_holds_is_published(
     liar = Liar()
     built = build(registry, tmp_path / "build", only=OTHER)
     with pytest.raises(DestinationError) as caught:
-        publish(registry, built, liar, TEMPLATES, allow_synthetic=True)
+        publish(registry, built, liar, allow_synthetic=True)
     assert f"took {OTHER} without an error and does not hold it as it was sent" in str(caught.value)
 
 
@@ -760,7 +761,7 @@ def test_a_withdrawn_version_is_marked_and_stays(
     registry = withdrawn(tmp_path / "withdrawn")
     variant = registry.variants[0]
     directory = Directory(root)
-    prepared = prepare(registry, [(variant, None, None)], directory, TEMPLATES)
+    prepared = prepare(registry, [(variant, None, None)], directory)
     [change] = prepared.plan.changes
     assert change.status == "withdraw"
     carry_out(prepared, directory)
@@ -777,7 +778,7 @@ def test_a_withdrawn_version_is_marked_and_stays(
     collection = after[f"{DOCS}/collections/bit-resnet/1.md"].decode()
     assert f"[`{CLASSIFIER}`](https://tfhub.dev/{CLASSIFIER}) (synthetic) (withdrawn)" in collection
     sound(root)
-    again = prepare(registry, [(variant, None, None)], directory, TEMPLATES)
+    again = prepare(registry, [(variant, None, None)], directory)
     assert [change.status for change in again.plan.changes] == ["withdrawn"]
     assert again.plan.empty
 
@@ -786,12 +787,12 @@ def test_a_withdrawn_version_stays_so_when_others_are_published(
     published: Built, root: Path, tmp_path: Path
 ) -> None:
     registry = withdrawn(tmp_path / "withdrawn")
-    publish(registry, [(registry.variants[0], None, None)], Directory(root), TEMPLATES)
-    publish(registry, build(registry, tmp_path / "b", only=OTHER), Directory(root), TEMPLATES)
+    publish(registry, [(registry.variants[0], None, None)], Directory(root))
+    publish(registry, build(registry, tmp_path / "b", only=OTHER), Directory(root))
     assert index_of(root)["models"][1]["withdrawn"] == "Wrong class names."
     # Even once it has left the registry.
     gone = registry_of(tmp_path / "gone", f"{HEADER}{SMALL}{SECOND}variants:\n{SECOND_VARIANT}")
-    publish(gone, build(gone, tmp_path / "c"), Directory(root), TEMPLATES)
+    publish(gone, build(gone, tmp_path / "c"), Directory(root))
     assert index_of(root)["models"][1]["withdrawn"] == "Wrong class names."
     sound(root)
 
@@ -802,13 +803,13 @@ def test_a_newer_version_takes_the_place_of_a_withdrawn_one_in_the_collection(
     two = f"  - handle: {NEXT}\n    checkpoint: small\n    head: classifier\n"
     text = edited(("  - handle: sayakpaul/small_features/1", f"{two}  - handle: {EXTRACTOR}"))
     registry = registry_of(tmp_path / "two", text)
-    publish(registry, build(registry, tmp_path / "b"), Directory(root), TEMPLATES)
+    publish(registry, build(registry, tmp_path / "b"), Directory(root))
     collection = tree(root)[f"{DOCS}/collections/bit-resnet/1.md"].decode()
     assert NEXT in collection
     assert CLASSIFIER not in collection
     withdrawing = text.replace(two, f"{two}    withdrawn: Worse than the first.\n")
     registry = registry_of(tmp_path / "back", withdrawing)
-    publish(registry, [(registry.variants[1], None, None)], Directory(root), TEMPLATES)
+    publish(registry, [(registry.variants[1], None, None)], Directory(root))
     collection = tree(root)[f"{DOCS}/collections/bit-resnet/1.md"].decode()
     assert CLASSIFIER in collection
     assert NEXT not in collection
@@ -817,7 +818,7 @@ def test_a_newer_version_takes_the_place_of_a_withdrawn_one_in_the_collection(
 def test_a_withdrawn_version_that_was_never_published_is_not(root: Path, tmp_path: Path) -> None:
     registry = withdrawn(tmp_path / "withdrawn")
     offers = [(registry.variants[0], None, None)]
-    prepared = prepare(registry, offers, Directory(root), TEMPLATES)
+    prepared = prepare(registry, offers, Directory(root))
     assert prepared.plan.empty
     assert prepared.plan.changes[0].message == "withdrawn, and not there"
 
@@ -825,10 +826,10 @@ def test_a_withdrawn_version_that_was_never_published_is_not(root: Path, tmp_pat
 def test_a_withdrawal_can_be_taken_back(published: Built, root: Path, tmp_path: Path) -> None:
     before = tree(root)
     registry = withdrawn(tmp_path / "withdrawn")
-    publish(registry, [(registry.variants[0], None, None)], Directory(root), TEMPLATES)
+    publish(registry, [(registry.variants[0], None, None)], Directory(root))
     assert tree(root) != before
     restored = registry_of(tmp_path / "project")
-    prepared = prepare(restored, published, Directory(root), TEMPLATES, reinstate=True)
+    prepared = prepare(restored, published, Directory(root), reinstate=True)
     carry_out(prepared, Directory(root))
     assert tree(root) == before
 
@@ -839,11 +840,9 @@ def test_an_older_registry_does_not_take_a_withdrawal_back(
     """As when an old release is run again."""
     older = registry_of(tmp_path / "older")
     registry = withdrawn(tmp_path / "withdrawn")
-    publish(registry, [(registry.variants[0], None, None)], Directory(root), TEMPLATES)
+    publish(registry, [(registry.variants[0], None, None)], Directory(root))
     before = tree(root)
-    changes = {
-        change.handle: change for change in publish(older, published, Directory(root), TEMPLATES)
-    }
+    changes = {change.handle: change for change in publish(older, published, Directory(root))}
     assert changes[CLASSIFIER].refused
     assert "is withdrawn at" in changes[CLASSIFIER].message
     assert "(Wrong class names.), and models.yaml does not say so" in changes[CLASSIFIER].message
@@ -855,10 +854,10 @@ def test_an_older_registry_does_not_take_a_withdrawal_back(
 def test_only_what_is_offered_is_taken_back(published: Built, root: Path, tmp_path: Path) -> None:
     older = registry_of(tmp_path / "older")
     registry = withdrawn(tmp_path / "withdrawn")
-    publish(registry, [(registry.variants[0], None, None)], Directory(root), TEMPLATES)
+    publish(registry, [(registry.variants[0], None, None)], Directory(root))
     before = tree(root)
     others = [offer for offer in published if offer[0].handle != CLASSIFIER]
-    carry_out(prepare(older, others, Directory(root), TEMPLATES, reinstate=True), Directory(root))
+    carry_out(prepare(older, others, Directory(root), reinstate=True), Directory(root))
     assert tree(root) == before
 
 
@@ -867,7 +866,7 @@ def test_what_left_the_registry_is_left_over_and_left_alone(
 ) -> None:
     gone = registry_of(tmp_path / "gone", f"{HEADER}{SMALL}{SECOND}variants:\n{SECOND_VARIANT}")
     built = build(gone, tmp_path / "b")
-    plan = prepare(gone, built, Directory(root), TEMPLATES).plan
+    plan = prepare(gone, built, Directory(root)).plan
     assert {change.handle: change.status for change in plan.changes} == {
         OTHER: "unchanged",
         CLASSIFIER: "left over",
@@ -885,15 +884,15 @@ def test_where_versions_share_a_page_it_is_that_of_the_newest(
     registry: Registry, tmp_path: Path
 ) -> None:
     shelf = OnePage()
-    publish(registry, build(registry, tmp_path / "b"), shelf, TEMPLATES, allow_synthetic=True)
+    publish(registry, build(registry, tmp_path / "b"), shelf, allow_synthetic=True)
     two = f"  - handle: {NEXT}\n    checkpoint: small\n    head: classifier\n"
     text = edited(("  - handle: sayakpaul/small_features/1", f"{two}  - handle: {EXTRACTOR}"))
     raised = registry_of(tmp_path / "two", text)
     built = build(raised, tmp_path / "b2")
-    publish(raised, built, shelf, TEMPLATES, allow_synthetic=True)
+    publish(raised, built, shelf, allow_synthetic=True)
     # The page of the first version may say what it likes: it is not shown.
     shelf.files[f"models/{CLASSIFIER}/README.md"] = b"of the second"
-    plan = prepare(raised, built, shelf, TEMPLATES, allow_synthetic=True).plan
+    plan = prepare(raised, built, shelf, allow_synthetic=True).plan
     assert {change.status for change in plan.changes} == {"unchanged"}
 
 
@@ -912,7 +911,7 @@ def test_where_only_pages_go_they_are_those_of_the_whole_release(
     chosen = [offer for offer in published if offer[0].handle == OTHER]
 
     def prepared() -> Any:
-        return prepare(registry, chosen, shelf, TEMPLATES, known=known, allow_synthetic=True)
+        return prepare(registry, chosen, shelf, known=known, allow_synthetic=True)
 
     first = prepared()
     assert [change.status for change in first.plan.changes] == ["new"]

@@ -9,11 +9,10 @@ from pytest_httpserver import HTTPServer
 from publisher.destinations.base import DestinationError
 from publisher.destinations.local.directory import Directory
 from publisher.release.errors import ReleaseError
-from publisher.release.publish import publish
 from publisher.release.pull import pull
 from publisher.release.sources.web import WebSource
 from publisher.util.reporter import Silent
-from tests.releases import CLASSIFIER, HANDLES, TEMPLATES, build, registry_of, tree
+from tests.releases import CLASSIFIER, HANDLES, build, publish, registry_of, tree
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ def held(tmp_path: Path) -> Directory:
     """A release that somebody published."""
     registry = registry_of(tmp_path / "registry")
     directory = Directory(tmp_path / "held")
-    publish(registry, build(registry, tmp_path / "built"), directory, TEMPLATES)
+    publish(registry, build(registry, tmp_path / "built"), directory)
     return directory
 
 
@@ -66,7 +65,7 @@ def test_what_a_part_holds_is_not_downloaded(
 ) -> None:
     registry = registry_of(tmp_path / "registry")
     part = Directory(tmp_path / "part")
-    publish(registry, build(registry, tmp_path / "again", only="small"), part, TEMPLATES)
+    publish(registry, build(registry, tmp_path / "again", only="small"), part)
     bring(held, serve(httpserver, held), Directory(tmp_path / "target"), work, part)
     assert tree(tmp_path / "target") == tree(tmp_path / "held")
     assert len(httpserver.log) == 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from publisher.documents.manifest import Manifest
 from publisher.documents.plan import Change, Plan
-from publisher.release.review import LARGEST, review
+from publisher.release.review import LARGEST, markdown
 from tests.releases import CLASSIFIER, altered, manifest_of, registry_of
 
 
@@ -23,19 +23,19 @@ def manifest(folder: Path, summary: str = "largest error 1e-5") -> Manifest:
 def test_pages_that_come_go_and_change_are_told() -> None:
     before = {"gone.md": "a\n", "same.md": "b\n", "changed.md": "1\n2\n3\n4\n5\n6\n7\nc\n"}
     after = {"new.md": "d\n", "same.md": "b\n", "changed.md": "1\n2\n3\n4\n5\n6\n7\ne\n"}
-    text = review({}, [], before, after, [])
+    text = markdown({}, [], before, after, [])
     assert "<summary>changed.md: changed</summary>\n\n```diff\n@@ -6,3 +6,3 @@\n 6\n 7\n" in text
     assert "\n-c\n+e\n```" in text
     assert "<summary>gone.md: gone</summary>" in text
     assert "<summary>new.md: new</summary>" in text
     assert "same.md" not in text
-    assert "No page reads otherwise." in review({}, [], before, before, [])
-    assert "### Pages" not in review({}, [], None, after, [])
+    assert "No page reads otherwise." in markdown({}, [], before, before, [])
+    assert "### Pages" not in markdown({}, [], None, after, [])
 
 
 def test_a_page_cannot_end_its_block() -> None:
     page = "````\n</details>\n@everybody ![x](https://x.example)\n````\n"
-    text = review({}, [], {}, {"a.md": page}, [])
+    text = markdown({}, [], {}, {"a.md": page}, [])
     assert "\n`````diff\n" in text
     assert text.rstrip().endswith("`````\n\n</details>")
 
@@ -43,7 +43,7 @@ def test_a_page_cannot_end_its_block() -> None:
 def test_a_message_cannot_end_its_cell(tmp_path: Path) -> None:
     change = Change(handle="me/model/1", status="changed", message="a | b\n<img src=x>")
     plan = Plan(destination="shelf", changes=(change,), writes=())
-    text = review({"shelf": plan, "<b>": "no ``` way"}, [], None, {}, [manifest(tmp_path, "a|b")])
+    text = markdown({"shelf": plan, "<b>": "no ``` way"}, [], None, {}, [manifest(tmp_path, "a|b")])
     assert "a \\| b \\<img src=x\\>" in text
     assert "### \\<b\\>\n\nNot planned:\n\n````\nno ``` way\n````\n" in text
     assert f"| `{CLASSIFIER}` | 1 | 1 | a\\|b |" in text
@@ -51,7 +51,7 @@ def test_a_message_cannot_end_its_cell(tmp_path: Path) -> None:
 
 def test_it_fits_into_a_comment_and_says_what_does_not(tmp_path: Path) -> None:
     pages = {f"{number}.md": "x\n" * 10_000 for number in range(4)}
-    text = review({}, [], {}, {**pages, "9.md": "short\n"}, [manifest(tmp_path)])
+    text = markdown({}, [], {}, {**pages, "9.md": "short\n"}, [manifest(tmp_path)])
     assert len(text) <= LARGEST + 100
     assert "3 more did not fit here." in text
     assert "9.md" in text

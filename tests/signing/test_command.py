@@ -29,7 +29,7 @@ def outside_ci(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_says_what_was_signed_and_by_whom(
     published: Finished, command: Command, keys: Keys
 ) -> None:
-    finished = good(command("sign", "dist", "--key", keys.private))
+    finished = good(command("sign", "--key", keys.private))
     header, *rows, _, last = finished.stdout.splitlines()
     assert header.split() == ["WHAT", "STATUS", "DETAIL"]
     assert [row.split() for row in rows] == [[what, "signed"] for what in (*HANDLES, "index")]
@@ -38,7 +38,7 @@ def test_it_says_what_was_signed_and_by_whom(
 
 
 def test_json_is_one_document(published: Finished, command: Command, keys: Keys) -> None:
-    finished = good(command("sign", "dist", "--key", keys.private, "--json", "--quiet"))
+    finished = good(command("sign", "--key", keys.private, "--json", "--quiet"))
     assert finished.stderr == ""
     assert finished.document == {
         "release": "dist",
@@ -48,26 +48,26 @@ def test_json_is_one_document(published: Finished, command: Command, keys: Keys)
             {"what": what, "status": "signed", "detail": ""} for what in (*HANDLES, "index")
         ],
     }
-    again = good(command("sign", "dist", "--key", keys.private, "--json")).document
+    again = good(command("sign", "--key", keys.private, "--json")).document
     assert {row["status"] for row in again["signed"]} == {"unchanged"}
 
 
 def test_what_somebody_else_signed_is_left_and_no_failure(
     published: Finished, command: Command, keys: Keys, other_keys: Keys
 ) -> None:
-    good(command("sign", "dist", "--key", other_keys.private))
-    finished = good(command("sign", "dist", "--key", keys.private))
+    good(command("sign", "--key", other_keys.private))
+    finished = good(command("sign", "--key", keys.private))
     assert f"left    signed by key SHA-256 {other_keys.verifier.key}" in finished.stdout
-    finished = good(command("sign", "dist", "--key", keys.private, "--again"))
+    finished = good(command("sign", "--key", keys.private, "--again"))
     assert f"signed  instead of key SHA-256 {other_keys.verifier.key}" in finished.stdout
 
 
 def test_what_changed_since_is_a_failure(
     published: Finished, command: Command, folder: Path, keys: Keys, other_keys: Keys
 ) -> None:
-    good(command("sign", "dist", "--key", other_keys.private))
+    good(command("sign", "--key", other_keys.private))
     (folder / "dist" / "models" / CLASSIFIER_A / "bom.json").write_text("{}")
-    finished = command("sign", "dist", "--key", keys.private)
+    finished = command("sign", "--key", keys.private)
     assert finished.status == 1
     assert re.search(rf"^{CLASSIFIER_A} +refused", finished.stdout, re.MULTILINE)
     (error,) = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
@@ -76,24 +76,24 @@ def test_what_changed_since_is_a_failure(
     assert "add --again" in error
 
 
-@pytest.mark.parametrize("arguments", [[], ["--identity", "--key", "key.pem"]])
+@pytest.mark.parametrize("arguments", [[], ["--sigstore", "--key", "key.pem"]])
 def test_who_signs_has_to_be_said_once(
     arguments: list[str], published: Finished, command: Command
 ) -> None:
-    finished = command("sign", "dist", *arguments)
+    finished = command("sign", *arguments)
     assert finished.status == 2
-    assert "say who signs: --key FILE or --identity" in finished.stderr
+    assert "say who signs: --key FILE or --sigstore" in finished.stderr
 
 
 def test_a_release_that_is_not_there_is_wrong_usage(command: Command, keys: Keys) -> None:
-    finished = command("sign", "nowhere", "--key", keys.private)
+    finished = command("sign", "--release", "nowhere", "--key", keys.private)
     assert finished.status == 2
-    assert "'nowhere' does not exist" in finished.stderr
+    assert "--release nowhere: there is no such directory" in finished.stderr
 
 
 def test_a_directory_without_a_release_is_said(command: Command, folder: Path, keys: Keys) -> None:
     (folder / "dist").mkdir()
-    finished = command("sign", "dist", "--key", keys.private)
+    finished = command("sign", "--key", keys.private)
     assert finished.status == 1
     assert "holds no release; publish one there first" in finished.stderr
 
@@ -104,7 +104,7 @@ def test_two_cannot_write_at_once(
     from publisher.destinations.local.directory import Directory
 
     with Directory(folder / "dist").locked():
-        finished = command("sign", "dist", "--key", keys.private)
+        finished = command("sign", "--key", keys.private)
     assert finished.status == 1
     assert "another publisher is writing here" in finished.stderr
 
@@ -114,7 +114,7 @@ def test_an_identity_outside_ci_is_refused_and_nothing_is_signed(
 ) -> None:
     for name in ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "GITLAB_CI", "BUILDKITE", "CIRCLECI"):
         monkeypatch.delenv(name, raising=False)
-    finished = command("sign", "dist", "--identity")
+    finished = command("sign", "--sigstore")
     assert finished.status == 1
     assert "there is none; in GitHub Actions give the job" in finished.stderr
     assert not list((folder / "dist").rglob("*.sig"))
@@ -129,7 +129,7 @@ def test_a_run_of_github_actions_stands_in_the_statement(
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_SHA", "c" * 40)
-    good(command("sign", "dist", "--key", keys.private))
+    good(command("sign", "--key", keys.private))
     content = (folder / "dist" / "models" / CLASSIFIER_A / "provenance.json").read_bytes()
     assert read_provenance(content).commit == "c" * 40
     assert str(folder).encode() not in content
@@ -147,14 +147,14 @@ def test_neither_key_nor_password_is_ever_said_or_written(
 ) -> None:
     """Also where it fails, and with a traceback."""
     keys = new_keys(tmp_path / "keys", password=SECRET.encode())
-    runs = [command("sign", "dist", "--key", keys.private)]
+    runs = [command("sign", "--key", keys.private)]
     for password in ("wrong and secret", SECRET):
         monkeypatch.setenv(PASSWORD, password)
-        runs.append(command("sign", "dist", "--key", keys.private, "--json"))
+        runs.append(command("sign", "--key", keys.private, "--json"))
     assert [run.status for run in runs] == [1, 1, 0]
-    runs.append(publisher(folder, "sign", "dist", "--key", keys.private, "--debug"))
+    runs.append(publisher(folder, "sign", "--key", keys.private, "--debug"))
     wrong = {PASSWORD: "wrong and secret"}
-    runs.append(publisher(folder, "sign", "dist", "--key", keys.private, "--debug", **wrong))
+    runs.append(publisher(folder, "sign", "--key", keys.private, "--debug", **wrong))
     assert "Traceback" in runs[-1].stderr
     secrets = [SECRET, "wrong and secret", *keys.private.read_text().splitlines()[1:-1]]
     for text in texts(folder, *runs):

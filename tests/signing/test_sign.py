@@ -15,7 +15,6 @@ from publisher.destinations.base import DestinationError
 from publisher.destinations.local.directory import Directory
 from publisher.documents.signature import read_signature
 from publisher.registry import Registry
-from publisher.release.publish import publish
 from publisher.signing.errors import SigningError
 from publisher.signing.origin import Origin
 from publisher.signing.provenance import read_provenance
@@ -28,10 +27,10 @@ from tests.releases import (
     CLASSIFIER,
     EXTRACTOR,
     HANDLES,
-    TEMPLATES,
     build,
     edited,
     faults,
+    publish,
     registry_of,
     times,
     tree,
@@ -207,10 +206,10 @@ def test_what_is_published_later_is_signed_and_the_rest_kept(tmp_path: Path, key
     registry = registry_of(tmp_path, edited(FIGURES))
     directory = Directory(tmp_path / "release")
     built = build(registry, tmp_path / "build")
-    publish(registry, built[:2], directory, TEMPLATES)
+    publish(registry, built[:2], directory)
     sign(tmp_path / "release", keys)
     before = tree(tmp_path / "release")
-    publish(registry, built, directory, TEMPLATES)
+    publish(registry, built, directory)
     done = sign(tmp_path / "release", keys)
     assert [what for what, one in done.items() if one.status == "signed"] == [HANDLES[0], "index"]
     after = tree(tmp_path / "release")
@@ -222,11 +221,11 @@ def test_a_manifest_that_changed_is_signed_anew(tmp_path: Path, keys: Keys) -> N
     """As `publish` does when an alias is added."""
     registry = registry_of(tmp_path, edited(FIGURES))
     directory = Directory(tmp_path / "release")
-    publish(registry, build(registry, tmp_path / "build"), directory, TEMPLATES)
+    publish(registry, build(registry, tmp_path / "build"), directory)
     sign(tmp_path / "release", keys)
     alias = ("[sayakpaul/old_small]", "[sayakpaul/old_small, sayakpaul/older]")
     registry = registry_of(tmp_path, edited(FIGURES, alias))
-    publish(registry, build(registry, tmp_path / "again"), directory, TEMPLATES)
+    publish(registry, build(registry, tmp_path / "again"), directory)
     done = sign(tmp_path / "release", keys)
     assert [what for what, one in done.items() if one.status == "signed"] == [CLASSIFIER, "index"]
     require_signed(tmp_path / "release", keys)

@@ -66,7 +66,7 @@ def refusal(verify: Verify, *arguments: str | Path) -> str:
 
 
 def test_one_screen_says_what_is_proved_and_what_is_not(verify: Verify, release: Path) -> None:
-    finished = verify(release)
+    finished = verify("--release", release)
     assert finished.status == 0
     assert finished.stderr == ""
     first, _, header, *table, _, last = finished.stdout.splitlines()
@@ -82,7 +82,7 @@ def test_one_screen_says_what_is_proved_and_what_is_not(verify: Verify, release:
 
 
 def test_what_stays_unproved_is_said(verify: Verify, release: Path) -> None:
-    finished = verify(release, "--json")
+    finished = verify("--release", release, "--json")
     assert "synthetic" in detail(finished, "predictions")
     assert "predictions mean nothing" in detail(finished, "predictions")
     assert "nothing is signed" in detail(finished, "origin")
@@ -93,7 +93,7 @@ def test_what_stays_unproved_is_said(verify: Verify, release: Path) -> None:
 
 
 def test_json_is_one_document(verify: Verify, release: Path) -> None:
-    finished = verify(release, "--json")
+    finished = verify("--release", release, "--json")
     assert finished.status == 0
     assert finished.document["target"] == str(release)
     assert statuses(finished) == WHOLE
@@ -138,7 +138,7 @@ def test_a_handle_s_address_on_a_hub(verify: Verify, hub: str) -> None:
 
 
 def test_a_release_at_an_address(verify: Verify, hub: str, published: Project) -> None:
-    finished = verify(hub, "--json")
+    finished = verify("--release", hub, "--json")
     assert finished.status == 0
     assert statuses(finished) == {**WHOLE, "other files": "open"}
     documents = sum(name.startswith("tfhub.dev/") for name in tree(published.release))
@@ -151,7 +151,7 @@ def test_a_release_at_an_address(verify: Verify, hub: str, published: Project) -
 @pytest.mark.parametrize("name", [ARCHIVE, f"models/{EXTRACTOR_A}/model.tar.gz"])
 def test_one_bit_of_an_archive(name: str, verify: Verify, release: Path) -> None:
     flip(release / name, (release / name).stat().st_size // 2)
-    assert failures(verify, release) == {"SHA256SUMS", "digest", "archive"}
+    assert failures(verify, "--release", release) == {"SHA256SUMS", "digest", "archive"}
 
 
 def test_one_bit_of_an_archive_alone_is_damage(
@@ -173,7 +173,7 @@ def test_one_bit_of_an_archive_alone_is_damage(
 )
 def test_one_bit_of_any_other_file(name: str, text: bytes, verify: Verify, release: Path) -> None:
     flip(release / name, (release / name).read_bytes().index(text) + len(text))
-    assert failures(verify, release) == {"SHA256SUMS"}
+    assert failures(verify, "--release", release) == {"SHA256SUMS"}
 
 
 def test_one_bit_of_a_digest_contradicts_the_index(verify: Verify, release: Path) -> None:
@@ -181,42 +181,46 @@ def test_one_bit_of_a_digest_contradicts_the_index(verify: Verify, release: Path
     digest = content.rindex(b'"sha256": "') + len(b'"sha256": "')
     # Of a figure another one becomes, and of some letters no digit at all.
     flip(release / MANIFEST, next(at for at in range(digest, digest + 64) if content[at] < 0x3A))
-    said = refusal(verify, release)
+    said = refusal(verify, "--release", release)
     assert f"{MANIFEST}: its archive is not the one in index.json" in said
 
 
 @pytest.mark.parametrize("name", ["index.json", "SHA256SUMS", ARCHIVE, MANIFEST])
 def test_a_file_without_which_it_is_no_release(name: str, verify: Verify, release: Path) -> None:
     (release / name).unlink()
-    assert Path(name).name in refusal(verify, release)
+    assert Path(name).name in refusal(verify, "--release", release)
 
 
 def test_a_page_that_is_missing(verify: Verify, release: Path) -> None:
     (release / "tfhub.dev/assets/docs/sayakpaul/sayakpaul.md").unlink()
-    assert failures(verify, release) == {"SHA256SUMS"}
+    assert failures(verify, "--release", release) == {"SHA256SUMS"}
 
 
 def test_a_file_that_is_not_listed(verify: Verify, release: Path) -> None:
     (release / "models" / "more.tar.gz").write_text("more")
-    assert failures(verify, release) == {"SHA256SUMS"}
-    assert "models/more.tar.gz is not listed" in detail(verify(release, "--json"), "SHA256SUMS")
+    assert failures(verify, "--release", release) == {"SHA256SUMS"}
+    assert "models/more.tar.gz is not listed" in detail(
+        verify("--release", release, "--json"), "SHA256SUMS"
+    )
 
 
 def test_a_link_in_the_place_of_an_archive(verify: Verify, release: Path, tmp_path: Path) -> None:
     (release / ARCHIVE).rename(tmp_path / "elsewhere")
     (release / ARCHIVE).symlink_to(tmp_path / "elsewhere")
-    assert "is a link, and a release holds files and folders only" in refusal(verify, release)
+    assert "is a link, and a release holds files and folders only" in refusal(
+        verify, "--release", release
+    )
 
 
 def test_a_link_that_nothing_lists(verify: Verify, release: Path) -> None:
     (release / "more").symlink_to("/etc")
-    assert failures(verify, release) == {"SHA256SUMS"}
+    assert failures(verify, "--release", release) == {"SHA256SUMS"}
 
 
 def test_an_archive_of_another_size_than_the_index_states(verify: Verify, release: Path) -> None:
     with (release / ARCHIVE).open("ab") as file:
         file.write(b"more")
-    assert "where the index states" in refusal(verify, release)
+    assert "where the index states" in refusal(verify, "--release", release)
 
 
 def test_an_archive_beside_another_manifest(verify: Verify, release: Path) -> None:
@@ -310,7 +314,7 @@ def test_a_server_that_sends_other_bytes_of_the_same_size(
     content = bytearray((published.release / ARCHIVE).read_bytes())
     content[-6] ^= 1
     objects[ARCHIVE] = bytes(content)
-    finished = verify(httpserver.url_for("/"), "--json", "--quiet")
+    finished = verify("--release", httpserver.url_for("/"), "--json", "--quiet")
     assert finished.status == 1
     failed = {what for what, status in statuses(finished).items() if status == "failed"}
     assert failed == {"SHA256SUMS", "digest", "archive"}
@@ -322,24 +326,28 @@ def test_an_unknown_handle_brings_near_ones(verify: Verify, release: Path) -> No
 
 
 def test_nothing_by_that_name(verify: Verify) -> None:
-    assert "there is no such file or directory, and it is no handle" in refusal(verify, "nowhere")
+    assert "there is no such file, and it is no handle" in refusal(verify, "nowhere")
 
 
 def test_a_host_that_does_not_answer(verify: Verify, silent_host: str) -> None:
-    for address in (f"{silent_host}/{CLASSIFIER_A}", silent_host, f"{silent_host}/a.tar.gz"):
-        assert "refused" in refusal(verify, address, "--quiet")
+    for where in (
+        [f"{silent_host}/{CLASSIFIER_A}"],
+        [f"{silent_host}/a.tar.gz"],
+        ["--release", silent_host],
+    ):
+        assert "refused" in refusal(verify, *where, "--quiet")
 
 
 # Usage
 
 
 def test_weights_without_a_rebuild_are_wrong_usage(verify: Verify, release: Path) -> None:
-    finished = verify(release, "--weights", "synthetic")
+    finished = verify("--release", release, "--weights", "synthetic")
     assert finished.status == 2
     assert "--weights says what --rebuild is made from; give both" in finished.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "--rebiuld"]])
+@pytest.mark.parametrize("arguments", [["a", "b"], ["a", "--rebiuld"]])
 def test_wrong_usage_ends_with_2(verify: Verify, arguments: list[str]) -> None:
     finished = verify(*arguments)
     assert finished.status == 2
@@ -349,7 +357,7 @@ def test_wrong_usage_ends_with_2(verify: Verify, arguments: list[str]) -> None:
 def test_a_rebuild_without_a_registry_says_so_before_it_begins(
     verify: Verify, release: Path
 ) -> None:
-    finished = verify(release, "--rebuild", "--registry", "other.yaml")
+    finished = verify("--release", release, "--rebuild", "--registry", "other.yaml")
     assert finished.status == 2
     assert finished.stderr.startswith("error: other.yaml: there is no such file; ")
     assert finished.stdout == ""
@@ -359,7 +367,7 @@ def test_without_the_extra_a_cross_check_says_how_to_install_it(
     verify: Verify, release: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cross_check.importlib.util, "find_spec", lambda name: None)
-    said = refusal(verify, release, "--cross-check")
+    said = refusal(verify, "--release", release, "--cross-check")
     assert said == (
         "error: --cross-check needs JAX, which is not installed; run"
         " `.venv/bin/pip install --editable '.[jax]'`"

@@ -97,7 +97,7 @@ def test_the_bound_is_the_one_that_the_manifest_states(
 
 def test_a_whole_release_is_computed_model_by_model(answered: Any, release: Path) -> None:
     answered(answer(TRUTH, 1.0), answer(JAX, 1.0))
-    finding, rows = cross_check(target_of(str(release), "", {}, release), Watcher())
+    finding, rows = cross_check(target_of(None, str(release), {}, release), Watcher())
     assert finding.status == "proved"
     assert len({row.handle for row in rows}) == 4
 

@@ -30,7 +30,7 @@ def own(whole: Path, tmp_path: Path) -> Path:
 
 def judge(root: Path) -> Finding:
     """Compare a release with its list, and return the one finding."""
-    target = target_of(str(root), "", {}, root)
+    target = target_of(None, str(root), {}, root)
     assert target.catalogue is not None
     (found,) = release_room.sums(target.catalogue, target.digests, target.root)
     return found
@@ -69,7 +69,7 @@ def test_one_bit_of_a_text_that_nothing_else_depends_on_is_seen(own: Path) -> No
 
 def test_any_one_bit_of_the_list_itself_is_seen(whole: Path) -> None:
     """Also one that makes a line break another character that some take for one."""
-    target = target_of(str(whole), "", {}, whole)
+    target = target_of(None, str(whole), {}, whole)
     catalogue = target.catalogue
     assert catalogue is not None
     good = catalogue.files["SHA256SUMS"]
@@ -160,7 +160,7 @@ def test_of_a_release_elsewhere_what_was_not_downloaded_is_said(
     whole: Path, tmp_path: Path
 ) -> None:
     with served(whole) as base:
-        target = target_of(base, "", {}, tmp_path)
+        target = target_of(None, base, {}, tmp_path)
     assert target.catalogue is not None
     found = release_room.sums(target.catalogue, target.digests, target.root)
     documents = sum(name.startswith("tfhub.dev/") for name in tree(whole))

@@ -62,7 +62,7 @@ def proved(finished: Finished) -> set[str]:
 
 
 def test_with_the_key_it_is_proved_who_signed(verify: Verify, own: Path, keys: Keys) -> None:
-    finished = verify(own, "--key", keys.public, "--json")
+    finished = verify("--release", own, "--key", keys.public, "--json")
     assert {"signature", "provenance", "bom"} < proved(finished)
     key = keys.verifier.key
     assert detail(finished, "signature") == f"4 models and the index, by key SHA-256 {key}"
@@ -70,14 +70,14 @@ def test_with_the_key_it_is_proved_who_signed(verify: Verify, own: Path, keys: K
 
 
 def test_one_screen_is_still_enough(verify: Verify, own: Path, keys: Keys) -> None:
-    shown = verify(own, "--key", keys.public).stdout.splitlines()
+    shown = verify("--release", own, "--key", keys.public).stdout.splitlines()
     assert len(shown) <= 20
     assert max(map(len, shown)) <= 140
     assert shown[-1] == "8 proved, 4 not proved"
 
 
 def test_without_a_key_it_is_said_how_to_give_one(verify: Verify, own: Path, keys: Keys) -> None:
-    finished = verify(own, "--json")
+    finished = verify("--release", own, "--json")
     assert "signature" not in proved(finished)
     said = detail(finished, "signature")
     assert said == (
@@ -87,7 +87,7 @@ def test_without_a_key_it_is_said_how_to_give_one(verify: Verify, own: Path, key
 
 
 def test_the_statement_s_claims_stand_in_a_line(verify: Verify, own: Path) -> None:
-    assert detail(verify(own, "--json"), "provenance") == (
+    assert detail(verify("--release", own, "--json"), "provenance") == (
         "4 statements on these files, saying commit c0ffee000000 (changed) of"
         " https://git.example/bit, builder local"
     )
@@ -96,14 +96,14 @@ def test_the_statement_s_claims_stand_in_a_line(verify: Verify, own: Path) -> No
 def test_statements_of_several_sources_are_counted(verify: Verify, own: Path, keys: Keys) -> None:
     (own / FOLDER / "provenance.json").unlink()
     sign(own, keys, Origin())
-    said = detail(verify(own, "--key", keys.public, "--json"), "provenance")
+    said = detail(verify("--release", own, "--key", keys.public, "--json"), "provenance")
     assert said == (
         "4 statements on these files, saying an unknown commit, builder local; and 1 other"
     )
 
 
 def test_the_bill_of_materials_is_counted(verify: Verify, own: Path) -> None:
-    said = detail(verify(own, "--json"), "bom")
+    said = detail(verify("--release", own, "--json"), "bom")
     assert re.fullmatch(r"4 bills of materials of these archives, \d+ components", said)
 
 
@@ -111,7 +111,7 @@ def targets_of(signed: Path, hub: str) -> dict[str, tuple[str, ...]]:
     return {
         "archive": (str(signed / ARCHIVE),),
         "handle": (CLASSIFIER_A, "--release", str(signed)),
-        "release at an address": (hub,),
+        "release at an address": ("--release", hub),
         "handle's address": (f"{hub}/{CLASSIFIER_A}",),
         "archive at an address": (f"{hub}/{ARCHIVE}",),
     }
@@ -149,7 +149,7 @@ def test_one_bit_of_anything_signed_is_seen(
     name: str, which: int, verify: Verify, own: Path, keys: Keys
 ) -> None:
     flip(own / name, positions((own / name).stat().st_size)[which])
-    finished = verify(own, "--key", keys.public, "--json")
+    finished = verify("--release", own, "--key", keys.public, "--json")
     assert finished.status == 1
     if finished.stdout:  # and not a release that cannot be read at all
         assert statuses(finished)["signature"] == "failed"
@@ -184,7 +184,7 @@ def test_one_bit_that_a_server_changes_is_seen(
 def small(folder: Path, keys: Keys) -> Target:
     """A release that is signed, whose archives are a few made-up bytes."""
     sign(folder / "release", keys)
-    return target_of(str(folder / "release"), "", {}, folder)
+    return target_of(None, str(folder / "release"), {}, folder)
 
 
 def one_bit_each(content: bytes) -> Iterator[bytes]:
@@ -228,8 +228,8 @@ def test_any_bit_of_what_the_index_is_signed_with_is_seen(small: Target, keys: K
 def test_another_key_proves_nothing(
     verify: Verify, own: Path, other_keys: Keys, keys: Keys
 ) -> None:
-    assert failures(verify, own, "--key", other_keys.public) == {"signature"}
-    said = detail(verify(own, "--key", other_keys.public, "--json"), "signature")
+    assert failures(verify, "--release", own, "--key", other_keys.public) == {"signature"}
+    said = detail(verify("--release", own, "--key", other_keys.public, "--json"), "signature")
     assert f"{CLASSIFIER_A}: its signature was made with another key" in said
     assert keys.verifier.key in said
 
@@ -238,8 +238,8 @@ def test_who_names_a_key_is_told_of_all_that_is_unsigned(
     verify: Verify, release: Path, keys: Keys
 ) -> None:
     """Whoever could change a release could take its signatures away as well."""
-    assert failures(verify, release, "--key", keys.public) == {"signature"}
-    said = detail(verify(release, "--key", keys.public, "--json"), "signature")
+    assert failures(verify, "--release", release, "--key", keys.public) == {"signature"}
+    said = detail(verify("--release", release, "--key", keys.public, "--json"), "signature")
     assert all(f"{handle} is unsigned" in said for handle in HANDLES)
     assert "the index is unsigned" in said
 
@@ -260,10 +260,10 @@ def test_what_is_unsigned_among_what_is_signed_is_named(
     kept = [line for line in sums if not line.endswith(f"{FOLDER}/model.sig\n")]
     (own / "SHA256SUMS").write_text("".join(kept))
     (own / "index.sig").unlink()
-    finished = verify(own, "--json")
+    finished = verify("--release", own, "--json")
     assert finished.status == 0
     assert detail(finished, "signature").endswith(f"; unsigned: {CLASSIFIER_A}, the index")
-    assert failures(verify, own, "--key", keys.public) == {"signature"}
+    assert failures(verify, "--release", own, "--key", keys.public) == {"signature"}
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "provenance.json", "bom.json", "model.tar.gz"])
@@ -289,7 +289,7 @@ def test_a_file_that_was_signed_and_is_missing_is_named(
     assert detail(verify(own / ARCHIVE, "--json"), "signature") == (
         f"{CLASSIFIER_A}: {name} is missing, since it was signed"
     )
-    assert name in refusal(verify, own)
+    assert name in refusal(verify, "--release", own)
 
 
 def test_a_signature_without_its_manifest_is_no_proof(
@@ -301,8 +301,8 @@ def test_a_signature_without_its_manifest_is_no_proof(
 
 def test_the_index_of_another_release_is_seen_without_a_key(verify: Verify, own: Path) -> None:
     edit_json(own / "index.json", lambda index: index["about"]["collection"].update(title="Other"))
-    assert failures(verify, own) == {"SHA256SUMS", "signature"}
-    said = detail(verify(own, "--json"), "signature")
+    assert failures(verify, "--release", own) == {"SHA256SUMS", "signature"}
+    said = detail(verify("--release", own, "--json"), "signature")
     assert said == "the index: index.json has other bytes, since it was signed"
 
 
@@ -311,8 +311,8 @@ def test_a_link_in_the_place_of_the_index_s_signature_is_seen(
 ) -> None:
     (own / "index.sig").rename(tmp_path / "elsewhere")
     (own / "index.sig").symlink_to(tmp_path / "elsewhere")
-    assert failures(verify, own) == {"SHA256SUMS"}
-    assert "index.sig is not listed" in detail(verify(own, "--json"), "SHA256SUMS")
+    assert failures(verify, "--release", own) == {"SHA256SUMS"}
+    assert "index.sig is not listed" in detail(verify("--release", own, "--json"), "SHA256SUMS")
 
 
 @pytest.mark.parametrize("content", [b"", b"<!doctype html>", b"[" * 100_000, b"\xff"])
@@ -385,7 +385,7 @@ def test_a_target_of_which_nothing_small_is_known_is_unsigned(signed: Path, keys
 def test_who_is_meant_has_to_be_said_once(
     arguments: list[str], said: str, verify: Verify, signed: Path
 ) -> None:
-    finished = verify(signed, *arguments)
+    finished = verify("--release", signed, *arguments)
     assert finished.status == 2
     assert said in finished.stderr
 
@@ -394,7 +394,7 @@ def test_a_key_that_is_none_is_said_before_anything_is_read(
     verify: Verify, tmp_path: Path, keys: Keys
 ) -> None:
     (tmp_path / "key.pem").write_text("key")
-    said = refusal(verify, "http://nowhere.invalid/", "--key", tmp_path / "key.pem")
+    said = refusal(verify, "--release", "http://nowhere.invalid/", "--key", tmp_path / "key.pem")
     assert "holds no public key in PEM form" in said
-    said = refusal(verify, "http://nowhere.invalid/", "--key", keys.private)
+    said = refusal(verify, "--release", "http://nowhere.invalid/", "--key", keys.private)
     assert "holds a private key; give the public one" in said

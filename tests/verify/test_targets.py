@@ -51,8 +51,8 @@ def find(tmp_path: Path) -> Find:
     folder = tmp_path / "downloads"
     folder.mkdir()
 
-    def run(what: str | Path, release: str | Path = "dist", **environment: str) -> Target:
-        return target_of(str(what), str(release), environment, folder)
+    def run(what: str | Path | None, release: str | Path = "dist", **environment: str) -> Target:
+        return target_of(what and str(what), str(release), environment, folder)
 
     return run
 
@@ -70,7 +70,7 @@ def store(httpserver: HTTPServer, whole: Path) -> dict[str, bytes]:
     return objects
 
 
-def complaint(find: Find, *arguments: str | Path) -> str:
+def complaint(find: Find, *arguments: str | Path | None) -> str:
     with pytest.raises(PublisherError) as caught:
         find(*arguments)
     assert "\n" not in str(caught.value)
@@ -81,7 +81,7 @@ def complaint(find: Find, *arguments: str | Path) -> str:
 
 
 def test_a_directory_is_a_release_with_all_its_archives(whole: Path, find: Find) -> None:
-    target = find(whole)
+    target = find(None, whole)
     assert target.name == str(whole)
     assert set(target.archives) == set(target.manifests) == set(HANDLES)
     assert target.archives[CLASSIFIER] == whole / ARCHIVE
@@ -92,7 +92,7 @@ def test_a_directory_is_a_release_with_all_its_archives(whole: Path, find: Find)
 def test_a_release_at_an_address_is_downloaded(
     httpserver: HTTPServer, store: dict[str, bytes], whole: Path, find: Find
 ) -> None:
-    target = find(httpserver.url_for("/release/"))
+    target = find(None, httpserver.url_for("/release/"))
     assert set(target.archives) == set(HANDLES)
     for handle, path in target.archives.items():
         assert path.read_bytes() == store[f"models/{handle}/model.tar.gz"]
@@ -102,7 +102,7 @@ def test_a_release_at_an_address_is_downloaded(
 
 
 def test_a_hub_is_a_release_at_an_address(hub: str, whole: Path, find: Find) -> None:
-    target = find(hub)
+    target = find(None, hub)
     assert target.digests[CLASSIFIER] == sha256_file(whole / ARCHIVE)
 
 
@@ -115,12 +115,29 @@ def test_a_bucket_is_a_release_whatever_its_name_looks_like(
         lambda request: Response(objects.get(request.path), 200 if request.path in objects else 404)
     )
     host = httpserver.url_for("")
-    target = find(prefix, STORAGE_EMULATOR_HOST=host, AWS_ENDPOINT_URL_S3=host)
+    target = find(None, prefix, STORAGE_EMULATOR_HOST=host, AWS_ENDPOINT_URL_S3=host)
     assert set(target.archives) == set(HANDLES)
 
 
 def test_a_directory_without_an_index_is_no_release(tmp_path: Path, find: Find) -> None:
-    assert "holds no index.json, so it is no release; give" in complaint(find, tmp_path)
+    assert "holds no index.json, so it is no release; give" in complaint(find, None, tmp_path)
+
+
+def test_a_directory_in_the_place_of_a_model_is_told_how_it_is_named(
+    whole: Path, find: Find
+) -> None:
+    assert f"for the release in it, give --release {whole}" in complaint(find, whole)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("ftp://host/x", "no release can be read from ftp://"),
+        ("https://user:password@host/x", "names no bucket or host"),
+    ],
+)
+def test_an_address_that_can_hold_no_release_is_refused(where: str, said: str, find: Find) -> None:
+    assert said in complaint(find, None, where)
 
 
 # An archive
@@ -209,7 +226,7 @@ def test_a_handle_without_a_release_says_where_it_was_looked_for(
 @pytest.mark.parametrize("what", ["nowhere", "x.tar.gz", "a/b/0", "a/b/c/1", "A/b/1", "a b"])
 def test_what_is_nothing_is_said_to_be_nothing(what: str, find: Find) -> None:
     said = complaint(find, what)
-    assert "there is no such file or directory, and it is no handle; give a release" in said
+    assert "there is no such file, and it is no handle; give an archive" in said
 
 
 # The address of a handle
@@ -268,10 +285,10 @@ def test_an_unknown_handle_at_a_hub_brings_near_ones(hub: str, find: Find) -> No
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("ftp://host/a/b/1", "no release can be read from ftp://"),
+        ("ftp://host/a/b/1", "is no http:// or https:// address"),
         ("https://[::1/a/b/1", "is no address"),
-        ("file:///etc/passwd", "no release can be read from file://"),
-        ("https://user:password@host/x", "names no bucket or host"),
+        ("file:///etc/passwd", "is no http:// or https:// address"),
+        ("https://host/prefix", "give --release https://host/prefix"),
     ],
 )
 def test_what_is_no_address_is_said_to_be_none(address: str, said: str, find: Find) -> None:
@@ -279,8 +296,10 @@ def test_what_is_no_address_is_said_to_be_none(address: str, said: str, find: Fi
 
 
 def test_the_name_of_a_host_is_no_part_of_a_handle(find: Find, httpserver: HTTPServer) -> None:
-    """`http://localhost/name/1` is a release with the prefix `name/1`."""
-    said = complaint(find, f"http://localhost:{httpserver.port}/name/1")
+    """`http://localhost/name/1` can only be a release with the prefix `name/1`."""
+    address = f"http://localhost:{httpserver.port}/name/1"
+    assert f"give --release {address}" in complaint(find, address)
+    said = complaint(find, None, address)
     assert "/name/1/index.json" in said
 
 
@@ -297,6 +316,6 @@ def test_each_archive_is_hashed_once(
         return sha256_file(path)
 
     monkeypatch.setattr(targets, "sha256_file", digest)
-    target = find(whole)
+    target = find(None, whole)
     assert target.digests == target.digests
     assert sorted(read) == sorted(target.archives.values())

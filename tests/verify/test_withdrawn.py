@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from publisher.destinations.local.directory import Directory
-from publisher.release.publish import publish
 from publisher.verify.targets import target_of
 from tests.hub.releases import publish_into
-from tests.releases import CLASSIFIER, EXTRACTOR, TEMPLATES, edited, registry_of
+from tests.releases import CLASSIFIER, EXTRACTOR, edited, publish, registry_of
 
 HEAD = "    checkpoint: small\n    head: classifier\n"
 
@@ -16,15 +15,15 @@ HEAD = "    checkpoint: small\n    head: classifier\n"
 @pytest.mark.parametrize(
     ("what", "withdrawn"),
     [
-        ("{release}", {CLASSIFIER: "Wrong names."}),
+        (None, {CLASSIFIER: "Wrong names."}),
         (CLASSIFIER, {CLASSIFIER: "Wrong names."}),
         (EXTRACTOR, {}),
     ],
 )
-def test_the_reason_is_found(what: str, withdrawn: dict[str, str], tmp_path: Path) -> None:
+def test_the_reason_is_found(what: str | None, withdrawn: dict[str, str], tmp_path: Path) -> None:
     root = publish_into(tmp_path / "release", tmp_path / "work")
     text = edited((HEAD, f"{HEAD}    withdrawn: Wrong names.\n"))
     registry = registry_of(tmp_path / "withdrawn", text)
-    publish(registry, [(registry.variants[0], None, None)], Directory(root), TEMPLATES)
-    target = target_of(what.format(release=root), str(root), {}, tmp_path / "scratch")
+    publish(registry, [(registry.variants[0], None, None)], Directory(root))
+    target = target_of(what, str(root), {}, tmp_path / "scratch")
     assert target.withdrawn == withdrawn

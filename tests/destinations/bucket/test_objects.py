@@ -25,7 +25,6 @@ from publisher.destinations.open import open_destination
 from publisher.destinations.sessions import Sessions
 from publisher.registry import Registry
 from publisher.release.catalogue import load
-from publisher.release.publish import publish
 from publisher.release.sources.open import open_source
 from tests.destinations.conftest import (
     FOLDER,
@@ -43,9 +42,9 @@ from tests.releases import (
     CLASSIFIER,
     HANDLES,
     REGISTRY,
-    TEMPLATES,
     build,
     manifest_of,
+    publish,
     registry_of,
     tree,
 )
@@ -601,15 +600,15 @@ def test_a_release_is_published_and_then_nothing_is_left_to_do(
     bucket: Bucket, registry: Registry, tmp_path: Path
 ) -> None:
     built = build(registry, tmp_path / "variants")
-    changes = publish(registry, built, bucket.open(), TEMPLATES, allow_synthetic=True)
+    changes = publish(registry, built, bucket.open(), allow_synthetic=True)
     assert [change.status for change in changes] == ["new"] * 3
-    publish(registry, built, Directory(tmp_path / "dist"), TEMPLATES)
+    publish(registry, built, Directory(tmp_path / "dist"))
     release = tree(tmp_path / "dist")
     contents = bucket.contents()
     assert contents == {f"{PREFIX}/{path}": content for path, content in release.items()}
 
     bucket.proxy.clear()
-    changes = publish(registry, built, bucket.open(), TEMPLATES, allow_synthetic=True)
+    changes = publish(registry, built, bucket.open(), allow_synthetic=True)
     assert [change.status for change in changes] == ["unchanged"] * 3
     assert bucket.proxy.writes() == []
     assert bucket.contents() == contents

@@ -19,7 +19,7 @@ from publisher.pages.github import LONGEST, tag_of
 from publisher.pages.styles import style_of
 from publisher.registry import Registry
 from publisher.registry.models import Target
-from publisher.release.publish import carry_out, prepare
+from publisher.release.publish import carry_out
 from publisher.weights import Retry
 from tests.destinations.servers.github import (
     REPOSITORY,
@@ -32,7 +32,7 @@ from tests.destinations.servers.github import (
     Kind,
 )
 from tests.destinations.versions import Files, contents, patient, version_files
-from tests.releases import CLASSIFIER, EXTRACTOR, HANDLES, TEMPLATES, build, edited, registry_of
+from tests.releases import CLASSIFIER, EXTRACTOR, HANDLES, build, edited, prepare, registry_of
 
 TARGET = Target(kind="github", to=REPOSITORY)
 TAG = "small_classification-v1"
@@ -1010,7 +1010,6 @@ def test_a_registry_is_published_and_then_there_is_nothing_to_do(
             options.get("registry", registry),
             options.get("built", built),
             destination,
-            TEMPLATES,
             target=TARGET,
             allow_synthetic=True,
         )

@@ -25,7 +25,7 @@ from publisher.pages.huggingface import archive_address
 from publisher.pages.styles import style_of
 from publisher.registry import Registry
 from publisher.registry.models import Target
-from publisher.release.publish import carry_out, prepare
+from publisher.release.publish import carry_out
 from tests.destinations.servers.huggingface import (
     ORGANIZATION,
     OWNER,
@@ -37,7 +37,7 @@ from tests.destinations.servers.huggingface import (
     Kind,
 )
 from tests.destinations.versions import Files, contents, patient, version_files
-from tests.releases import CLASSIFIER, EXTRACTOR, HANDLES, TEMPLATES, build, edited, registry_of
+from tests.releases import CLASSIFIER, EXTRACTOR, HANDLES, build, edited, prepare, registry_of
 
 TARGET = Target(kind="huggingface", to=OWNER)
 MODEL = "small_classification"
@@ -1123,7 +1123,6 @@ def test_a_registry_is_published_and_then_there_is_nothing_to_do(
             options.get("registry", registry),
             options.get("built", built),
             destination,
-            TEMPLATES,
             target=TARGET,
             allow_synthetic=True,
         )

@@ -26,7 +26,7 @@ from publisher.formats.archive import pack
 from publisher.pages.kaggle import MODEL_CARD, render_version
 from publisher.registry import Registry
 from publisher.registry.models import Target
-from publisher.release.publish import carry_out, prepare
+from publisher.release.publish import carry_out
 from publisher.util.files import json_bytes, write_whole
 from tests.destinations.servers.kaggle import KEY, SIGNATURE, TOKEN, USER, Fault, KaggleServer
 from tests.releases import (
@@ -36,6 +36,7 @@ from tests.releases import (
     Built,
     edited,
     manifest_of,
+    prepare,
     registry_of,
 )
 
@@ -148,7 +149,7 @@ def publish(
     destination: Kaggle, registry: Registry, built: Built, target: Target = TARGET
 ) -> list[str]:
     """Publish, and return what became of each version."""
-    prepared = prepare(registry, built, destination, TEMPLATES, target=target)
+    prepared = prepare(registry, built, destination, target=target)
     carry_out(prepared, destination)
     return [change.status for change in prepared.plan.changes]
 

@@ -11,8 +11,8 @@ from publisher.destinations.open import open_destination
 from publisher.pages import check_pages, document_path
 from publisher.registry import Registry
 from publisher.registry.models import Target
-from publisher.release.publish import carry_out, prepare
-from tests.releases import CLASSIFIER, HANDLES, TEMPLATES, build, edited, registry_of, times, tree
+from publisher.release.publish import carry_out
+from tests.releases import CLASSIFIER, HANDLES, build, edited, prepare, registry_of, times, tree
 
 PAGE = "assets/docs/sayakpaul/small_classification/1.md"
 THEIRS = {
@@ -177,7 +177,7 @@ def test_all_pages_of_a_registry_come_and_then_there_is_nothing_to_do(
         destination.check()
         known = {variant.handle: manifest for variant, manifest, _ in built}
         target = registry.destinations["documentation"]
-        prepared = prepare(registry, built, destination, TEMPLATES, target=target, known=known)
+        prepared = prepare(registry, built, destination, target=target, known=known)
         carry_out(prepared, destination)
         return [change.status for change in prepared.plan.changes]
 

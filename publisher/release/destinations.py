@@ -1,0 +1,93 @@
+"""Destinations of models.yaml that a person named, open."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from publisher.destinations.base import Destination, DestinationError
+from publisher.destinations.local.directory import Directory
+from publisher.destinations.open import open_destination, target_named
+from publisher.registry import Registry, select
+from publisher.registry.models import Target
+from publisher.release.diff import Offer
+
+JOURNALS = "destinations"  # folder in the build folder
+EVERY = "*"  # names all destinations
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A destination that was named, open. Its journal is kept in `folder`."""
+
+    name: str
+    target: Target
+    destination: Destination
+    folder: Path
+
+    def chosen(self, registry: Registry, offers: Iterable[Offer]) -> list[Offer]:
+        """Return those of the offers that models.yaml sends there."""
+        handles = {variant.handle for variant in select(registry, self.target.only)}
+        return [offer for offer in offers if offer.variant.handle in handles]
+
+
+def names_of(registry: Registry, names: Sequence[str]) -> list[str]:
+    """Return each name once; `*` stands for all destinations.
+
+    Raises `DestinationError` for a name that models.yaml does not have.
+    """
+    found: list[str] = []
+    for name in names:
+        if name == EVERY:
+            found += registry.destinations
+        else:
+            target_named(registry, name)
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def open_destinations(
+    registry: Registry,
+    names: Sequence[str],
+    build: Path,
+    environment: Mapping[str, str],
+    *,
+    to_write: bool,
+) -> list[Opened]:
+    """Open destinations by name; if they will be written, check that each could be.
+
+    `environment` is where credentials are looked for. Raises `DestinationError`.
+    """
+    folder = build.resolve() / JOURNALS
+    opened = [
+        Opened(
+            name,
+            target_named(registry, name),
+            open_destination(registry, name, environment, folder),
+            folder / name,
+        )
+        for name in names_of(registry, names)
+    ]
+    if to_write:
+        for one in opened:
+            one.destination.check()
+    return opened
+
+
+def release_at(
+    registry: Registry, where: str, build: Path, environment: Mapping[str, str]
+) -> Destination:
+    """Return the destination of that name, or else the release directory of that path.
+
+    Raises `DestinationError` if it is neither.
+    """
+    if where in registry.destinations:
+        [opened] = open_destinations(registry, [where], build, environment, to_write=False)
+        return opened.destination
+    path = Path(where)
+    if not path.is_dir():
+        known = ", ".join(registry.destinations) or "none"
+        raise DestinationError(
+            f"{where}: is neither a release directory nor a destination of models.yaml; there"
+            f" are: {known}"
+        )
+    return Directory(path.absolute())

@@ -1,0 +1,192 @@
+"""`build`, `plan` and `publish`: the build, the release directory, then each destination."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from publisher.build import build as builds
+from publisher.build.build import Built, Failed, Stale
+from publisher.build.stages import Run
+from publisher.destinations.base import DestinationError
+from publisher.destinations.local.directory import Directory
+from publisher.documents.index import INDEX
+from publisher.documents.plan import Change, Plan, SavedPlans
+from publisher.documents.signature import signs
+from publisher.errors import PublisherError
+from publisher.registry import Variant
+from publisher.release.contents import INDEX_SIGNATURE, SUMS
+from publisher.release.destinations import Opened, open_destinations
+from publisher.release.diff import Offer
+from publisher.release.parts import collected, offers_of
+from publisher.release.publish import (
+    Consent,
+    Outcome,
+    Publication,
+    carry_out,
+    prepare,
+    publish_to,
+)
+from publisher.release.settings import PublishSettings
+from publisher.util.files import sha256, sha256_file
+from publisher.util.reporter import Reporter
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What would be built, what the release directory would get, and each destination.
+
+    `held` are the handles that the release directory holds now.
+    """
+
+    results: Sequence[Built | Stale | Failed]
+    own: Plan
+    held: frozenset[str]
+    plans: SavedPlans
+
+    @property
+    def waiting(self) -> list[str]:
+        """The handles that are not built yet, so that nobody knows their plan."""
+        return [one.variant.handle for one in self.results if isinstance(one, Stale)]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What came of a run: each variant, the release directory, each destination.
+
+    `changes` are those of the release directory, and `refusal` is why it took nothing, or
+    not everything.
+    """
+
+    results: Sequence[Built | Failed]
+    changes: Sequence[Change] = ()
+    refusal: PublisherError | None = None
+    outcomes: Sequence[Outcome] = ()
+
+
+def build(run: Run, variants: Sequence[Variant]) -> Published:
+    """Build what is not up to date; publish nothing.
+
+    Raises `BuildError` if another process is at work in the build folder.
+    """
+    with builds.build_lock(run.settings.build):
+        return Published(builds.build(run, _active(variants)))
+
+
+def plan(
+    run: Run,
+    variants: Sequence[Variant],
+    settings: PublishSettings,
+    environment: Mapping[str, str],
+) -> Planned:
+    """Say what `publish` would do with these variants, and do nothing.
+
+    `environment` is where credentials are looked for. Raises `DestinationError` if a
+    destination cannot be read.
+    """
+    opened = _opened(run, settings, environment, to_write=False)
+    release = settings.release.absolute()
+    directory = Directory(release)
+    results = builds.rehearse(run, _active(variants))
+    offers = offers_of(results, variants, release)
+    held = directory.manifests()
+    publication = _publication(run, settings)
+    own = prepare(publication, offers, directory).plan
+    built = {offer.variant.handle: offer.manifest for offer in offers if offer.manifest}
+    publication = replace(publication, release=release, known={**held, **built})
+    plans = [
+        prepare(publication, one.chosen(run.registry, offers), one.destination, one.target).plan
+        for one in opened
+    ]
+    saved = SavedPlans(
+        registry=sha256_file(run.settings.registry_file),
+        handles=tuple(variant.handle for variant in variants),
+        plans=tuple(plans),
+    )
+    return Planned(results, own, frozenset(held), saved)
+
+
+def publish(
+    run: Run,
+    variants: Sequence[Variant],
+    settings: PublishSettings,
+    environment: Mapping[str, str],
+    consent: Consent,
+) -> Published:
+    """Build what is not up to date, release it, and publish it to each destination.
+
+    `consent` is asked before a destination is written, and `environment` is where credentials
+    are looked for. What goes wrong with a variant or at a destination is part of the result.
+    Raises `DestinationError` before anything is built if a destination cannot be written, and
+    `BuildError` if another process is at work in the build folder.
+    """
+    opened = _opened(run, settings, environment, to_write=True)
+    release = settings.release.absolute()
+    directory = Directory(release)
+    active = _active(variants)
+    with builds.build_lock(run.settings.build), directory.locked():
+        built = settings.built
+        results = collected(active, built) if built else builds.build(run, active)
+        offers = offers_of(results, variants, release)
+        publication = _publication(run, settings)
+        try:
+            if settings.all_or_nothing and len(offers) < len(variants):
+                raise DestinationError(
+                    "nothing was published, because not every variant is good (--all-or-nothing)"
+                )
+            changes = _release(publication, offers, directory, settings.release, run.reporter)
+        except PublisherError as error:
+            return Published(results, refusal=error)
+        if not opened:
+            return Published(results, changes)
+        refused = {change.handle for change in changes if change.refused}
+        good = [offer for offer in offers if offer.variant.handle not in refused]
+        publication = replace(publication, release=release, known=directory.manifests())
+        saved = settings.saved.plans if settings.saved else ()
+        plans = {one.destination: one for one in saved}
+        outcomes = [
+            publish_to(one, publication, good, consent, run.reporter, plans.get(one.name))
+            for one in opened
+        ]
+    return Published(results, changes, None, outcomes)
+
+
+def _opened(
+    run: Run, settings: PublishSettings, environment: Mapping[str, str], *, to_write: bool
+) -> list[Opened]:
+    build = run.settings.build
+    return open_destinations(run.registry, settings.to, build, environment, to_write=to_write)
+
+
+def _active(variants: Sequence[Variant]) -> list[Variant]:
+    return [variant for variant in variants if variant.withdrawn is None]
+
+
+def _publication(run: Run, settings: PublishSettings) -> Publication:
+    return Publication(
+        run.registry,
+        run.settings.templates,
+        allow_synthetic=settings.allow_synthetic,
+        reinstate=settings.reinstate,
+    )
+
+
+def _release(
+    publication: Publication,
+    offers: Sequence[Offer],
+    directory: Directory,
+    shown: Path,
+    reporter: Reporter,
+) -> tuple[Change, ...]:
+    """Publish to the release directory, and warn if its signature is no longer true."""
+    if not offers:
+        return ()
+    prepared = prepare(publication, offers, directory)
+    carry_out(prepared, directory)
+    signature = directory.read(INDEX_SIGNATURE)
+    digests = {name: sha256(directory.read(name) or b"") for name in (INDEX, SUMS)}
+    if signature is not None and not signs(signature, digests):
+        reporter.warn(
+            f"{shown} is signed and has changed since; sign it again: publisher sign --release"
+            f" {shown}"
+        )
+    return prepared.plan.changes
