@@ -1,6 +1,7 @@
-"""The base of every error that a user can meet, and what pydantic found, in one line."""
+"""The base of every error that a user can meet, several at once, and what pydantic found."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -14,6 +15,29 @@ class PublisherError(Exception):
     the message as their only argument, so that they survive the way back from a
     worker process.
     """
+
+    # Whether what a person wrote is wrong, models.yaml or a template: exit status 2, not 1.
+    wrong_input: ClassVar[bool] = False
+
+
+class SeveralError(PublisherError):
+    """Several errors that do not depend on each other; the message has a line for each."""
+
+
+class WrongInputError(SeveralError):
+    """Several errors, and at least one is in what a person wrote."""
+
+    wrong_input = True
+
+
+def raise_all(errors: Sequence[PublisherError]) -> None:
+    """Raise the errors, if there are any: a single one as it is, several as one."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        wrong_input = any(error.wrong_input for error in errors)
+        kind = WrongInputError if wrong_input else SeveralError
+        raise kind("\n".join(map(str, errors)))
 
 
 def first_problem(error: "ValidationError", document: str = "", whole: str = "the document") -> str:

@@ -23,7 +23,7 @@ class Settings:
 
     @property
     def templates(self) -> Path:
-        """The folder of page templates, beside the registry."""
+        """The registry's own page templates, beside it; the distribution has all others."""
         return self.registry_file.parent / "templates"
 
     @property

@@ -32,6 +32,8 @@ from publisher.documents.report import Tolerance, read_report
 from publisher.families import ARCHITECTURES, Architecture
 from publisher.formats.archive import Archive, pack
 from publisher.pages import PageError, asset_path, render_module
+from publisher.pages.render import MODULE
+from publisher.pages.templates import digest
 from publisher.registry import Checkpoint, Registry, Variant
 from publisher.util.files import (
     sha256,
@@ -429,13 +431,12 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
     facts["variants"] = [variant.model_dump(mode="json")] + [
         f"{other.handle} {other.weight_standardization}" for other in named if other
     ]
-    templates = run.settings.templates
     return Step(
         _record(run, variant, "render"),
         {
             "manifest": sha256_value(manifest.as_json()),
             "registry": sha256_value(facts),
-            "templates": sha256_tree(templates.rglob("*.j2"), templates),
+            "templates": digest(run.settings.templates, MODULE),
             "code": _code("pages", "documents", "build/manifest.py"),
             **_versions("jinja2"),
         },
@@ -526,10 +527,8 @@ def _resolutions(run: Run, checkpoint: Checkpoint) -> tuple[int, ...]:
 
 def _assets(run: Run, variant: Variant) -> tuple[Path, ...]:
     """Return the files that go into the SavedModel of a variant."""
-    names = run.registry.checkpoint_of(variant).class_names
-    if names is None or class_names_file(run.registry, variant) is None:
-        return ()
-    return (run.registry.directory / names,)
+    names = run.registry.class_names_file(run.registry.checkpoint_of(variant))
+    return (names,) if names and variant.head == "classifier" else ()
 
 
 def _stand_in(run: Run, variant: Variant) -> snippets.StandIn:

@@ -1,6 +1,7 @@
 """The command line: what a person types, and how it ends.
 
-Exit status: 0 done, 1 something failed, 2 wrong usage or a wrong registry.
+Exit status: 0 done, 1 something failed, 2 wrong usage, or a wrong registry
+or template.
 """
 
 import os
@@ -18,7 +19,6 @@ with uncollected():  # much of the time of a run that finds nothing to do
     from publisher.cli.options import DONE, FAILED, INTERRUPTED, USAGE
     from publisher.cli.verifying import verify
     from publisher.errors import PublisherError
-    from publisher.registry import RegistryError
 
 # What `publisher --help` lists, under headings.
 COMMANDS = {
@@ -94,10 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except PublisherError as error:
         if state["debug"]:
             raise
-        # A wrong registry has a line for each problem.
+        # Several problems have a line each.
         for line in str(error).splitlines():
             console.print_error(line)
-        sys.exit(USAGE if isinstance(error, RegistryError) else FAILED)
+        sys.exit(USAGE if error.wrong_input else FAILED)
     except OSError as error:
         if state["debug"]:
             raise

@@ -7,6 +7,15 @@ import click
 
 from publisher.cli import console
 from publisher.cli.options import DONE, output_option, release_read_option, reporting
+from publisher.util.resources import TEMPLATES
+
+_templates = click.option(
+    "--templates",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(TEMPLATES),
+    show_default=True,
+    help="Templates of your own, which take the place of the program's; it need not exist.",
+)
 
 
 @click.command()
@@ -29,6 +38,7 @@ from publisher.cli.options import DONE, output_option, release_read_option, repo
     metavar="gs://...",
     help="Where the unpacked models lie, each below its handle.",
 )
+@_templates
 @reporting
 def serve(
     release: str,
@@ -37,6 +47,7 @@ def serve(
     port: int,
     public_url: str | None,
     uncompressed: str | None,
+    templates: Path,
 ) -> int:
     """Serve a release to browsers and hub.load.
 
@@ -44,11 +55,13 @@ def serve(
     """
     from publisher.hub import server
     from publisher.hub.app import application
+    from publisher.hub.pages import Renderer
     from publisher.hub.settings import Settings
     from publisher.release.sources.open import open_source
 
     console.log_to_stderr(quiet=quiet)
-    app = application(open_source(release, os.environ), Settings(public_url, uncompressed))
+    settings = Settings(public_url, uncompressed)
+    app = application(open_source(release, os.environ), settings, Renderer(templates))
     listener = server.bind(host, port)
     if not server.is_loopback(listener):
         console.print_warning(f"{host} can be reached from other machines, and so can the release")
@@ -67,6 +80,7 @@ def serve(
     help="The address that models/<handle>/model.tar.gz lies below; default: the registry's"
     " asset_base.",
 )
+@_templates
 @reporting
 def site(
     release: str,
@@ -74,6 +88,7 @@ def site(
     output: Path,
     base_url: str | None,
     archives: str | None,
+    templates: Path,
 ) -> int:
     """Write a release's web pages, for any host.
 
@@ -85,7 +100,8 @@ def site(
     from publisher.release.sources.open import open_source
 
     catalogue = load(open_source(release, os.environ))
-    count = write_site(site_files(catalogue, Renderer(), base_url, archives), output)
+    files = site_files(catalogue, Renderer(templates), base_url, archives)
+    count = write_site(files, output)
     if not quiet:
         console.print_line(f"{output}: {count} files, {len(catalogue.models)} models")
     return DONE

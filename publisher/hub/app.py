@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from http import HTTPStatus
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -71,9 +72,9 @@ def application(
 def from_environment() -> Starlette:
     """Return the hub that the environment describes, for a production server.
 
-    `PUBLISHER_RELEASE` is the directory or address of the release; `PUBLISHER_PUBLIC_URL`
-    and `PUBLISHER_UNCOMPRESSED` are optional (`Settings`). What is wrong is printed in a
-    line, and ends the process.
+    `PUBLISHER_RELEASE` is the directory or address of the release. Optional are
+    `PUBLISHER_PUBLIC_URL` and `PUBLISHER_UNCOMPRESSED` (`Settings`), and `PUBLISHER_TEMPLATES`,
+    a folder of templates (`Renderer`). What is wrong is printed in a line, and ends the process.
     """
     environment = os.environ
     try:
@@ -84,6 +85,8 @@ def from_environment() -> Starlette:
             environment.get("PUBLISHER_PUBLIC_URL") or None,
             environment.get("PUBLISHER_UNCOMPRESSED") or None,
         )
-        return application(open_source(where, environment), settings)
+        templates = environment.get("PUBLISHER_TEMPLATES")
+        renderer = Renderer(Path(templates) if templates else None)
+        return application(open_source(where, environment), settings, renderer)
     except PublisherError as error:
         sys.exit(f"error: {error}")

@@ -8,13 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from publisher.pages.templates import file_of, html_environment, named_errors
+from publisher.util.resources import TEMPLATES, distributed
 
-from publisher.hub.errors import HubError
-from publisher.pages.render import FILTERS
-
-TEMPLATES = Path(__file__).parents[2] / "templates"
+FOLDER = "web"
 ASSETS = {
     "hub.css": "text/css; charset=utf-8",
     "hub.js": "text/javascript; charset=utf-8",
@@ -23,40 +20,30 @@ ASSETS = {
 
 
 class Renderer:
-    """The templates, read once."""
+    """The templates, read once.
 
-    def __init__(self, templates: Path = TEMPLATES) -> None:
-        self._folder = templates / "web"
-        self._environment = ImmutableSandboxedEnvironment(
-            loader=FileSystemLoader(self._folder),
-            undefined=StrictUndefined,
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
-        self._environment.filters.update(FILTERS)
+    `templates` is a folder whose files take the place of the distribution's.
+    """
+
+    def __init__(self, templates: Path | None = None) -> None:
+        self._templates = templates or distributed(TEMPLATES)
+        self._environment = html_environment(self._templates, FOLDER)
 
     def page(self, name: str, facts: Mapping[str, Any]) -> bytes:
         """Return the page that the template `<name>.html.j2` makes of facts.
 
-        Raises `HubError` if the template is missing or faulty.
+        Raises `PageError` if the template is missing or faulty.
         """
-        template = f"{name}.html.j2"
-        try:
-            text = self._environment.get_template(template).render(facts)
-        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise HubError(
-                f"{self._folder / template}: {error}; restore or correct the template"
-            ) from error
+        file = f"{name}.html.j2"
+        with named_errors(self._templates, f"{FOLDER}/{file}"):
+            text = self._environment.get_template(file).render(facts)
         # A lone surrogate is no text; it must not keep the rest from being shown.
         return text.encode(errors="replace")
 
     def assets(self) -> dict[str, bytes]:
-        """Return the files that every page needs, by name. Raises `HubError`."""
-        try:
-            return {name: (self._folder / name).read_bytes() for name in ASSETS}
-        except OSError as error:
-            raise HubError(
-                f"{error.filename}: {error.strerror or error}; restore the file"
-            ) from error
+        """Return the files that every page needs, by name. Raises `PageError`."""
+        found = {}
+        for name in ASSETS:
+            with named_errors(self._templates, f"{FOLDER}/{name}"):
+                found[name] = file_of(self._templates, f"{FOLDER}/{name}").read_bytes()
+        return found

@@ -1,6 +1,7 @@
 """Facts -> documentation pages, and the rules that every page must keep.
 
 `render`    registry + manifest -> Markdown, through the templates;
+`templates` where they are, how they are rendered, what is wrong with them;
 `rules`     what tfhub.dev's validator asks of pages, and what hand-written pages got wrong;
 `document`  one page taken apart: kind, metadata, code blocks, prose;
 `snippets`  the Python on a page, and what can be said of it without running it;

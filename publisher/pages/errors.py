@@ -5,3 +5,9 @@ from publisher.errors import PublisherError
 
 class PageError(PublisherError):
     """A page cannot be rendered, or breaks a rule of the documentation format."""
+
+
+class WrongTemplateError(PageError):
+    """A template is missing or does not compile, whatever the facts are."""
+
+    wrong_input = True

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from publisher.documents.manifest import Manifest
 from publisher.pages.errors import PageError
-from publisher.pages.render import module_facts, render_template
+from publisher.pages.render import module_facts
+from publisher.pages.templates import render_template
 from publisher.registry import Registry, Variant
 from publisher.registry.models import Target
 

@@ -15,7 +15,8 @@ import yaml
 
 from publisher.documents.manifest import Manifest
 from publisher.pages.errors import PageError
-from publisher.pages.render import module_facts, render_template
+from publisher.pages.render import module_facts
+from publisher.pages.templates import render_template
 from publisher.registry import Checkpoint, Registry, Variant
 from publisher.registry.models import Target
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from publisher.documents.manifest import Manifest
 from publisher.pages.errors import PageError
-from publisher.pages.render import listed_models, module_facts, render_template
+from publisher.pages.render import listed_models, module_facts
+from publisher.pages.templates import render_template
 from publisher.registry import Registry, Variant
 from publisher.registry.models import Target
 from publisher.util.files import json_bytes

@@ -1,29 +1,17 @@
 """Registry + manifest -> Markdown, through the templates in `templates/tfhub/`.
 
-A template sees plain facts only, never the registry's objects, and a name it gets wrong
-is an error that names the line, not an empty place on the page.
+A template sees plain facts only, never the registry's objects.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from jinja2 import (
-    FileSystemLoader,
-    StrictUndefined,
-    TemplateError,
-    TemplateNotFound,
-    TemplateSyntaxError,
-)
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from publisher.documents.manifest import Manifest
-from publisher.pages import format as formats
 from publisher.pages.document import ROOT, publisher_path
 from publisher.pages.errors import PageError
+from publisher.pages.templates import render_template
 from publisher.registry import Registry, Variant, select
 from publisher.registry.models import Target
 
@@ -37,18 +25,7 @@ PARITY_CHECK = "parity_with_float64_reference"
 # of these weights, by resolution in pixels. Of other resolutions it is not known.
 EVALUATION_CROPS = {224: 0.95, 384: 1.0}
 
-FILTERS: Mapping[str, Callable[[Any], str]] = {
-    "human_size": formats.human_size,
-    "thousands": formats.thousands,
-    "scientific": formats.scientific,
-    "shape": formats.shape,
-    "cell": formats.cell,
-}
-
 NOTHING_WITHDRAWN: Mapping[str, str] = {}
-
-# What a template's own operations and filters can raise.
-_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 
 
 def asset_path(registry: Registry, handle: str) -> str:
@@ -279,57 +256,3 @@ def _rows(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _union(lists: Iterable[Sequence[str]]) -> list[str]:
     return list(dict.fromkeys(value for values in lists for value in values))
-
-
-def render_template(templates: Path, name: str, facts: Mapping[str, Any]) -> str:
-    """Return the text that a template makes of facts, with one newline at its end.
-
-    Raises `PageError` that names the line if the template is missing or faulty.
-    """
-    environment = ImmutableSandboxedEnvironment(
-        loader=FileSystemLoader(templates),
-        undefined=StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update({name: _strict(function) for name, function in FILTERS.items()})
-    try:
-        text = environment.get_template(name).render(facts)
-    except TemplateNotFound as error:
-        raise PageError(
-            f"{templates / (error.name or name)}: there is no such template; restore the file"
-        ) from error
-    except TemplateSyntaxError as error:
-        raise PageError(
-            f"{error.filename or templates / name}:{error.lineno}: {error.message};"
-            " correct the template"
-        ) from error
-    except (TemplateError, *_FAULTS) as error:
-        where = _place(error.__traceback__, templates) or str(templates / name)
-        raise PageError(f"{where}: {error}; correct the template") from error
-    # Parts of a page that are left out leave their empty lines.
-    return re.sub(r"\n{3,}", "\n\n", text).rstrip("\n") + "\n"
-
-
-def _strict(function: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Let an undefined value say its name, before the filter trips over it."""
-
-    def filtered(value: Any) -> str:
-        if isinstance(value, StrictUndefined):
-            str(value)
-        return function(value)
-
-    return filtered
-
-
-def _place(traceback: TracebackType | None, templates: Path) -> str | None:
-    """Return `file:line` of the innermost template frame."""
-    place = None
-    while traceback is not None:
-        file = Path(traceback.tb_frame.f_code.co_filename)
-        if file.is_relative_to(templates):
-            place = f"{file}:{traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    return place

@@ -9,3 +9,5 @@ class RegistryError(PublisherError):
     The message has one line for each problem, in the order of the file, each
     `models.yaml:LINE:COLUMN: what is wrong, what is allowed`.
     """
+
+    wrong_input = True

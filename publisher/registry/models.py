@@ -1,5 +1,6 @@
 """What `models.yaml` holds, as frozen models; `models.schema.json` is made from them."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from publisher.documents import fields
 from publisher.registry.errors import RegistryError
+from publisher.util.resources import DATA, distributed
 from publisher.util.wording import shown
 
 LARGEST_LIST = 64 << 20  # bytes of a file of class names
@@ -69,7 +71,8 @@ class Checkpoint(_Model):
     classes: int = Field(ge=1, le=1_000_000, description="Number of logits.")
     class_names: fields.RelativePath | None = Field(
         default=None,
-        description="UTF-8 file with the name of one class a line, relative to models.yaml.",
+        description="UTF-8 file with the name of one class a line, relative to models.yaml. What"
+        " is not there is looked for in the distribution: data/ilsvrc2012_wordnet_lemmas.txt.",
     )
     resolution: Pixels = Field(description="Side of the images it was trained for, in pixels.")
     input_range: fields.Range = Field(description="[low, high] of the values of an image.")
@@ -200,7 +203,7 @@ class Registry(_Model):
 
     @property
     def directory(self) -> Path:
-        """The folder of `models.yaml`, which `class_names` is relative to."""
+        """The folder of `models.yaml`."""
         return self._directory
 
     def checkpoint_of(self, variant: Variant) -> Checkpoint:
@@ -243,6 +246,11 @@ class Registry(_Model):
         """Return the tolerance of the variant's checkpoint, or else the registry's."""
         return self.checkpoint_of(variant).tolerance or self.validation.tolerance
 
+    def class_names_file(self, checkpoint: Checkpoint) -> Path | None:
+        """Return the file with the names of the checkpoint's classes, if it has one."""
+        relative = checkpoint.class_names
+        return None if relative is None else find_class_names(self.directory, relative)
+
     def class_names(self, checkpoint: Checkpoint) -> tuple[str, ...] | None:
         """Return the names of the checkpoint's classes in order, if it has a file of them.
 
@@ -252,16 +260,27 @@ class Registry(_Model):
         return None if names is None else read_class_names(self.directory, names)
 
 
+def find_class_names(folder: Path, relative: str) -> Path:
+    """Return where a file of class names is: in the folder of `models.yaml`, if it is there.
+
+    Otherwise it is the distribution's, where that has one under this name.
+    """
+    own, common = folder / relative, distributed(relative)
+    is_common = relative.startswith(f"{DATA}/") and not os.path.lexists(own) and common.is_file()
+    return common if is_common else own
+
+
 def read_class_names(folder: Path, relative: str) -> tuple[str, ...]:
-    """Return the lines of a UTF-8 file in a folder.
+    """Return the lines of a UTF-8 file in the folder of `models.yaml`, or of the distribution.
 
     Raises `RegistryError` for a file that is none, leads elsewhere, is too large or has an
     empty line.
     """
-    path, name = folder / relative, shown(relative)
+    path, name = find_class_names(folder, relative), shown(relative)
     try:
-        # A link may lead anywhere; a release is made from this folder and nothing else.
-        if not path.resolve().is_relative_to(folder.resolve()):
+        # A link may lead anywhere; a release is made from these folders and nothing else.
+        home = folder if path == folder / relative else distributed(DATA)
+        if not path.resolve().is_relative_to(home.resolve()):
             raise RegistryError(f"{name} leads out of the folder; allowed: a file inside it")
         if not path.is_file():
             raise RegistryError(

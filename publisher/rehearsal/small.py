@@ -18,6 +18,7 @@ from publisher.registry import load_registry
 from publisher.registry.document import Problem, parse
 from publisher.registry.errors import RegistryError
 from publisher.util.files import write_whole
+from publisher.util.resources import TEMPLATES
 
 ARCHITECTURE = "R20x0.5"
 RESOLUTION, PARITY = 32, (32, 40)  # pixels
@@ -54,15 +55,20 @@ def write_registry(content: dict[str, Any], target: Path) -> None:
 
 
 def write_project(registry: Path, folder: Path) -> Path:
-    """Write the registry with stand-ins to a folder, with all that it needs; return its path."""
+    """Write the registry with stand-ins to a folder, and what it has beside it; return its path.
+
+    What it has not, class names or templates, is the distribution's.
+    """
     content = with_stand_ins(content_of(registry))
     content.pop("destinations", None)
     folder.mkdir(parents=True, exist_ok=True)
     for name in {entry.get("class_names") for entry in content["checkpoints"].values()} - {None}:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(registry.parent / name, folder / name)
-    shutil.rmtree(folder / "templates", ignore_errors=True)
-    shutil.copytree(registry.parent / "templates", folder / "templates")
+        if (registry.parent / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(registry.parent / name, folder / name)
+    shutil.rmtree(folder / TEMPLATES, ignore_errors=True)
+    if (registry.parent / TEMPLATES).is_dir():
+        shutil.copytree(registry.parent / TEMPLATES, folder / TEMPLATES)
     write_registry(content, folder / "models.yaml")
     return folder / "models.yaml"
 

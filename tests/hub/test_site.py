@@ -10,6 +10,7 @@ from filelock import FileLock
 from publisher.hub.errors import HubError
 from publisher.hub.pages import Renderer
 from publisher.hub.site import site_files, write_site
+from publisher.pages import PageError
 from publisher.release.catalogue import load
 from publisher.release.sources.directory import DirectorySource
 from tests.hub.html import assets, cards, facts, links, parsed, sound, text
@@ -41,6 +42,20 @@ def page_of(site: Path, path: str) -> Any:
 
 def pages(site: Path) -> list[str]:
     return [path for path in tree(site) if path.endswith(".html")]
+
+
+def test_templates_of_ones_own_come_first(release: Path, tmp_path: Path) -> None:
+    own = tmp_path / "templates"
+    (own / "web").mkdir(parents=True)
+    (own / "web" / "error.html.j2").write_text("{{ policy }} & <b>{{ '<' }}</b>")
+    (own / "web" / "hub.css").write_text("/* none */")
+    files = dict(site_files(load(DirectorySource(release)), Renderer(own), None, ARCHIVES))
+    assert files["404.html"].endswith(b" & <b>&lt;</b>")
+    assert files["hub.css"] == b"/* none */"
+    assert b"BiT-ResNet" in files["index.html"]
+    (own / "web" / "error.html.j2").write_text("fine\n{{ nothing }}")
+    with pytest.raises(PageError, match=r"web/error\.html\.j2:2: 'nothing' is undefined"):
+        dict(site_files(load(DirectorySource(release)), Renderer(own), None, ARCHIVES))
 
 
 def test_every_model_and_every_name_has_a_page(site: Path) -> None:

@@ -531,8 +531,3 @@ def test_a_template_cannot_leave_its_sandbox(
     templates = with_template(tmp_path, "a\n{{ " + expression + " }}\n")
     with pytest.raises(PageError, match=r"module\.md\.j2:2: .*(unsafe|not safely callable)"):
         page_of(registry, templates, CLASSIFIER)
-
-
-def test_a_missing_template_is_named(registry: Registry, tmp_path: Path) -> None:
-    with pytest.raises(PageError, match=r"module\.md\.j2: there is no such template"):
-        page_of(registry, tmp_path, CLASSIFIER)

@@ -440,6 +440,23 @@ def test_class_names_may_not_be_linked_from_outside(folder: Path, problems: Prob
     ]
 
 
+def test_class_names_that_are_not_here_are_the_distributions(
+    folder: Path, load: Load, problems: Problems
+) -> None:
+    name = "data/ilsvrc2012_wordnet_lemmas.txt"
+    text = edited(("names.txt", name), ("classes: 3", "classes: 1000"))
+    registry = load(text)
+    names = registry.class_names(registry.checkpoints["small"])
+    assert names is not None
+    assert len(names) == 1000
+    assert "is no path" in problems(text.replace("data/", "data/../data/"))[0]
+    (folder / "data").mkdir()
+    (folder / name).write_text("cat\ndog\n")
+    assert problems(text) == [
+        f"models.yaml:19:18: '{name}' has 2 lines; allowed: one for each of the 1,000 classes"
+    ]
+
+
 def test_class_names_in_a_loop_of_links_are_refused(folder: Path, problems: Problems) -> None:
     (folder / "names.txt").unlink()
     (folder / "names.txt").symlink_to("names.txt")

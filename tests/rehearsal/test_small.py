@@ -1,5 +1,6 @@
 """The registry with small stand-ins, and the one that a rehearsal is given."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,15 @@ def test_every_variant_of_this_repository_has_a_stand_in(tmp_path: Path) -> None
         assert checkpoint.architecture == "R20x0.5"
         assert small.class_names(checkpoint) == true.class_names(true.checkpoints[name])
     assert (tmp_path / "small/templates/tfhub/module.md.j2").exists()
+
+
+def test_a_registry_without_templates_and_class_names_of_its_own_has_one(tmp_path: Path) -> None:
+    alone = tmp_path / "alone/models.yaml"
+    alone.parent.mkdir()
+    shutil.copyfile(ROOT / "models.yaml", alone)
+    small = load_registry(write_project(alone, tmp_path / "small"))
+    assert [path.name for path in (tmp_path / "small").iterdir()] == ["models.yaml"]
+    assert all(small.class_names(checkpoint) for checkpoint in small.checkpoints.values())
 
 
 def test_it_is_written_from_the_command_line(tmp_path: Path) -> None:
