@@ -143,7 +143,7 @@ def _fetch(run: Run, variant: Variant, done: Records) -> Step:
     architecture = ARCHITECTURES[checkpoint.architecture]
     expected = architecture.arrays(checkpoint.classes)
     source = run.source
-    folder = run.settings.build / "weights"
+    folder = weights_folder(run)
     record_path = folder / "records" / f"{sha256(checkpoint.path.encode())[:16]}.json"
     base = without_secrets(source.base) if source.remote else source.base
 
@@ -242,7 +242,7 @@ def _convert(run: Run, variant: Variant, done: Records) -> Step:
     architecture = ARCHITECTURES[checkpoint.architecture]
     output, _ = output_of(run.registry, variant)
     assets = _assets(run, variant)
-    directory = run.folder(variant) / "saved_model"
+    directory = saved_model_path(run, variant)
 
     def action() -> Made:
         temporary = directory.with_name(".saved_model.tmp")
@@ -292,7 +292,7 @@ def _convert(run: Run, variant: Variant, done: Records) -> Step:
 def _package(run: Run, variant: Variant, done: Records) -> Step:
     """Pack the SavedModel into `model.tar.gz`."""
     converted = done[Key("convert", variant.handle)]
-    directory, target = run.folder(variant) / "saved_model", _archive_path(run, variant)
+    directory, target = saved_model_path(run, variant), archive_path(run, variant)
 
     def action() -> Made:
         temporary = target.with_name(".model.tar.gz.tmp")
@@ -345,7 +345,7 @@ def _validate(run: Run, variant: Variant, done: Records) -> Step:
     }
     request = Request(
         handle=variant.handle,
-        archive=_archive_path(run, variant),
+        archive=archive_path(run, variant),
         architecture=architecture,
         head=variant.head,
         folded=variant.folded,
@@ -555,7 +555,18 @@ def _expected_path(run: Run, variant: Variant) -> Path:
     return run.settings.build / "expected" / f"{variant.checkpoint}.npz"
 
 
-def _archive_path(run: Run, variant: Variant) -> Path:
+def weights_folder(run: Run) -> Path:
+    """Return where weights are fetched to, in a folder for each source."""
+    return run.settings.build / "weights"
+
+
+def saved_model_path(run: Run, variant: Variant) -> Path:
+    """Return where the SavedModel of a variant is made."""
+    return run.folder(variant) / "saved_model"
+
+
+def archive_path(run: Run, variant: Variant) -> Path:
+    """Return where the archive of a variant is made."""
     return run.folder(variant) / ARCHIVE
 
 

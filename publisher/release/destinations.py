@@ -7,6 +7,7 @@ from pathlib import Path
 from publisher.destinations.base import Destination, DestinationError
 from publisher.destinations.local.directory import Directory
 from publisher.destinations.open import open_destination, target_named
+from publisher.errors import PublisherError, raise_all
 from publisher.registry import Registry, select
 from publisher.registry.models import Target
 from publisher.release.diff import Offer
@@ -35,14 +36,19 @@ def names_of(registry: Registry, names: Sequence[str]) -> list[str]:
 
     Raises `DestinationError` for a name that models.yaml does not have.
     """
-    found: list[str] = []
-    for name in names:
-        if name == EVERY:
-            found += registry.destinations
-        else:
-            target_named(registry, name)
-            found.append(name)
-    return list(dict.fromkeys(found))
+    found = expanded(registry, names)
+    for name in found:
+        target_named(registry, name)
+    return found
+
+
+def expanded(registry: Registry, names: Iterable[str]) -> list[str]:
+    """Return each name once; `*` stands for all destinations. Names may be unknown."""
+    return list(
+        dict.fromkeys(
+            one for name in names for one in (registry.destinations if name == EVERY else [name])
+        )
+    )
 
 
 def open_destinations(
@@ -52,24 +58,29 @@ def open_destinations(
     environment: Mapping[str, str],
     *,
     to_write: bool,
+    known: Sequence[PublisherError] = (),
 ) -> list[Opened]:
     """Open destinations by name; if they will be written, check that each could be.
 
-    `environment` is where credentials are looked for. Raises `DestinationError`.
+    `environment` is where credentials are looked for. Raises all that is wrong at once, and with
+    it what is `known` to be wrong: a `DestinationError`, if it is a single one.
     """
     folder = build.resolve() / JOURNALS
-    opened = [
-        Opened(
-            name,
-            target_named(registry, name),
-            open_destination(registry, name, environment, folder),
-            folder / name,
-        )
-        for name in names_of(registry, names)
-    ]
-    if to_write:
-        for one in opened:
+    opened, errors = [], list(known)
+    for name in expanded(registry, names):
+        try:
+            destination = open_destination(registry, name, environment, folder)
+        except PublisherError as error:
+            errors.append(error)
+        else:
+            target = target_named(registry, name)
+            opened.append(Opened(name, target, destination, folder / name))
+    for one in opened if to_write else ():
+        try:
             one.destination.check()
+        except PublisherError as error:
+            errors.append(error)
+    raise_all(errors)
     return opened
 
 

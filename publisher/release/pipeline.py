@@ -6,16 +6,17 @@ from pathlib import Path
 
 from publisher.build import build as builds
 from publisher.build.build import Built, Failed, Stale
+from publisher.build.preflight import preflight
 from publisher.build.stages import Run
 from publisher.destinations.base import DestinationError
 from publisher.destinations.local.directory import Directory
 from publisher.documents.index import INDEX
 from publisher.documents.plan import Change, Plan, SavedPlans
 from publisher.documents.signature import signs
-from publisher.errors import PublisherError
+from publisher.errors import PublisherError, raise_all
 from publisher.registry import Variant
 from publisher.release.contents import INDEX_SIGNATURE, SUMS
-from publisher.release.destinations import Opened, open_destinations
+from publisher.release.destinations import Opened, expanded, open_destinations
 from publisher.release.diff import Offer
 from publisher.release.parts import collected, offers_of
 from publisher.release.publish import (
@@ -66,8 +67,10 @@ class Published:
 def build(run: Run, variants: Sequence[Variant]) -> Published:
     """Build what is not up to date; publish nothing.
 
-    Raises `BuildError` if another process is at work in the build folder.
+    Raises what would stop the build before it begins (`preflight`), and `BuildError` if another
+    process is at work in the build folder.
     """
+    raise_all(preflight(run, _active(variants)))
     with builds.build_lock(run.settings.build):
         return Published(builds.build(run, _active(variants)))
 
@@ -80,10 +83,10 @@ def plan(
 ) -> Planned:
     """Say what `publish` would do with these variants, and do nothing.
 
-    `environment` is where credentials are looked for. Raises `DestinationError` if a
-    destination cannot be read.
+    `environment` is where credentials are looked for. Raises what would stop `publish` before it
+    begins (`preflight`), and `DestinationError` if a destination cannot be read.
     """
-    opened = _opened(run, settings, environment, to_write=False)
+    opened = _opened(run, variants, settings, environment, to_write=False)
     release = settings.release.absolute()
     directory = Directory(release)
     results = builds.rehearse(run, _active(variants))
@@ -116,10 +119,10 @@ def publish(
 
     `consent` is asked before a destination is written, and `environment` is where credentials
     are looked for. What goes wrong with a variant or at a destination is part of the result.
-    Raises `DestinationError` before anything is built if a destination cannot be written, and
-    `BuildError` if another process is at work in the build folder.
+    Raises what is wrong before anything is built (`preflight`, and destinations that cannot be
+    written) at once, and `BuildError` if another process is at work in the build folder.
     """
-    opened = _opened(run, settings, environment, to_write=True)
+    opened = _opened(run, variants, settings, environment, to_write=True)
     release = settings.release.absolute()
     directory = Directory(release)
     active = _active(variants)
@@ -151,10 +154,20 @@ def publish(
 
 
 def _opened(
-    run: Run, settings: PublishSettings, environment: Mapping[str, str], *, to_write: bool
+    run: Run,
+    variants: Sequence[Variant],
+    settings: PublishSettings,
+    environment: Mapping[str, str],
+    *,
+    to_write: bool,
 ) -> list[Opened]:
-    build = run.settings.build
-    return open_destinations(run.registry, settings.to, build, environment, to_write=to_write)
+    """Open the destinations, and raise all that can be known to go wrong."""
+    build, release = run.settings.build, settings.release.absolute()
+    names = expanded(run.registry, settings.to)
+    known = [] if settings.built else preflight(run, _active(variants), names, release)
+    return open_destinations(
+        run.registry, names, build, environment, to_write=to_write, known=known
+    )
 
 
 def _active(variants: Sequence[Variant]) -> list[Variant]:

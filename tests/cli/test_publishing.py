@@ -67,6 +67,31 @@ def test_an_unknown_destination_is_an_error_before_anything_is_built(
     assert tree(folder) == before
 
 
+@pytest.mark.parametrize("verb", [("publish", "--yes"), ("plan",), ("publish", "--dry-run")])
+def test_all_that_is_wrong_is_said_before_anything_is_built(
+    command: Command, folder: Path, verb: tuple[str, ...]
+) -> None:
+    template = folder / "templates/tfhub/module.md.j2"
+    template.write_text("{% if %}")
+    before = tree(folder)
+    finished = command(*verb, *SYNTHETIC, "--to", "shelf", "--to", "shelv", "--to", "book")
+    assert finished.status == 2
+    errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+    assert [line.split(" ")[1] for line in errors] == [f"{template}:1:", "'shelv'", "'book'"]
+    assert tree(folder) == before
+
+
+def test_what_is_wrong_with_a_build_is_said_before_it_begins(
+    command: Command, folder: Path
+) -> None:
+    (folder / "templates/tfhub/publisher.md.j2").write_text("{% if %}")
+    before = tree(folder)
+    finished = command("build", *SYNTHETIC)
+    assert finished.status == 2
+    assert "publisher.md.j2:1: " in finished.stderr
+    assert tree(folder) == before
+
+
 def test_where_nobody_can_be_asked_consent_has_to_be_given_before(
     command: Command, folder: Path
 ) -> None:

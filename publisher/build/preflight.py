@@ -1,0 +1,107 @@
+"""What can be known to go wrong with a build before the first byte is fetched.
+
+`models.yaml` and its class names were checked when they were read. Destinations are checked by
+those who open them (`publisher/destinations/open.py`), and told along with what is found here.
+"""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
+from pathlib import Path
+
+from publisher.build import engine
+from publisher.build.engine import Key, Stale
+from publisher.build.manifest import kept_arrays
+from publisher.build.stages import Run, archive_path, saved_model_path, tasks_of, weights_folder
+from publisher.errors import PublisherError
+from publisher.families import ARCHITECTURES
+from publisher.pages.format import human_size
+from publisher.pages.templates import faults
+from publisher.registry import Variant
+
+# An archive of trained weights has 0.92 of their size. Less is assumed of all: what is refused
+# here surely does not fit.
+PACKED = 0.9
+
+
+class NoSpaceError(PublisherError):
+    """There is not enough space for what is to be built."""
+
+
+def preflight(
+    run: Run, variants: Sequence[Variant], to: Iterable[str] = (), release: Path | None = None
+) -> list[PublisherError]:
+    """Return all that would keep variants from being built and rendered; nothing if none is stale.
+
+    `to` names destinations of models.yaml, whose pages have templates of their own. `release` is
+    the release directory; where it is on another file system, archives are copied.
+    """
+    looked_at = engine.rehearse(tasks_of(run, variants))
+    stale = {key for key, found in looked_at.items() if isinstance(found, Stale)}
+    if not stale:
+        return []
+    named = (run.registry.destinations.get(name) for name in to)
+    styles = ["tfhub", *(target.kind for target in named if target)]
+    return [*faults(run.settings.templates, styles), *_no_space(run, stale, release)]
+
+
+def _no_space(run: Run, stale: Iterable[Key], release: Path | None) -> list[NoSpaceError]:
+    """Return where the space does not suffice for the stale stages."""
+    build = run.settings.build
+    variants = {variant.handle: variant for variant in run.registry.variants}
+    chosen = {
+        stage: [variants[key.subject] for key in stale if key.stage == stage]
+        for stage in ("convert", "package", "validate")
+    }
+    fetched = [key.subject for key in stale if key.stage == "fetch"]
+    archives = sum(PACKED * _bytes(run, variant) for variant in chosen["package"])
+    # What is made again takes the place of what is there.
+    there = [archive_path(run, variant) for variant in chosen["package"]]
+    there += [saved_model_path(run, variant) for variant in chosen["convert"]]
+    needed = archives + sum(_bytes(run, variant) for variant in chosen["convert"])
+    if run.source.kind != "directory":  # whose files are used where they are
+        for name in fetched:
+            checkpoint = run.registry.checkpoints[name]
+            shapes = ARCHITECTURES[checkpoint.architecture].arrays(checkpoint.classes)
+            needed += _bytes_of(shapes)
+            there += weights_folder(run).glob(f"*/{checkpoint.path}*")
+    # Each is unpacked while it is checked.
+    unpacked = sorted((_bytes(run, variant) for variant in chosen["validate"]), reverse=True)
+    needed += sum(unpacked[: run.settings.jobs]) - sum(map(_size, there))
+    places = {build: (needed, "--build-dir")}
+    if release is not None and _disk(release) != _disk(build):
+        places[release] = (archives, "--release")
+    return [
+        NoSpaceError(
+            f"{place}: about {human_size(round(size))} are needed for what is to be built, and"
+            f" {human_size(free)} are free; free space there, name another folder with {option},"
+            " or choose fewer variants"
+        )
+        for place, (size, option) in places.items()
+        if size > (free := shutil.disk_usage(_existing(place)).free)
+    ]
+
+
+def _bytes(run: Run, variant: Variant) -> int:
+    """Return the size of a variant's variables."""
+    return _bytes_of(kept_arrays(run.registry, variant))
+
+
+def _bytes_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Return the size of float32 arrays."""
+    return 4 * sum(map(prod, shapes.values()))
+
+
+def _size(path: Path) -> int:
+    """Return how many bytes a file has, or all files in a folder; none if it is not there."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _disk(path: Path) -> int:
+    return _existing(path).stat().st_dev
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the folder closest to it that is there."""
+    return next(place for place in (path, *path.parents) if place.exists())
