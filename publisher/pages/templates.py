@@ -40,6 +40,7 @@ FILTERS: Mapping[str, Callable[[Any], str]] = {
 
 # What a template's own operations and filters can raise.
 _FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
+_REFERENCE = re.compile(r"{%[-+]?\s*(extends|from|import|include)\b")
 
 
 def folders(templates: Path) -> tuple[Path, Path]:
@@ -176,6 +177,8 @@ class _References:
 
 @functools.lru_cache(maxsize=64)
 def _references(known: Environment, text: str) -> _References:
+    if not _REFERENCE.search(text):  # parsing takes longer than all else that a digest needs
+        return _References(frozenset(), frozenset(), computed=False)
     needed, optional, computed = set(), set(), False
     kinds = (nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)
     for node in known.parse(text).find_all(kinds):
