@@ -116,13 +116,13 @@ def test_an_installed_publisher_does_all_without_a_checkout(
     finished = installation.run(copy.folder, "publisher", "list")
     assert [line.split()[0] for line in finished.stdout.splitlines()[1:]] == HANDLES
 
-    # Its code is that of the checkout, so that only what is missing is made.
+    # Its code is that of the checkout, so that only what follows from what is missing is made.
     shutil.rmtree(copy.build / "models" / EXTRACTOR_A / "saved_model")
     command = ("publish", "--weights", "synthetic", "--json")
     finished = installation.run(copy.folder, "publisher", *command)
     assert finished.status == 0, finished.stderr
     assert finished.statuses == dict.fromkeys(HANDLES, "new")
-    assert finished.stages == {"convert": 1}
+    assert finished.stages == {"convert": 1, "validate": 1}
     assert (copy.release / SUMS).read_bytes() == (published.release / SUMS).read_bytes()
 
     finished = installation.run(copy.folder, "publisher", "verify", "dist")
@@ -131,7 +131,7 @@ def test_an_installed_publisher_does_all_without_a_checkout(
     before = tree(copy.folder)
     with installation.start(copy.folder, "publisher", "serve", "--port", "0", "dist") as server:
         assert server.stdout is not None
-        address = server.stdout.readline().split()[-1]
+        address = server.stdout.readline().split()[-1].rstrip("/")
         page = requests.get(f"{address}/{EXTRACTOR_A}", headers={"Accept": "text/html"}, timeout=60)
         style = requests.get(f"{address}/hub.css", timeout=60)
         server.terminate()
