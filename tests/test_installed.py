@@ -125,11 +125,11 @@ def test_an_installed_publisher_does_all_without_a_checkout(
     assert finished.stages == {"convert": 1, "validate": 1}
     assert (copy.release / SUMS).read_bytes() == (published.release / SUMS).read_bytes()
 
-    finished = installation.run(copy.folder, "publisher", "verify", "dist")
+    finished = installation.run(copy.folder, "publisher", "verify")
     assert finished.status == 0, finished.stderr
 
     before = tree(copy.folder)
-    with installation.start(copy.folder, "publisher", "serve", "--port", "0", "dist") as server:
+    with installation.start(copy.folder, "publisher", "serve", "--port", "0") as server:
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1].rstrip("/")
         page = requests.get(f"{address}/{EXTRACTOR_A}", headers={"Accept": "text/html"}, timeout=60)
