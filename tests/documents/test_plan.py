@@ -71,7 +71,7 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, content: bytes, why: 
         read_plans(path)
     assert str(caught.value).startswith(f"{path}: is no plan (")
     assert why in str(caught.value)
-    assert "make it again with: publisher plan --to NAME --output FILE" in str(caught.value)
+    assert "make it again with: publisher plan --to NAME --save FILE" in str(caught.value)
 
 
 def test_a_plan_that_is_not_there_is_said_so(tmp_path: Path) -> None:
