@@ -80,6 +80,7 @@ ERRORS = (
     TypeError,
     KeyError,
     AttributeError,
+    RecursionError,
 )
 
 

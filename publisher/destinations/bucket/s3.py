@@ -294,7 +294,7 @@ class S3(Objects):
             said = f"{code} {error.response.get('Error', {}).get('Message', '')}"
             status = 401 if code in REFUSED_CREDENTIALS else _status(error)
             found = HttpError(status, one_line(said, self._secrets))
-            raise self._failure(what, found) from error
+            raise self._failure(what, found) from None
         except NO_CREDENTIALS as error:
             reason = one_line(str(error), self._secrets)
             raise self._error(f"no usable credentials ({reason}); {self.login}") from error

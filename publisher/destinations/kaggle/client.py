@@ -122,7 +122,7 @@ class _Client(KaggleHttpClient):  # type: ignore[misc]
         content = body(http_response, LARGEST)
         try:
             answer = json.loads(content or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if status != 200:
             said = answer.get("message") if isinstance(answer, dict) else None
