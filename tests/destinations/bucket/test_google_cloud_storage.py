@@ -4,7 +4,6 @@ import json
 import os
 import re
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +17,40 @@ from publisher.destinations.bucket.google_cloud_storage import PERMISSIONS, Goog
 from publisher.destinations.bucket.objects import Begun
 from publisher.destinations.sessions import Sessions
 from publisher.util.http import HttpError
-from tests.destinations.conftest import FOLDER, LARGE, PART, Bucket, Files, stored
-from tests.destinations.faulty import Answer, FaultyProxy, Request
-from tests.destinations.servers.cloud_storage import SECRET, CloudStorage
+from tests.destinations.contract import PART, GcsPlace, in_release
+from tests.destinations.servers.cloud_storage import SECRET
+from tests.destinations.servers.faulty import ALWAYS, Answer, Request
+from tests.destinations.versions import ARCHIVE, Files, contents
 from tests.releases import CLASSIFIER
 
 PIECES = "^PUT .*upload_id="
 
 
-def refusal(status: int, message: str, reason: str) -> Answer:
-    """Return a refusal as Cloud Storage words it."""
-    error = {"message": message, "domain": "global", "reason": reason}
-    body = {"error": {"code": status, "message": message, "errors": [error]}}
-    return Answer(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
-
-
 # Credentials and permissions
 
 
-def with_credentials(gcs: Bucket, folder: Path, **environment: str) -> GoogleCloudStorage:
+def with_credentials(gcs: GcsPlace, folder: Path, **environment: str) -> GoogleCloudStorage:
     """Open the destination at the service itself; no test comes so far that it is asked."""
     nothing = {"CLOUDSDK_CONFIG": str(folder / "no-config"), "NO_GCE_CHECK": "true"}
-    destination = GoogleCloudStorage("bucket", gcs.target, nothing | environment, folder / "folder")
+    destination = GoogleCloudStorage("there", gcs.target, nothing | environment, folder / "kept")
     destination.retry = destination.retry.with_timeout(0.0)
     return destination
 
 
-def test_missing_credentials_are_named_with_what_provides_them(gcs: Bucket, tmp_path: Path) -> None:
+def test_missing_credentials_are_named_with_what_provides_them(
+    gcs: GcsPlace, tmp_path: Path
+) -> None:
     words = (
-        r"bucket: no usable credentials .*; set GOOGLE_APPLICATION_CREDENTIALS to the path of a"
+        r"there: no usable credentials .*; set GOOGLE_APPLICATION_CREDENTIALS to the path of a"
         r" key file, or run: gcloud auth application-default login"
     )
     with pytest.raises(DestinationError, match=words):
         with_credentials(gcs, tmp_path).check()
 
 
-def test_without_credentials_it_is_read_as_everybody_reads_it(gcs: Bucket, tmp_path: Path) -> None:
+def test_without_credentials_it_is_read_as_everybody_reads_it(
+    gcs: GcsPlace, tmp_path: Path
+) -> None:
     destination = with_credentials(gcs, tmp_path)
     assert isinstance(destination._client._credentials, AnonymousCredentials)
     assert destination._client._connection.API_BASE_URL == "https://storage.googleapis.com"
@@ -62,7 +59,7 @@ def test_without_credentials_it_is_read_as_everybody_reads_it(gcs: Bucket, tmp_p
 
 
 def test_only_the_environment_that_was_given_counts(
-    gcs: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gcs: GcsPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "not-this-one"))
     before = dict(os.environ)
@@ -102,10 +99,10 @@ def key_file(folder: Path, token_uri: str) -> tuple[Path, str]:
     ids=["refused", "no answer"],
 )
 def test_credentials_that_are_not_accepted(
-    answer: Any, words: str, gcs: Bucket, tmp_path: Path
+    answer: Any, words: str, gcs: GcsPlace, tmp_path: Path
 ) -> None:
-    path, secret = key_file(tmp_path, f"{gcs.proxy.address}/token")
-    gcs.proxy.add(answer, "^POST /token", times=1000)
+    path, secret = key_file(tmp_path, f"{gcs.server.address}/token")
+    gcs.server.add(answer, "^POST /token", times=ALWAYS)
     destination = with_credentials(gcs, tmp_path, GOOGLE_APPLICATION_CREDENTIALS=str(path))
     with pytest.raises(DestinationError, match=words) as caught:
         destination.check()
@@ -113,7 +110,7 @@ def test_credentials_that_are_not_accepted(
     assert not any(line in told for line in secret.splitlines() if line)
 
 
-def test_a_key_file_that_is_none_is_named(gcs: Bucket, tmp_path: Path) -> None:
+def test_a_key_file_that_is_none_is_named(gcs: GcsPlace, tmp_path: Path) -> None:
     (tmp_path / "key.json").write_text('{"type": "service_account"}')
     key = {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json")}
     with pytest.raises(DestinationError, match=r"no usable credentials .*key"):
@@ -121,34 +118,31 @@ def test_a_key_file_that_is_none_is_named(gcs: Bucket, tmp_path: Path) -> None:
 
 
 def test_check_asks_for_the_permissions_that_publishing_needs(
-    gcs: Bucket, cloud_storage: CloudStorage
+    gcs: GcsPlace,
 ) -> None:
-    cloud_storage.granted = list(PERMISSIONS)
+    gcs.server.granted = list(PERMISSIONS)
     gcs.open().check()
-    asked = gcs.proxy.requests[-1].target
+    asked = gcs.server.requests[-1].target
     assert re.findall(r"permissions=([\w.]+)", asked) == list(PERMISSIONS)
-    cloud_storage.granted = ["storage.objects.get", "storage.objects.list"]
+    gcs.server.granted = ["storage.objects.get", "storage.objects.list"]
     words = (
         r"the credentials lack storage\.objects\.create, storage\.objects\.delete; grant the role"
         r" Storage Object User \(roles/storage\.objectUser\) on the bucket"
     )
     with pytest.raises(DestinationError, match=words):
         gcs.open().check()
-    assert gcs.proxy.writes() == []
+    assert gcs.server.writes == []
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (refusal(401, "Invalid Credentials", "authError"), "credentials are not accepted: set"),
-        (refusal(403, "No storage.objects.create", "forbidden"), "grant the role Storage Object"),
-        (
-            refusal(403, "Quota exceeded", "quotaExceeded"),
-            "free space there, or have quota or payment",
-        ),
-        (refusal(403, "Billing is disabled", "accountDisabled"), "have quota or payment seen to"),
-        (refusal(413, "Too large", "uploadTooLarge"), "free space there, or have quota"),
-        (refusal(409, "Conflict", "conflict"), "look at gs://"),
+        ((401, "Invalid Credentials"), "credentials are not accepted: set"),
+        ((403, "No storage.objects.create forbidden"), "grant the role Storage Object"),
+        ((403, "Quota exceeded quotaExceeded"), "free space there, or have quota or payment"),
+        ((403, "Billing is disabled accountDisabled"), "have quota or payment seen to"),
+        ((413, "Too large uploadTooLarge"), "free space there, or have quota"),
+        ((409, "Conflict conflict"), "look at gs://"),
         (Answer(403, b"<html>", {"Content-Type": "text/html"}), "grant the role"),
         (Answer(200, b"no json", {"Content-Type": "application/json"}), "not understood); wait"),
     ],
@@ -156,133 +150,143 @@ def test_check_asks_for_the_permissions_that_publishing_needs(
 )
 @pytest.mark.parametrize("call", ["uploadType=multipart", "^GET .*/o/"])
 def test_refusals_say_what_to_do(
-    call: str, answer: Answer, words: str, gcs: Bucket, made: Callable[..., Files]
+    call: str, answer: Any, words: str, gcs: GcsPlace, files: Files
 ) -> None:
-    gcs.proxy.add(answer, call, times=1000)
-    status = answer.status if answer.status != 200 else 502
-    with pytest.raises(
-        DestinationError, match=rf"bucket: (sending|looking at) .*: the service answered {status}"
-    ) as e:
-        gcs.open(again=False).add_version(CLASSIFIER, made())
-    assert words in str(e.value)
-    assert gcs.contents() == {}
+    if isinstance(answer, tuple):
+        gcs.server.add(answer[0], call, message=answer[1], times=ALWAYS)
+    else:
+        gcs.server.add(answer, call, times=ALWAYS)
+    message = gcs.refused(lambda: gcs.open(attempts=1, part=8 << 20).add_version(CLASSIFIER, files))
+    assert re.match(r"there: (sending|looking at) .*: the service answered [45]\d\d", message)
+    assert words in message
+    assert gcs.objects() == {}
+
+
+def test_a_session_without_an_address_is_told(gcs: GcsPlace, files: Files) -> None:
+    gcs.server.add(Answer(200), "uploadType=resumable", times=ALWAYS)
+    message = gcs.refused(lambda: gcs.open(attempts=1).add_version(CLASSIFIER, files))
+    assert f"sending {ARCHIVE}: " in message
+
+
+def test_a_download_that_is_refused_is_told(gcs: GcsPlace) -> None:
+    gcs.server.add(Answer(403), "^GET .*alt=media")
+    message = gcs.refused(lambda: gcs.open().read("index.json"))
+    assert "reading index.json: the service answered 403" in message
+    assert "grant the role Storage Object" in message
 
 
 @pytest.mark.parametrize("content", [b"{}", b"[1]", b'{"size": "1"}', b'{"updated": 3}'])
-def test_odd_answers_are_an_error(content: bytes, gcs: Bucket, made: Callable[..., Files]) -> None:
-    gcs.proxy.add(Answer(200, content, {"Content-Type": "application/json"}), "^GET .*/o/")
+def test_odd_answers_are_an_error(content: bytes, gcs: GcsPlace, files: Files) -> None:
+    gcs.server.add(Answer(200, content, {"Content-Type": "application/json"}), "^GET .*/o/")
     with pytest.raises(DestinationError, match=r"502 \(an answer that is not understood"):
-        gcs.open().add_version(CLASSIFIER, made())
+        gcs.open().add_version(CLASSIFIER, files)
 
 
-def test_nothing_is_asked_in_the_background(gcs: Bucket, made: Callable[..., Files]) -> None:
+def test_nothing_is_asked_in_the_background(gcs: GcsPlace, files: Files) -> None:
     destination = gcs.open()
     destination.check()
-    destination.add_version(CLASSIFIER, made())
+    destination.add_version(CLASSIFIER, files)
     destination.manifests()
-    assert [r.line for r in gcs.proxy.requests if re.search(rf"/b/{gcs.name}\?", r.line)] == []
+    assert [r.line for r in gcs.server.requests if re.search(rf"/b/{gcs.bucket}\?", r.line)] == []
 
 
 # Uploads that go on
 
 
-def spans(proxy: FaultyProxy) -> list[str]:
+def spans(gcs: GcsPlace) -> list[str]:
     """Return which bytes the requests of a session had, or were asked for."""
-    return [r.headers["content-range"] for r in proxy.requests if re.search(PIECES, r.line)]
+    return [r.headers["content-range"] for r in gcs.server.requests if re.search(PIECES, r.line)]
 
 
-@pytest.fixture
-def files(made: Callable[..., Files]) -> Files:
-    return made(LARGE)
+def three_pieces(files: Files) -> tuple[int, list[str]]:
+    """Return the archive's size, and the bytes of its pieces."""
+    size = len(contents(files)["model.tar.gz"])
+    ends = [(0, PART), (PART, 2 * PART), (2 * PART, size)]
+    return size, [f"bytes {start}-{end - 1}/{size}" for start, end in ends]
 
 
-SIZE = len(LARGE)
-THREE_PIECES = [
-    f"bytes 0-{PART - 1}/{SIZE}",
-    f"bytes {PART}-{2 * PART - 1}/{SIZE}",
-    f"bytes {2 * PART}-{SIZE - 1}/{SIZE}",
-]
-
-
-def test_a_large_archive_goes_in_pieces(gcs: Bucket, files: Files) -> None:
-    gcs.open(part=PART).add_version(CLASSIFIER, files)
-    assert spans(gcs.proxy) == THREE_PIECES
-    (start,) = [r for r in gcs.proxy.requests if "uploadType=resumable&ifGen" in r.line]
+def test_a_large_archive_goes_in_pieces(gcs: GcsPlace, files: Files) -> None:
+    _, pieces = three_pieces(files)
+    gcs.open().add_version(CLASSIFIER, files)
+    assert spans(gcs) == pieces
+    (start,) = [r for r in gcs.server.requests if "uploadType=resumable&ifGen" in r.line]
     assert "ifGenerationMatch=0" in start.target
     assert json.loads(start.body)["crc32c"]
 
 
-def test_a_piece_whose_answer_is_lost_is_not_sent_again(gcs: Bucket, files: Files) -> None:
-    gcs.proxy.add("lose", PIECES)
-    gcs.open(part=PART).add_version(CLASSIFIER, files)
-    assert spans(gcs.proxy) == [THREE_PIECES[0], f"bytes */{SIZE}", *THREE_PIECES[1:]]
+def test_a_piece_whose_answer_is_lost_is_not_sent_again(gcs: GcsPlace, files: Files) -> None:
+    size, pieces = three_pieces(files)
+    gcs.server.add("lose", PIECES)
+    gcs.open().add_version(CLASSIFIER, files)
+    assert spans(gcs) == [pieces[0], f"bytes */{size}", *pieces[1:]]
 
 
-def test_what_arrived_of_a_piece_that_was_cut_is_kept(gcs: Bucket, files: Files) -> None:
-    gcs.proxy.add("cut", PIECES)
-    destination = gcs.open(part=PART)
+def test_what_arrived_of_a_piece_that_was_cut_is_kept(gcs: GcsPlace, files: Files) -> None:
+    size, _ = three_pieces(files)
+    gcs.server.add("cut", PIECES)
+    destination = gcs.open()
     destination.piece = 4 * PART  # one for all
     destination.add_version(CLASSIFIER, files)
-    assert spans(gcs.proxy) == [
-        f"bytes 0-{SIZE - 1}/{SIZE}",
-        f"bytes */{SIZE}",
-        f"bytes {PART}-{SIZE - 1}/{SIZE}",
+    assert spans(gcs) == [
+        f"bytes 0-{size - 1}/{size}",
+        f"bytes */{size}",
+        f"bytes {PART}-{size - 1}/{size}",
     ]
-    assert gcs.contents() == stored(files)
+    assert gcs.shown() == in_release({CLASSIFIER: files})
 
 
-def test_an_upload_whose_last_answer_is_lost_is_found_complete(gcs: Bucket, files: Files) -> None:
-    gcs.proxy.add("lose", PIECES, skip=2)
-    gcs.open(part=PART).add_version(CLASSIFIER, files)
-    assert spans(gcs.proxy) == [*THREE_PIECES, f"bytes */{SIZE}"]
-    assert gcs.contents() == stored(files)
+def test_an_upload_whose_last_answer_is_lost_is_found_complete(gcs: GcsPlace, files: Files) -> None:
+    size, pieces = three_pieces(files)
+    gcs.server.add("lose", PIECES, skip=2)
+    gcs.open().add_version(CLASSIFIER, files)
+    assert spans(gcs) == [*pieces, f"bytes */{size}"]
+    assert gcs.shown() == in_release({CLASSIFIER: files})
 
 
-def test_a_service_that_keeps_nothing_is_not_asked_for_ever(gcs: Bucket, files: Files) -> None:
-    gcs.proxy.add(Answer(308), PIECES, times=1000)
+def test_a_service_that_keeps_nothing_is_not_asked_for_ever(gcs: GcsPlace, files: Files) -> None:
+    size, _ = three_pieces(files)
+    gcs.server.add(Answer(308), PIECES, times=ALWAYS)
     with pytest.raises(DestinationError, match=r"503 \(it kept nothing of what was sent\); wait"):
-        gcs.open(part=PART, again=False).add_version(CLASSIFIER, files)
-    gcs.proxy.clear()
-    gcs.proxy.add(Answer(308, b"", {"Range": f"bytes=0-{SIZE - 1}"}), PIECES, times=1000)
+        gcs.open(attempts=1).add_version(CLASSIFIER, files)
+    gcs.server.clear()
+    gcs.server.add(Answer(308, b"", {"Range": f"bytes=0-{size - 1}"}), PIECES, times=ALWAYS)
     with pytest.raises(DestinationError, match=r"503 \(it has all bytes and does not finish\)"):
-        gcs.open(part=PART, again=False).add_version(CLASSIFIER, files)
+        gcs.open(attempts=1).add_version(CLASSIFIER, files)
 
 
 def test_bytes_that_changed_on_the_way_are_refused(
-    gcs: Bucket, files: Files, tmp_path: Path
+    gcs: GcsPlace, files: Files, tmp_path: Path
 ) -> None:
     def spoil(request: Request) -> Request:
         return Request(request.method, request.target, request.headers, request.body[::-1])
 
-    gcs.proxy.add(spoil, PIECES)
+    gcs.server.add(spoil, PIECES)
     with pytest.raises(
-        DestinationError, match=rf"sending {FOLDER}/model\.tar\.gz: the service answered 400"
+        DestinationError, match=rf"sending {re.escape(ARCHIVE)}: the service answered 400"
     ):
-        gcs.open(part=PART).add_version(CLASSIFIER, files)
-    assert gcs.contents() == {}
-    assert list((tmp_path / "folder").iterdir()) == []
-    gcs.open(part=PART).add_version(CLASSIFIER, files)
-    assert gcs.contents() == stored(files)
+        gcs.open().add_version(CLASSIFIER, files)
+    assert gcs.objects() == {}
+    assert list((tmp_path / "kept").iterdir()) == []
+    gcs.open().add_version(CLASSIFIER, files)
+    assert gcs.shown() == in_release({CLASSIFIER: files})
 
 
 @pytest.mark.parametrize(
     "answer", [Answer(403), Answer(429), Answer(500), "drop", "stall"], ids=str
 )
-def test_the_address_of_an_upload_is_kept_secret(answer: Any, gcs: Bucket, files: Files) -> None:
-    gcs.proxy.add(answer, PIECES, times=1000)
+def test_the_address_of_an_upload_is_kept_secret(answer: Any, gcs: GcsPlace, files: Files) -> None:
+    gcs.server.add(answer, PIECES, times=ALWAYS)
     with pytest.raises(DestinationError) as caught:
-        gcs.open(part=PART, again=False, timeout=0.2).add_version(CLASSIFIER, files)
+        gcs.open(attempts=1, timeout=0.2).add_version(CLASSIFIER, files)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_session_at_another_host_is_not_used(gcs: Bucket, files: Files, tmp_path: Path) -> None:
+def test_a_session_at_another_host_is_not_used(gcs: GcsPlace, files: Files, tmp_path: Path) -> None:
     elsewhere = f"http://localhost:1/upload?upload_id={SECRET}"
-    gcs.proxy.add(Answer(200, b"", {"Location": elsewhere}), "uploadType=resumable")
+    gcs.server.add(Answer(200, b"", {"Location": elsewhere}), "uploadType=resumable")
     with pytest.raises(DestinationError, match=r"wants the bytes of .* at another host") as caught:
-        gcs.open(part=PART).add_version(CLASSIFIER, files)
+        gcs.open().add_version(CLASSIFIER, files)
     assert SECRET not in str(caught.value)
-    path = f"{FOLDER}/model.tar.gz"
-    begun = Begun(sha256="0" * 64, key=elsewhere)
-    Sessions(tmp_path / "folder", Begun).put(path, begun)
-    gcs.open(part=PART).add_version(CLASSIFIER, files)
-    assert gcs.contents() == stored(files)
+    Sessions(tmp_path / "kept", Begun).put(ARCHIVE, Begun(sha256="0" * 64, key=elsewhere))
+    gcs.open().add_version(CLASSIFIER, files)
+    assert gcs.shown() == in_release({CLASSIFIER: files})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from publisher.destinations.base import ConflictError, DestinationError
+from publisher.destinations.base import DestinationError
 from publisher.destinations.local.tfhub import TfhubCheckout
 from publisher.destinations.open import open_destination
 from publisher.pages import check_pages, document_path
@@ -41,21 +41,6 @@ def opened(checkout: Path) -> TfhubCheckout:
     return TfhubCheckout("documentation", target, {}, checkout.parent / "folder")
 
 
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return registry_of(tmp_path / "project")
-
-
-def test_looking_writes_nothing(destination: TfhubCheckout, checkout: Path, tmp_path: Path) -> None:
-    before = times(tmp_path)
-    destination.check()
-    assert destination.manifests() == {}
-    assert destination.read(PAGE) is None
-    assert destination.read("assets/docs/google/google.md") == b"# Publisher google\n"
-    assert times(tmp_path) == before
-    assert destination.name == "documentation"
-
-
 def test_pages_are_written_and_replaced(destination: TfhubCheckout, checkout: Path) -> None:
     destination.write(PAGE, b"one\n")
     assert tree(checkout) == THEIRS | {PAGE: b"one\n"}
@@ -67,17 +52,6 @@ def test_pages_are_written_and_replaced(destination: TfhubCheckout, checkout: Pa
     when = times(checkout)
     destination.write(PAGE, b"two\n")
     assert times(checkout) == when
-
-
-def test_a_page_that_somebody_changed_meanwhile_is_left_as_it_is(
-    destination: TfhubCheckout, checkout: Path
-) -> None:
-    destination.write(PAGE, b"one\n")
-    destination.read(PAGE)
-    (checkout / PAGE).write_bytes(b"edited by hand\n")
-    with pytest.raises(ConflictError, match=r"documentation: .* somebody changed it meanwhile"):
-        destination.write(PAGE, b"two\n")
-    assert tree(checkout) == THEIRS | {PAGE: b"edited by hand\n"}
 
 
 def test_two_publishers_do_not_write_at_once(destination: TfhubCheckout, checkout: Path) -> None:

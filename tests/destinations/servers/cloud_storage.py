@@ -10,11 +10,11 @@ import json
 import re
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode
 
 import google_crc32c
 
-from tests.destinations.faulty import Answer, FaultyProxy, Request
+from tests.destinations.servers.faulty import Answer, FaultyProxy, Request, json_answer
 
 # Bytes: of an interrupted request only multiples are kept. What is in every upload's address.
 UNIT, SECRET = 256 << 10, "5ecret-upload"
@@ -36,35 +36,50 @@ class CloudStorage(FaultyProxy):
 
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream)
+        self.began = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Know of no upload, and behave as usual."""
+        self.clear()
         self.uploads: dict[str, Upload] = {}
         self.granted: list[str] | None = None
-        self.began = 0
 
     def unfinished(self) -> list[str]:
         """Return the uploads that take space and are no object."""
         return [key for key, u in self.uploads.items() if u.content and u.answer is None]
 
-    def answer(self, request: Request, *, whole: bool) -> Answer | None:
-        there = urlsplit(request.target)
-        query = {name: values[0] for name, values in parse_qs(there.query).items()}
-        if there.path.endswith("/iam/testPermissions") and self.granted is not None:
-            return _json(200, {"permissions": self.granted})
+    def refusal(self, status: int, message: str, headers: dict[str, str]) -> Answer:
+        error = {"message": message, "domain": "global", "reason": message}
+        body = {"error": {"code": status, "message": message, "errors": [error]}}
+        return json_answer(body, status, headers)
+
+    def answer(self, request: Request, kind: str) -> Answer | None:
+        path, query = request.path, request.query
+        if path.endswith("/iam/testPermissions") and self.granted is not None:
+            return json_answer({"permissions": self.granted})
         if "upload_id" in query:
-            return self._go_on(request, query["upload_id"], whole=whole)
-        if query.get("uploadType") == "resumable" and whole:
+            return self._go_on(request, query["upload_id"], whole=True)
+        if query.get("uploadType") == "resumable":
             return self._begin(request, query.get("ifGenerationMatch", ""))
-        if not re.match("/(storage|upload|download)/", there.path):
+        if not re.match("/(storage|upload|download)/", path):
             # How everybody reads: the server takes it for that only at its own name.
             headers = request.headers | {"host": "storage.googleapis.com"}
             request = replace(request, headers=headers)
-        return super().answer(request, whole=whole)
+        return self.forward(request)
+
+    def broken(self, request: Request, length: int) -> None:
+        if "upload_id" in request.query:
+            self._go_on(request, request.query["upload_id"], whole=False)
+        else:
+            super().broken(request, length)
 
     def _begin(self, request: Request, match: str) -> Answer:
         facts = json.loads(request.body)
         facts["contentType"] = request.headers["x-upload-content-type"]
         self.began += 1
         key = f"{SECRET}-{self.began}"
-        path = urlsplit(request.target).path
+        path = request.path
         self.uploads[key] = Upload(path, match, facts)
         query = urlencode({"uploadType": "resumable", "name": facts["name"], "upload_id": key})
         return Answer(200, b"", {"Location": f"http://{request.headers['host']}{path}?{query}"})
@@ -72,7 +87,7 @@ class CloudStorage(FaultyProxy):
     def _go_on(self, request: Request, key: str, *, whole: bool) -> Answer | None:
         upload = self.uploads.get(key)
         if upload is None:
-            return _json(410, {"error": {"code": 410, "message": "gone", "errors": []}})
+            return self.refusal(410, "gone", {})
         if request.method == "DELETE":
             del self.uploads[key]
             return Answer(499)
@@ -111,7 +126,3 @@ class CloudStorage(FaultyProxy):
         else:
             del self.uploads[key]
         return answer
-
-
-def _json(status: int, content: Any) -> Answer:
-    return Answer(status, json.dumps(content).encode(), {"Content-Type": "application/json"})

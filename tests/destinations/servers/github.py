@@ -1,24 +1,20 @@
-"""GitHub's releases on loopback, with faults on request.
+"""GitHub's releases on loopback.
 
 Calls, fields and refusals are those of the REST API documentation and of what its users
 report; uploads have an address of their own, and downloads lead elsewhere with a signature.
 
-Words for `Fault.kind`: `drop` (no answer, nothing done; half of an upload is kept), `lose`
-(done, no answer), `cut` (half of an answer), `stall` (no answer until the test ends), `ignore`
-(success, nothing kept), `spoil` (other bytes are kept).
+Words for `Fault.kind` of its own: `ignore` (success, nothing kept), `spoil` (other bytes are
+kept).
 """
 
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
-from tests.destinations.servers.faults import Fault, struck
+from tests.destinations.servers.faulty import Answer, FaultyServer, Request, json_answer
 
 REPOSITORY, TOKEN = "sayakpaul/models", "github_pat_5ecret_0123456789"
 SIGNATURE = "5ecret-signature"
@@ -27,7 +23,6 @@ EMPTY = {"message": "Git Repository is empty."}
 FORBIDDEN = {"message": "Resource not accessible by personal access token"}
 
 Fields = dict[str, Any]
-Kind = int | str | Callable[[], None]
 
 
 def refusal(resource: str, code: str, name: str) -> Fields:
@@ -54,57 +49,24 @@ class Held:
     immutable: bool = False
 
 
-@dataclass(frozen=True)
-class Answer:
-    content: bytes
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    length: int | None = None  # that is announced
+class GitHubServer(FaultyServer):
+    """`releases` is what it holds; `strangers` are requests elsewhere that brought the token."""
 
+    STATE = ("releases", "tags", "objects")
 
-class Handler(BaseHTTPRequestHandler):
-    """Gives requests to `server.place`; where that has no answer the connection ends."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.api, self.storage = f"{self.localhost}/api", f"{self.address}/storage"
+        self._numbers = iter(range(1, 1_000_000))
+        self.begin()
 
-    protocol_version = "HTTP/1.1"
-    place: "GitHubServer"
-
-    def serve(self) -> None:
-        answer = self.place.handle(self)
-        if answer is None:
-            self.close_connection = True
-            return
-        length = len(answer.content) if answer.length is None else answer.length
-        self.close_connection = length != len(answer.content)
-        lines = [f"HTTP/1.1 {answer.status} ", f"Content-Length: {length}"]
-        lines += [f"{name}: {value}" for name, value in answer.headers.items()]
-        # In one piece: two would wait for each other.
-        self.wfile.write("\r\n".join([*lines, "", ""]).encode() + answer.content)
-
-    do_GET = do_POST = do_PATCH = do_DELETE = serve  # noqa: N815
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        pass
-
-    def body(self, share: float = 1.0) -> bytes:
-        """Read what a request brings, or a share of it."""
-        return self.rfile.read(int(int(self.headers.get("Content-Length", "0")) * share))
-
-
-class GitHubServer:
-    """`releases` is what it holds, `calls` are all requests so far."""
-
-    def __init__(self, server: ThreadingHTTPServer) -> None:
-        port = server.server_address[1]
-        # Two names of one place: the token must not reach the second.
-        self.api = f"http://localhost:{port}/api"
-        self.storage = f"http://127.0.0.1:{port}/storage"
+    def begin(self) -> None:
+        """Hold nothing, and behave as usual."""
+        self.clear()
         self.releases: dict[int, Held] = {}
         self.tags: dict[str, str] = {}  # name -> object
         self.objects: dict[str, str] = {}  # tag object -> message
-        self.calls: list[str] = []
-        self.strangers: list[str] = []  # requests elsewhere that brought the token
-        self.faults: list[Fault] = []
-        self.dies_at: int | None = None  # this request is done and not answered, no later one is
+        self.strangers: list[str] = []
         self.delay = 0  # so many lists do not show a new release yet
         self.may_write = True
         self.scopes: str | None = None  # of a classic token
@@ -115,21 +77,12 @@ class GitHubServer:
         self.digests = True
         self.line_end = "\n"
         self.page = 100  # releases in a list, at most
-        self.released = threading.Event()
-        self._lock = threading.Lock()
-        self._numbers = iter(range(1, 10_000))
-        Handler.place = self
-
-    @property
-    def writes(self) -> list[str]:
-        """The requests that could have changed something."""
-        return [call for call in self.calls if not call.startswith("GET")]
 
     @property
     def public(self) -> dict[str, dict[str, bytes]]:
         """What everybody sees: text and assets of the published releases, by tag."""
         return {
-            held.fields["tag_name"]: {"": held.fields["body"].encode()}
+            held.fields["tag_name"]: {"README.md": held.fields["body"].encode()}
             | {a.name: a.content for a in held.assets if a.state == "uploaded"}
             for held in self.releases.values()
             if not held.fields["draft"]
@@ -139,7 +92,7 @@ class GitHubServer:
     def drafts(self) -> list[Held]:
         return [held for held in self.releases.values() if held.fields["draft"]]
 
-    def add(self, tag: str, *, body: str = "", draft: bool = False, **assets: bytes) -> Held:
+    def put(self, tag: str, *, body: str = "", draft: bool = False, **assets: bytes) -> Held:
         """Put a release there by hand; `_` in an asset's name stands for a dot."""
         fields = {"tag_name": tag, "name": tag, "body": body, "draft": draft}
         held = Held(next(self._numbers), fields)
@@ -150,63 +103,34 @@ class GitHubServer:
         self.releases[held.number] = held
         return held
 
-    def handle(self, request: Handler) -> Answer | None:
-        """Return what is answered, if something is."""
-        path = urlsplit(request.path).path
-        call = f"{request.command} {path.removeprefix('/api')}"
-        with self._lock:
-            self.calls.append(call)
-            number = len(self.calls) - 1
-            kind, fault = self._fault(call)
-        if self.dies_at is not None and number > self.dies_at:
-            return None
-        if kind == "drop":
-            with self._lock:
-                return self._keep_half(request, path) if "/uploads/" in call else None
-        content = request.body()
-        if kind == "stall":
-            self.released.wait()
-            return None
-        if isinstance(kind, int):
-            return _json({"message": fault.message}, kind, fault.headers)
-        if callable(kind):
-            kind()
-        with self._lock:
-            answer = self._answer(request, call, content, kind)
-        if kind == "lose" or number == self.dies_at:
-            return None
-        if kind == "cut":
-            whole = answer.content
-            return replace(answer, content=whole[: len(whole) // 2], length=len(whole) + 1)
-        return answer
-
-    def _fault(self, call: str) -> tuple[Kind | None, Fault]:
-        fault = struck(self.faults, call)
-        return (fault.kind, fault) if fault else (None, Fault(0))
-
-    def _answer(self, request: Handler, call: str, content: bytes, kind: Kind | None) -> Answer:
-        given = request.headers.get("Authorization")
-        arguments = dict(parse_qsl(urlsplit(request.path).query))
+    def answer(self, request: Request, kind: str) -> Answer:
+        given, arguments, call = request.token, request.query, request.call
         stored = re.fullmatch(r"GET /storage/(\d+)", call)
         if stored:
             if given is not None:
                 self.strangers.append(call)
             signed = arguments.get("signature") == SIGNATURE
-            return Answer(self._asset(int(stored[1]))[1].content, 200 if signed else 403)
+            return Answer(200 if signed else 403, self._asset(int(stored[1]))[1].content)
         if given is not None and given != f"Bearer {TOKEN}":
-            return _json({"message": "Bad credentials"}, 401)
+            return json_answer({"message": "Bad credentials"}, 401)
         known = given is not None and self.may_write
-        match = re.fullmatch(rf"(\w+) (/uploads)?/repos/{REPOSITORY}(?:/(.+))?", call)
+        match = re.fullmatch(rf"(\w+) /(api|uploads)/repos/{REPOSITORY}(?:/(.+))?", call)
         if match is None:
-            return _json({"message": "Not Found"}, 404)
-        if match[2] and known:
-            return self._upload(match[3], arguments["name"], content, kind)
+            return json_answer({"message": "Not Found"}, 404)
+        if match[2] == "uploads" and known:
+            return self._upload(match[3], arguments["name"], request.body, kind)
         headers = {} if self.scopes is None else {"X-OAuth-Scopes": self.scopes}
-        if request.command != "GET" and not known:
-            return _json(FORBIDDEN, 403, headers)
-        fields = json.loads(content) if content else {}
-        answer = self._route(f"{match[1]} {match[3] or ''}", fields, arguments, known, kind)
+        if request.method != "GET" and not known:
+            return json_answer(FORBIDDEN, 403, headers)
+        answer = self._route(f"{match[1]} {match[3] or ''}", request.json(), arguments, known, kind)
         return replace(answer, headers=answer.headers | headers)
+
+    def broken(self, request: Request, length: int) -> None:
+        """Leave what an upload leaves whose connection breaks."""
+        number = re.search(r"uploads.*releases/(\d+)/assets", request.path)
+        if number:
+            starter = Stored(next(self._numbers), request.query["name"], b"", "starter", length)
+            self.releases[int(number[1])].assets.append(starter)
 
     def _route(
         self,
@@ -214,18 +138,20 @@ class GitHubServer:
         fields: Fields,
         arguments: dict[str, str],
         known: bool,
-        kind: Kind | None,
+        kind: str,
     ) -> Answer:
         routes: dict[str, Callable[..., Answer]] = {
-            r"GET ": lambda: _json({**self.repository, "permissions": {"push": self.push}}),
-            r"GET commits/HEAD": lambda: _json(EMPTY, 409) if self.empty else Answer(HEAD.encode()),
+            r"GET ": lambda: json_answer({**self.repository, "permissions": {"push": self.push}}),
+            r"GET commits/HEAD": lambda: (
+                json_answer(EMPTY, 409) if self.empty else Answer(200, HEAD.encode())
+            ),
             r"GET releases": lambda: self._list(arguments, known),
             r"GET releases/tags/(.+)": self._by_tag,
             r"GET releases/(\d+)": lambda number: self._one(int(number)),
             r"GET releases/(\d+)/assets": lambda number: self._assets(int(number)),
             r"GET releases/assets/(\d+)": lambda number: self._download(int(number)),
             r"GET git/ref/tags/(.+)": self._ref,
-            r"GET git/tags/(.+)": lambda sha: _json({"message": self.objects[sha]}),
+            r"GET git/tags/(.+)": lambda sha: json_answer({"message": self.objects[sha]}),
             r"POST releases": lambda: self._create(fields),
             r"POST git/tags": lambda: self._tag_object(fields),
             r"POST git/refs": lambda: self._make_ref(fields),
@@ -241,7 +167,7 @@ class GitHubServer:
                     return route(*match.groups())
                 except KeyError:
                     break
-        return _json({"message": "Not Found"}, 404)
+        return json_answer({"message": "Not Found"}, 404)
 
     def _shown(self, held: Held) -> Fields:
         body = held.fields["body"].replace("\n", self.line_end)
@@ -255,8 +181,9 @@ class GitHubServer:
         }
 
     def upload_url(self, number: int) -> str:
-        base = self.api.removesuffix("/api")
-        return f"{base}/uploads/repos/{REPOSITORY}/releases/{number}/assets{{?name,label}}"
+        return (
+            f"{self.localhost}/uploads/repos/{REPOSITORY}/releases/{number}/assets{{?name,label}}"
+        )
 
     def _shown_asset(self, asset: Stored) -> Fields:
         digest = f"sha256:{hashlib.sha256(asset.content).hexdigest()}"
@@ -277,19 +204,19 @@ class GitHubServer:
         releases.sort(key=lambda held: -held.number)
         following = {"Link": f'<{self.api}?page={page + 1}>; rel="next"'}
         part = [self._shown(held) for held in releases[(page - 1) * size : page * size]]
-        return _json(part, headers=following if len(releases) > page * size else {})
+        return json_answer(part, headers=following if len(releases) > page * size else {})
 
     def _by_tag(self, tag: str) -> Answer:
         for held in self.releases.values():
             if held.fields["tag_name"] == tag and not held.fields["draft"]:
-                return _json(self._shown(held))
+                return json_answer(self._shown(held))
         raise KeyError(tag)
 
     def _one(self, number: int) -> Answer:
-        return _json(self._shown(self.releases[number]))
+        return json_answer(self._shown(self.releases[number]))
 
     def _assets(self, number: int) -> Answer:
-        return _json([self._shown_asset(asset) for asset in self.releases[number].assets])
+        return json_answer([self._shown_asset(asset) for asset in self.releases[number].assets])
 
     def _asset(self, number: int) -> tuple[Held, Stored]:
         for held in self.releases.values():
@@ -301,15 +228,15 @@ class GitHubServer:
     def _download(self, number: int) -> Answer:
         self._asset(number)
         location = f"{self.storage}/{number}?signature={SIGNATURE}"
-        return Answer(b"", 302, {"Location": location})
+        return Answer(302, b"", {"Location": location})
 
     def _create(self, fields: Fields) -> Answer:
         held = Held(next(self._numbers), {"draft": False, **fields})
         fault = self._fault_of(held)
         if fault:
-            return _json(fault, 422)
+            return json_answer(fault, 422)
         self.releases[held.number] = held
-        return _json(self._shown(held), 201)
+        return json_answer(self._shown(held), 201)
 
     def _fault_of(self, held: Held) -> Fields | None:
         if len(held.fields["body"]) > 125_000:
@@ -323,85 +250,71 @@ class GitHubServer:
             return refusal("Release", "already_exists", "tag_name")
         return None
 
-    def _edit(self, number: int, fields: Fields, kind: Kind | None) -> Answer:
+    def _edit(self, number: int, fields: Fields, kind: str) -> Answer:
         held = self.releases[number]
         assert fields.pop("make_latest") == "false"
         changed = Held(number, {**held.fields, **fields}, held.assets, held.immutable)
         fault = self._fault_of(changed)
         if fault:
-            return _json(fault, 422)
+            return json_answer(fault, 422)
         if kind == "ignore":
-            return _json(self._shown(changed))
+            return json_answer(self._shown(changed))
         if held.fields["draft"] and not changed.fields["draft"]:
             changed.immutable = self.immutable
             self.tags.setdefault(changed.fields["tag_name"], HEAD)
         self.releases[number] = changed
-        return _json(self._shown(changed))
+        return json_answer(self._shown(changed))
 
     def _delete(self, number: int) -> Answer:
         del self.releases[number]
-        return Answer(b"", 204)
+        return Answer(204)
 
-    def _upload(self, rest: str, name: str, content: bytes, kind: Kind | None) -> Answer:
+    def _upload(self, rest: str, name: str, content: bytes, kind: str) -> Answer:
         number = re.fullmatch(r"releases/(\d+)/assets", rest)
         if number is None or int(number[1]) not in self.releases:
-            return _json({"message": "Not Found"}, 404)
+            return json_answer({"message": "Not Found"}, 404)
         held = self.releases[int(number[1])]
         if held.immutable:
-            return _json({"message": "Cannot upload assets to an immutable release."}, 422)
+            return json_answer({"message": "Cannot upload assets to an immutable release."}, 422)
         if any(asset.name == name for asset in held.assets):
-            return _json(refusal("ReleaseAsset", "already_exists", "name"), 422)
+            return json_answer(refusal("ReleaseAsset", "already_exists", "name"), 422)
         asset = Stored(next(self._numbers), name, content)
         if kind == "spoil":
             asset.content = bytes(len(content))
         if kind != "ignore":
             held.assets.append(asset)
-        return _json(self._shown_asset(asset), 201)
-
-    def _keep_half(self, request: Handler, path: str) -> None:
-        """Leave what an upload leaves whose connection breaks."""
-        request.body(0.5)
-        number = re.search(r"releases/(\d+)/assets", path)
-        assert number
-        name = dict(parse_qsl(urlsplit(request.path).query))["name"]
-        size = int(request.headers["Content-Length"])
-        starter = Stored(next(self._numbers), name, b"", "starter", size)
-        self.releases[int(number[1])].assets.append(starter)
+        return json_answer(self._shown_asset(asset), 201)
 
     def _rename(self, number: int, fields: Fields) -> Answer:
         held, asset = self._asset(number)
         if any(other.name == fields["name"] for other in held.assets if other is not asset):
-            return _json(refusal("ReleaseAsset", "already_exists", "name"), 422)
+            return json_answer(refusal("ReleaseAsset", "already_exists", "name"), 422)
         asset.name = fields["name"]
-        return _json(self._shown_asset(asset))
+        return json_answer(self._shown_asset(asset))
 
     def _delete_asset(self, number: int) -> Answer:
         held, asset = self._asset(number)
         if held.immutable:
-            return _json({"message": "Cannot delete asset from an immutable release."}, 422)
+            return json_answer({"message": "Cannot delete asset from an immutable release."}, 422)
         held.assets.remove(asset)
-        return Answer(b"", 204)
+        return Answer(204)
 
     def _tag_object(self, fields: Fields) -> Answer:
         assert (fields["type"], fields["object"]) == ("commit", HEAD)
         sha = hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:40]
         self.objects[sha] = fields["message"]
-        return _json({"sha": sha, "tag": fields["tag"]}, 201)
+        return json_answer({"sha": sha, "tag": fields["tag"]}, 201)
 
     def _make_ref(self, fields: Fields) -> Answer:
         tag = fields["ref"].removeprefix("refs/tags/")
         if tag in self.tags:
-            return _json({"message": "Reference already exists"}, 422)
+            return json_answer({"message": "Reference already exists"}, 422)
         if fields["sha"] not in (HEAD, *self.objects):
-            return _json({"message": "Object does not exist"}, 422)
+            return json_answer({"message": "Object does not exist"}, 422)
         self.tags[tag] = fields["sha"]
-        return _json({"ref": fields["ref"]}, 201)
+        return json_answer({"ref": fields["ref"]}, 201)
 
     def _ref(self, tag: str) -> Answer:
         sha = self.tags[tag]
         kind = "tag" if sha in self.objects else "commit"
-        return _json({"ref": f"refs/tags/{tag}", "object": {"type": kind, "sha": sha}})
-
-
-def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
-    return Answer(json.dumps(content).encode(), status, headers or {})
+        return json_answer({"ref": f"refs/tags/{tag}", "object": {"type": kind, "sha": sha}})
