@@ -134,12 +134,29 @@ site: $(READY) ## Write the release's pages as files for any web host (RELEASE=,
 verify: $(READY) ## Say what can be proved about a download (WHAT=, RELEASE=, FLAGS=--rebuild).
 	@$(RUN) publisher verify $(FLAGS) --release '$(RELEASE)' $(if $(WHAT),'$(WHAT)')
 
+# One process of pytest for each core, up to four: each may need 3 GB, with TensorFlow in it.
+SPREAD := --numprocesses=logical --maxprocesses=4 --dist=worksteal
+# What test-quick runs: no TensorFlow, no server of others, no process of its own.
+QUICK := 
+
 .PHONY: test
 test: $(READY) ## Run every test that needs nothing but .venv.
-	@$(RUN) pytest
+	@echo 'Every test that needs nothing but .venv: about 5 minutes on two cores.'
+	@$(RUN) pytest $(SPREAD)
+
+.PHONY: test-quick
+test-quick: $(READY) ## Run the tests that need no TensorFlow and are done in half a minute.
+	@echo 'Tests that need neither TensorFlow nor other processes: about 20 seconds on two cores.'
+	@$(RUN) pytest $(SPREAD) --without-tensorflow $(QUICK)
+
+.PHONY: test-all
+test-all: test-clients test-browser ## Run every test there is.
+	@echo 'Every test of .venv, with every case: about 20 minutes on two cores.'
+	@$(RUN) pytest $(SPREAD) -m 'not browser and not clients'
 
 .PHONY: test-clients
 test-clients: $(CLIENTS_READY) $(OLDER_READY) ## Try models with every client, in .venv-clients.
+	@echo 'What other programs make of the models: about 10 minutes on two cores.'
 	@$(CLIENTS)/bin/python -m pytest -m '' tests/clients tests/families/bit/test_jax_form.py \
 	  tests/verify/test_cross_check.py tests/benchmarks/test_runtimes.py
 
@@ -147,6 +164,7 @@ chromium = command -v chromium >/dev/null && command -v chromedriver >/dev/null
 
 .PHONY: test-browser
 test-browser: $(READY) ## Look at the hub's pages with Chromium, and check them with axe-core.
+	@echo "The hub's pages in Chromium: about 3 minutes on two cores."
 	@$(chromium) || { echo "error: Debian's chromium and chromium-driver are missing; install them as root: make browser" >&2; exit 2; }
 	@$(RUN) pytest -m browser tests/browser
 

@@ -30,6 +30,7 @@ from publisher.validation.report import Check, Report
 from publisher.validation.request import Request
 from publisher.weights import parse_source, synthetic_array
 from tests.releases import HEADER, TEMPLATES
+from tests.shared import once
 
 CLASSIFIER_A = "sayakpaul/small_a_classification/1"
 EXTRACTOR_A = "sayakpaul/small_a_features/1"
@@ -348,8 +349,11 @@ class Project:
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Two checkpoints with two heads each, really built and released. Copy it to change it."""
-    folder = tmp_path_factory.mktemp("published")
-    project(folder)
-    finished = publisher(folder, "publish", "--weights", "synthetic", "--json", "--jobs", "2")
-    assert finished.status == 0, finished.stderr
-    return Project(folder, finished)
+
+    def make(folder: Path) -> Finished:
+        project(folder)
+        finished = publisher(folder, "publish", "--weights", "synthetic", "--json", "--jobs", "2")
+        assert finished.status == 0, finished.stderr
+        return finished
+
+    return Project(*once(tmp_path_factory, "published", make))

@@ -1,6 +1,9 @@
 """Small models of the same code path as the published ones, made once a session."""
 
+import os
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,41 @@ from publisher.families import ARCHITECTURES, Architecture
 from publisher.formats.archive import pack
 from publisher.weights import synthetic_array, write_synthetic
 from tests.builds import inline, published
+from tests.shared import once
 
 __all__ = ["inline", "published"]  # fixtures
 
+MEMORY = "/dev/shm"
+ROOM = 2 << 30  # bytes
+APART = ("browser", "clients")  # folders named after the marker of all their tests
+
 CLASSES = 10
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--without-tensorflow", action="store_true", help="let no test import TensorFlow"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep temporary files in memory where there is room: tests wait most for fsync.
+
+    `--basetemp` and pytest's own PYTEST_DEBUG_TEMPROOT have their way.
+    """
+    with suppress(OSError):
+        found = os.statvfs(MEMORY)
+        usable = os.access(MEMORY, os.W_OK) and not found.f_flag & os.ST_NOEXEC
+        if usable and found.f_bavail * found.f_frsize >= ROOM:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+    if config.getoption("--without-tensorflow"):
+        sys.modules["tensorflow"] = None  # type: ignore[assignment]  # so that an import fails
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out folders whose every test is deselected: what they import takes seconds."""
+    left_out = collection_path.parent.name == "tests" and collection_path.name in APART
+    return (left_out and f"not {collection_path.name}" in config.option.markexpr) or None
 
 
 @pytest.fixture(scope="session")
@@ -34,17 +68,22 @@ def arrays(architecture: Architecture) -> dict[str, npt.NDArray[np.float32]]:
 @pytest.fixture(scope="session")
 def weights_file(architecture: Architecture, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same arrays in an `.npz`."""
-    path = tmp_path_factory.mktemp("weights") / "small.npz"
-    write_synthetic(path, architecture.arrays(CLASSES))
-    return path
+
+    def make(folder: Path) -> None:
+        write_synthetic(folder / "small.npz", architecture.arrays(CLASSES))
+
+    return once(tmp_path_factory, "weights", make)[0] / "small.npz"
 
 
 @pytest.fixture(scope="session")
 def class_names_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One class name a line, in class-index order."""
-    path = tmp_path_factory.mktemp("classes") / "class_names.txt"
-    path.write_text("".join(f"class {index}\n" for index in range(CLASSES)))
-    return path
+
+    def make(folder: Path) -> None:
+        names = "".join(f"class {index}\n" for index in range(CLASSES))
+        (folder / "class_names.txt").write_text(names)
+
+    return once(tmp_path_factory, "classes", make)[0] / "class_names.txt"
 
 
 Convert = Callable[..., Path]
@@ -57,20 +96,21 @@ def converted(
     """Makes a SavedModel folder as the convert stage leaves it."""
 
     def run(name: str, output: str, assets: Sequence[Path] = (), *, folded: bool = False) -> Path:
-        directory = tmp_path_factory.mktemp(name) / "saved_model"
-        run_alone(
-            convert,
-            weights_file,
-            architecture,
-            classes=CLASSES,
-            head="classifier" if output == "logits" else "feature_extractor",
-            output=output,
-            input_range=(-1.0, 1.0),
-            assets=list(assets),
-            directory=directory,
-            folded=folded,
-        )
-        return directory
+        def make(folder: Path) -> None:
+            run_alone(
+                convert,
+                weights_file,
+                architecture,
+                classes=CLASSES,
+                head="classifier" if output == "logits" else "feature_extractor",
+                output=output,
+                input_range=(-1.0, 1.0),
+                assets=list(assets),
+                directory=folder / "saved_model",
+                folded=folded,
+            )
+
+        return once(tmp_path_factory, name, make)[0] / "saved_model"
 
     return run
 
@@ -95,15 +135,17 @@ def folded_classifier(converted: Convert, class_names_file: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def classifier_archive(classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("classifier_archive") / "model.tar.gz"
-    pack(classifier, path)
-    return path
+    def make(folder: Path) -> None:
+        pack(classifier, folder / "model.tar.gz")
+
+    return once(tmp_path_factory, "classifier_archive", make)[0] / "model.tar.gz"
 
 
 @pytest.fixture(scope="session")
 def feature_extractor_archive(
     feature_extractor: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    path = tmp_path_factory.mktemp("feature_extractor_archive") / "model.tar.gz"
-    pack(feature_extractor, path)
-    return path
+    def make(folder: Path) -> None:
+        pack(feature_extractor, folder / "model.tar.gz")
+
+    return once(tmp_path_factory, "feature_extractor_archive", make)[0] / "model.tar.gz"
