@@ -18,7 +18,6 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from publisher.families import Architecture
 from publisher.families.bit import BitArchitecture, network, reference
-from publisher.formats.saved_model.export import export
 from publisher.weights import synthetic_array
 
 Array = npt.NDArray[Any]
@@ -74,7 +73,7 @@ def expected_logits(arrays: Weights, batch: Array) -> Array:
     return reference.logits(arrays, reference.features(arrays, batch))
 
 
-@pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 64), (96, 48), (160, 160)])
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (160, 96)])
 def test_agrees_with_the_float64_reference(
     size: tuple[int, int], model: Any, arrays: Weights
 ) -> None:
@@ -102,7 +101,7 @@ def test_the_feature_extractor_stops_before_the_head(
     }
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.0, 255.0), (-2.0, 6.0)])
+@pytest.mark.parametrize(("low", "high"), [(0.0, 255.0), (-2.0, 6.0)])
 def test_takes_another_range_of_inputs(
     low: float, high: float, architecture: BitArchitecture, arrays: Weights
 ) -> None:
@@ -197,20 +196,9 @@ def test_refuses_images_without_three_channels(model: Any) -> None:
         model(np.zeros((1, 32, 32, 4), np.float32))
 
 
-def test_every_variable_learns(model: Any) -> None:
-    batch = tf.constant(images(2, 64, 64))
-    with tf.GradientTape() as tape:
-        logits = model(batch, training=True)
-        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits([1, 2], logits))
-    gradients = tape.gradient(loss, model.trainable_variables)
-    for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
-        assert gradient is not None, variable.name
-        values = gradient.numpy()
-        assert np.isfinite(values).all(), variable.name
-        assert values.any(), variable.name
-
-
-def test_gradients_follow_the_float64_reference(model: Any, arrays: Weights) -> None:
+def test_every_variable_learns_and_as_the_float64_reference_says(
+    model: Any, arrays: Weights
+) -> None:
     """Central differences through the reference, for one number of each kind of array."""
     batch = images(1, 40, 32)
     with tf.GradientTape() as tape:
@@ -224,7 +212,11 @@ def test_gradients_follow_the_float64_reference(model: Any, arrays: Weights) -> 
         "resnet/group_norm/beta": (100,),
         "resnet/head/conv2d/kernel": (0, 0, 17, 3),
     }
-    gradients = tape.gradient(logit, {name: variables[name] for name in probed})
+    gradients = tape.gradient(logit, variables)
+    for name, gradient in gradients.items():
+        assert gradient is not None, name
+        assert np.isfinite(gradient.numpy()).all(), name
+        assert gradient.numpy().any(), name
     for name, index in probed.items():
         step = 1e-5
         shifted = []
@@ -358,64 +350,6 @@ def test_a_frozen_graph_calls_no_function_and_standardizes_nothing(way: str, mod
     assert {source(node.input[1]).op for node in convolutions} == {"Const"}
 
 
-def test_a_keras_model_with_a_layer_of_it_converts_to_tensorflow_lite(tmp_path: Path) -> None:
-    """64 channels and more: TensorFlow Lite has no normalization in groups of one channel."""
-    import tf_keras
-
-    architecture = BitArchitecture("R14x1", (1, 1, 1, 1), 64)
-    weights = {name: synthetic_array(name, shape) for name, shape in architecture.arrays(1).items()}
-    names = architecture.backbone(weights)
-    export(
-        architecture,
-        {name: weights[name] for name in names},
-        output="features",
-        input_range=(-1.0, 1.0),
-        assets=[],
-        directory=tmp_path / "features",
-    )
-    tf_keras.utils.set_random_seed(0)
-    keras_model = tf_keras.Sequential(
-        [
-            tf_keras.layers.InputLayer((64, 64, 3)),
-            hub.KerasLayer(str(tmp_path / "features"), trainable=True),
-            tf_keras.layers.Dense(3),
-        ]
-    )
-    batch = images(1, 64, 64)
-    content = tf.lite.TFLiteConverter.from_keras_model(keras_model).convert()
-    interpreter = tf.lite.Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
-    interpreter.set_tensor(taken["index"], batch)
-    interpreter.invoke()
-    expected = keras_model(batch).numpy()
-    assert expected.shape == (1, 3)
-    np.testing.assert_allclose(
-        interpreter.get_tensor(given["index"]), expected, rtol=1e-4, atol=1e-4
-    )
-
-
-def test_xla_compiles_the_call_and_its_gradient(model: Any) -> None:
-    batch = tf.constant(images(1, 32, 32))
-    variables = model.trainable_variables
-
-    def learn(batch: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        with tf.GradientTape() as tape:
-            tape.watch(batch)
-            logits = model(batch, training=True)
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits([1], logits))
-        return logits, tape.gradient(loss, [batch, *variables])
-
-    logits, gradients = tf.function(learn, jit_compile=True, autograph=False)(batch)
-    expected_logits, expected = tf.function(learn, autograph=False)(batch)
-    alone = tf.function(lambda batch: model(batch), jit_compile=True, autograph=False)(batch)
-    for result in (logits, alone):
-        np.testing.assert_allclose(result, expected_logits, rtol=1e-3, atol=1e-4)
-    assert len(gradients) == 1 + len(variables)
-    for measured, plain in zip(gradients, expected, strict=True):
-        np.testing.assert_allclose(measured, plain, rtol=1e-3, atol=1e-4)
-
-
 # --- gradients of gradients ---
 
 STEP = 3e-2
@@ -506,6 +440,26 @@ def test_second_derivatives_follow_differences_of_the_first(
             variable.assign(before)
         expected = (ends[0] - ends[1]) / (2 * STEP)
         assert float((gradient * direction).sum()) == pytest.approx(expected, rel=1e-2), index
+
+
+# --- XLA ---
+
+
+def test_xla_takes_the_call_and_its_gradient(shallow: Weights) -> None:
+    """Down to XLA's own operations; tests/clients lets it compile and run them."""
+    model, _ = network.build(SHALLOW, shallow, (-1.0, 1.0), "logits")
+
+    @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+    def learn(batch: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(batch)
+            logits = model.__call__(batch, training=True)
+        gradients: list[tf.Tensor] = tape.gradient(logits, [batch, *model.trainable_variables])
+        return gradients
+
+    text = learn.experimental_get_compiler_ir(tf.constant(images(1, 32, 32)))(stage="hlo")
+    kernels = sum("standardized_conv2d" in name for name in shallow)
+    assert text.count(" convolution(") > 2 * kernels  # forward, and the gradient of each
 
 
 # --- what a client's process keeps ---
