@@ -30,7 +30,7 @@ from publisher.validation.report import Check, Report
 from publisher.validation.request import Request
 from publisher.weights import parse_source, synthetic_array
 from tests.releases import HEADER, TEMPLATES
-from tests.shared import once
+from tests.shared import folder_of_all, once
 
 CLASSIFIER_A = "sayakpaul/small_a_classification/1"
 EXTRACTOR_A = "sayakpaul/small_a_features/1"
@@ -342,16 +342,34 @@ class Project:
 
     def copy(self, folder: Path) -> "Project":
         """Return a copy, with the times of change, that may be changed."""
-        shutil.copytree(self.folder, folder)
+        shutil.copytree(self.folder, folder, symlinks=True)
         return replace(self, folder=folder)
 
 
 @pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where builds keep what they found of graphs: one folder for all, `share` leads to it.
+
+    To try a graph takes half of the time of a build, and all small networks have the same few.
+    """
+    folder = folder_of_all(tmp_path_factory) / "graphs"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def share(graphs: Path, build: Path) -> None:
+    """Let a build know what others found of graphs, and keep what it finds for them."""
+    build.mkdir(parents=True)
+    (build / "graphs").symlink_to(graphs)
+
+
+@pytest.fixture(scope="session")
+def published(graphs: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Two checkpoints with two heads each, really built and released. Copy it to change it."""
 
     def make(folder: Path) -> Finished:
         project(folder)
+        share(graphs, folder / "build")
         finished = publisher(folder, "publish", "--weights", "synthetic", "--json", "--jobs", "2")
         assert finished.status == 0, finished.stderr
         return finished

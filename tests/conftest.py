@@ -14,10 +14,10 @@ from publisher.build.workers import convert, run_alone
 from publisher.families import ARCHITECTURES, Architecture
 from publisher.formats.archive import pack
 from publisher.weights import synthetic_array, write_synthetic
-from tests.builds import inline, published
+from tests.builds import graphs, inline, published
 from tests.shared import once
 
-__all__ = ["inline", "published"]  # fixtures
+__all__ = ["graphs", "inline", "published"]  # fixtures
 
 MEMORY = "/dev/shm"
 ROOM = 2 << 30  # bytes
@@ -81,9 +81,9 @@ def class_names_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def make(folder: Path) -> None:
         names = "".join(f"class {index}\n" for index in range(CLASSES))
-        (folder / "class_names.txt").write_text(names)
+        (folder / "names.txt").write_text(names)
 
-    return once(tmp_path_factory, "classes", make)[0] / "class_names.txt"
+    return once(tmp_path_factory, "classes", make)[0] / "names.txt"
 
 
 Convert = Callable[..., Path]

@@ -13,6 +13,16 @@ from filelock import FileLock
 T = TypeVar("T")
 
 
+def folder_of_all(factory: pytest.TempPathFactory) -> Path:
+    """Return the folder in which the workers of this session share what they make."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # each worker has a folder of its own in it
+    folder = base / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], T]) -> tuple[Path, T]:
     """Return a folder and what `make` returned when it filled that folder.
 
@@ -20,11 +30,8 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], T]) 
     for the others. If it raises, the next worker that asks tries again. Nobody may change the
     folder afterwards.
     """
-    base = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent  # each worker has a folder of its own in it
-    folder, result = base / "shared" / name, base / "shared" / f"{name}.pickle"
-    folder.parent.mkdir(exist_ok=True)
+    folder = folder_of_all(factory) / name
+    result = folder.with_name(f"{name}.pickle")
     with FileLock(folder.with_name(f"{name}.lock")):
         if not result.exists():
             shutil.rmtree(folder, ignore_errors=True)

@@ -36,7 +36,7 @@ images = tf.zeros((2, 32, 32, 3))
 assert list(model.signatures["serving_default"](images)) == ["logits"]
 assert model(images).shape == (2, 7)
 assert len(model.trainable_variables) == 0
-names = Path(hub.resolve(address), "assets", "class_names.txt").read_text()
+names = Path(hub.resolve(address), "assets", "names.txt").read_text()
 assert len(names.splitlines()) == 10
 """
 

@@ -98,7 +98,7 @@ def test_packs_a_real_saved_model(
         "variables/variables.index",
     }
     names = set(read_as_a_stream(classifier_archive))
-    assert names - set(read_as_a_stream(feature_extractor_archive)) == {"assets/class_names.txt"}
+    assert names - set(read_as_a_stream(feature_extractor_archive)) == {"assets/names.txt"}
     unpacked = read_as_a_stream(classifier_archive)
     assert unpacked["saved_model.pb"] == (classifier / "saved_model.pb").read_bytes()
 

@@ -76,7 +76,7 @@ def test_writes_a_saved_model_and_nothing_else(classifier: Path, feature_extract
         "variables/variables.data-00000-of-00001",
         "variables/variables.index",
     ]
-    assert members(classifier) == ["assets/class_names.txt", *plain]
+    assert members(classifier) == ["assets/names.txt", *plain]
     assert members(feature_extractor) == plain
 
 
@@ -84,10 +84,10 @@ def test_assets_come_along_unchanged_under_their_own_names(
     classifier: Path, class_names_file: Path
 ) -> None:
     expected = class_names_file.read_bytes()
-    assert (classifier / "assets" / "class_names.txt").read_bytes() == expected
+    assert (classifier / "assets" / "names.txt").read_bytes() == expected
     (asset,) = tf.saved_model.load(str(classifier)).assets
     path: Any = asset.asset_path.numpy()
-    assert Path(path.decode()) == classifier / "assets" / "class_names.txt"
+    assert Path(path.decode()) == classifier / "assets" / "names.txt"
 
 
 def test_a_missing_asset_stops_the_export(

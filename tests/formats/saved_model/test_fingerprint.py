@@ -63,17 +63,17 @@ def change_index(directory: Path) -> None:
 
 
 def change_asset(directory: Path) -> None:
-    path = directory / "assets" / "class_names.txt"
+    path = directory / "assets" / "names.txt"
     path.write_text(path.read_text().replace("class 3", "class three"))
 
 
 def rename_asset(directory: Path) -> None:
-    path = directory / "assets" / "class_names.txt"
+    path = directory / "assets" / "names.txt"
     path.rename(path.with_name("labels.txt"))
 
 
 def remove_asset(directory: Path) -> None:
-    (directory / "assets" / "class_names.txt").unlink()
+    (directory / "assets" / "names.txt").unlink()
 
 
 def add_extra_asset(directory: Path) -> None:
