@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
 from publisher.documents.manifest import SYNTHETIC_NOTICE, Manifest
 from publisher.documents.values import LICENSES
@@ -39,6 +37,10 @@ def manifest(registry: Registry, tmp_path: Path) -> Manifest:
 def made(manifest: Manifest, registry: Registry) -> dict[str, Any]:
     """Return the bill of materials; whatever is in it, the schema allows it."""
     content = bom(manifest, registry.checkpoints.get(manifest.checkpoint.name))
+    # To import it takes seconds: it makes parsers for every kind of string there is.
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
     problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(content))
     assert problem is None, problem
     return content
