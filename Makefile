@@ -134,10 +134,16 @@ site: $(READY) ## Write the release's pages as files for any web host (RELEASE=,
 verify: $(READY) ## Say what can be proved about a download (WHAT=, RELEASE=, FLAGS=--rebuild).
 	@$(RUN) publisher verify $(FLAGS) --release '$(RELEASE)' $(if $(WHAT),'$(WHAT)')
 
-# One process of pytest for each core, up to four: each may need 3 GB, with TensorFlow in it.
+# One process of pytest for each core, but no more than four: each may need 3 GB, with TensorFlow
+# in it. What pytest makes of the tests to explain a failure is kept, whatever the shell says of
+# compiled files; to make it anew takes each process seconds.
 SPREAD := --numprocesses=logical --maxprocesses=4 --dist=worksteal
-# What test-quick runs: no TensorFlow, no server of others, no process of its own.
-QUICK := 
+test test-quick test-all: export PYTHONDONTWRITEBYTECODE :=
+
+# What needs neither TensorFlow nor a model that was really built.
+QUICK := $(addprefix tests/,util documents registry weights pages release families/test_families.py \
+  families/bit/test_layout.py families/bit/test_reference.py build/test_build.py \
+  build/test_engine.py build/test_records.py)
 
 .PHONY: test
 test: $(READY) ## Run every test that needs nothing but .venv.
@@ -145,14 +151,16 @@ test: $(READY) ## Run every test that needs nothing but .venv.
 	@$(RUN) pytest $(SPREAD)
 
 .PHONY: test-quick
-test-quick: $(READY) ## Run the tests that need no TensorFlow and are done in half a minute.
-	@echo 'Tests that need neither TensorFlow nor other processes: about 20 seconds on two cores.'
+test-quick: $(READY) ## Run the tests that need no TensorFlow.
+	@echo 'The tests that need no TensorFlow: less than half a minute on two cores.'
 	@$(RUN) pytest $(SPREAD) --without-tensorflow $(QUICK)
 
 .PHONY: test-all
-test-all: test-clients test-browser ## Run every test there is.
-	@echo 'Every test of .venv, with every case: about 20 minutes on two cores.'
+test-all: $(READY) ## Run every test there is.
+	@echo 'Every test there is, with every case: about half an hour on two cores.'
 	@$(RUN) pytest $(SPREAD) -m 'not browser and not clients'
+	@$(MAKE) test-clients
+	@$(MAKE) test-browser
 
 .PHONY: test-clients
 test-clients: $(CLIENTS_READY) $(OLDER_READY) ## Try models with every client, in .venv-clients.
