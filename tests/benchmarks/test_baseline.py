@@ -38,6 +38,7 @@ def test_every_weight_is_assigned(arrays: Arrays, weights_file: Path) -> None:
     assert len(model.weights) == len(arrays)
 
 
+@pytest.mark.exhaustive
 def test_saved_model_takes_any_size_and_is_trainable(
     arrays: Arrays, weights_file: Path, images: npt.NDArray[np.float32], tmp_path: Path
 ) -> None:
