@@ -14,7 +14,7 @@ from publisher.errors import PublisherError
 from tests.builds import Watcher
 from tests.releases import times, tree
 
-PATIENCE = 30  # seconds until a test that would hang fails instead
+PATIENCE = 300  # seconds until a test that would hang fails instead
 
 
 class BlockedError(PublisherError):

@@ -21,7 +21,7 @@ from publisher.families import ARCHITECTURES
 from tests.util.test_memory import glibc_only, kept_of
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30  # seconds until a test that would hang fails instead
+PATIENCE = 300  # seconds until a test that would hang fails instead
 
 
 class OwnError(PublisherError):
@@ -301,23 +301,19 @@ def test_a_killed_process_fails_its_task_and_the_next_gets_a_new_one() -> None:
     assert all(ended(process) for process in processes + after)
 
 
-def tell_and_hold_out(told: Path) -> None:
+def hold_out() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    told.write_text(str(os.getpid()))
     while True:
         pass
 
 
 @linux_only
-def test_a_task_that_takes_too_long_is_ended_and_the_next_gets_a_new_process(
-    tmp_path: Path,
-) -> None:
+def test_a_task_that_takes_too_long_is_ended_and_the_next_gets_a_new_process() -> None:
     workers = Workers(1)
     try:
-        assert workers.run_within(PATIENCE, double, 20, plus=2) == 42
-        with pytest.raises(OverdueError, match=r"^tell_and_hold_out: was not done after 1 s"):
-            workers.run_within(1, tell_and_hold_out, tmp_path / "told")
-        process = int((tmp_path / "told").read_text())
+        process = workers.run_within(PATIENCE, own_process)
+        with pytest.raises(OverdueError, match=r"^hold_out: was not done after 1 s"):
+            workers.run_within(1, hold_out)
         assert ended(process)
         assert workers.run(own_process) != process
     finally:
