@@ -17,7 +17,7 @@ from publisher.hub.app import application
 from publisher.hub.protocol import LARGEST_HEADERS, ImpatientProtocol
 from publisher.release.errors import ReleaseError
 from publisher.release.sources.directory import DirectorySource
-from tests.hub.releases import Answer, ask, resize, served
+from tests.hub.releases import Answer, ask, publish_into, resize, served
 from tests.releases import CLASSIFIER, EXTRACTOR
 
 HIDDEN = "this must not be seen"
@@ -52,13 +52,15 @@ def everything(connection: socket.socket) -> bytes:
     return b"".join(pieces)
 
 
-@pytest.fixture
-def exposed(own: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A hub with files in and beside its release that no index names."""
-    for place in (own.parent, own, own / "models" / CLASSIFIER):
+    folder = tmp_path_factory.mktemp("exposed")
+    release = publish_into(folder / "release", folder / "work")
+    for place in (folder, release, release / "models" / CLASSIFIER):
         (place / "secret").write_text(HIDDEN)
-    (own / ".hidden").write_text(HIDDEN)
-    with served(own) as base:
+    (release / ".hidden").write_text(HIDDEN)
+    with served(release) as base:
         yield base
 
 
