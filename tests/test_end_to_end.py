@@ -152,27 +152,35 @@ def test_another_build_elsewhere_gives_the_same_bytes(
         assert models[0] == models[1]
 
 
+@pytest.mark.parametrize(
+    ("head", "low", "shape"),
+    [
+        ("feature_extractor", -1, [None, 1024]),
+        pytest.param("classifier", 0, [None, 3], marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_new_variant_is_published_beside_one_that_is_blocked(
-    published: Project, tmp_path: Path
+    head: str, low: int, shape: list[int | None], published: Project, tmp_path: Path
 ) -> None:
     """Edit nothing but `models.yaml`: a checkpoint with other classes, a bound none can keep."""
     copy = published.copy(tmp_path / "copy")
-    new = checkpoint("new", classes=3, class_names=None, input_range="[0, 1]")
+    new = checkpoint("new", classes=3, class_names=None, input_range=f"[{low}, 1]")
     tight = checkpoint("b", tolerance="{absolute: 1.0e-12, relative: 0}")
-    handle = "sayakpaul/small_new_classification/1"
+    handle = "sayakpaul/small_new/1"
     text = copy.registry.read_text().replace(f"{B}variants:", f"{tight}{new}variants:")
-    copy.registry.write_text(text + variant(handle, "new", "classifier"))
+    copy.registry.write_text(text + variant(handle, "new", head))
     before = tree(copy.release / "models")
 
-    finished = publisher(copy.folder, "publish", "--weights", "synthetic", "--json")
+    chosen = (CLASSIFIER_A, EXTRACTOR_A, EXTRACTOR_B, handle)
+    finished = publisher(copy.folder, "publish", "--weights", "synthetic", "--json", *chosen)
     assert finished.status == 1
     assert finished.statuses == {
         **dict.fromkeys((CLASSIFIER_A, EXTRACTOR_A), "unchanged"),
-        **dict.fromkeys((CLASSIFIER_B, EXTRACTOR_B), "blocked"),
+        EXTRACTOR_B: "blocked",
         handle: "new",
     }
     stages = finished.stages
-    assert (stages["convert"], stages["package"], stages["validate"]) == (1, 1, 3)
+    assert (stages["convert"], stages["package"], stages["validate"]) == (1, 1, 2)
 
     (error,) = [line for line in finished.stderr.splitlines() if f"error: {EXTRACTOR_B}" in line]
     assert "parity_with_float64_reference: largest error " in error
@@ -186,7 +194,7 @@ def test_a_new_variant_is_published_beside_one_that_is_blocked(
     assert {name: after[name] for name in before} == before
     manifest = json.loads(after[f"{handle}/manifest.json"])
     assert manifest["validation"]["passed"] is True
-    assert manifest["signature"]["output"]["shape"] == [None, 3]
+    assert manifest["signature"]["output"]["shape"] == shape
     assert manifest["assets"] == []
     collection = copy.release / "tfhub.dev/assets/docs/sayakpaul/collections/bit-resnet/1.md"
     assert handle.rpartition("/")[0] in collection.read_text()
