@@ -94,7 +94,7 @@ def test_a_snippet_on_two_pages_ran_once(published: Project) -> None:
 
 SECOND_RUN = """
 import sys
-from publisher.cli import main
+from publisher.cli.main import main
 if __name__ == "__main__":
     try:
         main(["publish", "--weights", "synthetic", "--json"])
