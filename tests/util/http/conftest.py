@@ -40,8 +40,8 @@ def retry(pauses: list[float]) -> Retry:
         attempts=4,
         first_pause=1.0,
         longest_pause=8.0,
-        connect_timeout=5.0,
-        read_timeout=5.0,
+        connect_timeout=60.0,
+        read_timeout=60.0,
         sleep=pauses.append,
     )
 
