@@ -175,13 +175,18 @@ def test_one_line_says_that_nobody_listens(
 def test_a_server_that_never_answers_cannot_be_reached(
     get: Get, files: FileServer, retry: Retry, released: threading.Event
 ) -> None:
+    arrived = threading.Semaphore(0)
+
     def silence(_: Request) -> Response:
+        arrived.release()
         released.wait()
         return Response(b"", 200)
 
     files.answers = [silence, silence]
     with pytest.raises(NoAnswerError, match="timed out"):
         get(retry=dataclasses.replace(retry, attempts=2, read_timeout=0.2))
+    # A request that the server reads only now would be taken for one of the next test.
+    assert all(arrived.acquire(timeout=300) for _ in range(2))
 
 
 # Resuming

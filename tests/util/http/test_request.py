@@ -141,13 +141,18 @@ def test_a_refusal_says_its_status_and_how_long_to_wait(
 def test_nobody_is_waited_for_for_ever(
     server: HTTPServer, retry: Retry, released: threading.Event
 ) -> None:
+    arrived = threading.Event()
+
     def silence(_: Request) -> Answer:
+        arrived.set()
         released.wait()
         return Answer(b"")
 
     server.expect_request("/a").respond_with_handler(silence)
     with pytest.raises(NoAnswerError, match=r"no answer \(timed out\)"):
         get(server.url_for("/a"), dataclasses.replace(retry, read_timeout=0.2))
+    # A request that the server reads only now would be taken for one of the next test.
+    assert arrived.wait(300)
 
 
 def test_no_error_shows_a_secret(closed_address: str, retry: Retry) -> None:
