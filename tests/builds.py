@@ -246,7 +246,7 @@ def _validate(request: Request, weights: Path) -> dict[str, Any]:
         request.failures.mkdir(parents=True, exist_ok=True)
         np.savez(request.failures / f"{check.name}.npz", measured=np.ones(2))
     report = Report(request.tolerance, (request.weights_check, check))
-    return report.document(), report.complaint()
+    return report.document(), report.failure_summary()
 
 
 def _try_snippet(snippet: Snippet, archives: Mapping[str, Path]) -> Fault | None:

@@ -363,7 +363,7 @@ def _validate(run: Run, variant: Variant, done: Records) -> Step:
         weights_check=_weights_check(weights.result["figures"]),
         failures=folder / "failures",
         scratch=folder / "hub-cache",
-        proved=_graphs_path(run, made_with),
+        graph_cache=_graphs_path(run, made_with),
     )
 
     def action() -> Made:

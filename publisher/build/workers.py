@@ -324,7 +324,7 @@ def validate(request: Request, weights: Path) -> "tuple[Report, str]":
     from publisher.weights import open_npz
 
     report = run_checks(request, open_npz(weights))
-    return report.document(), report.complaint()
+    return report.document(), report.failure_summary()
 
 
 def try_snippet(snippet: "Snippet", archives: Mapping[str, Path]) -> "Fault | None":

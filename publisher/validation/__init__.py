@@ -1,7 +1,10 @@
-"""The checks that a packed archive must pass before it may be published.
+"""The checks that an archive must pass before it is published.
 
-`validate` runs them, each a small named function in `checks`; `report` is what they
-leave. `archive` looks at the packed file before anything is unpacked. Then it is loaded
-the way its users load it: over HTTP, by `tensorflow_hub`. `checks`, `operations` and
-`validate` import TensorFlow.
+`validate` runs the checks and returns a `report`. It first reads the archive as a stream
+(`archive`), then loads it as users do: over HTTP, with `tensorflow_hub` (`client`).
+
+`checks`           the loaded model, held to the checkpoint and the float64 reference (`expected`);
+`graph_checks`     the graph alone, without its weights (`graph`, `subgraphs`, `operations`);
+`training_checks`  one training step with noise in the variables (`training`);
+`graph_cache`      results of the last two, shared by archives that hold the same graph.
 """

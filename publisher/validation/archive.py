@@ -1,4 +1,4 @@
-"""Whether a packed archive may be unpacked at all. Imports no TensorFlow."""
+"""Decides whether an archive is safe to unpack. Imports no TensorFlow."""
 
 import io
 import tarfile
@@ -14,17 +14,20 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 REQUIRED = ("saved_model.pb", "variables/variables.index")
-BLOCK = 128 * 1024  # bytes; memory that caches hold is filled faster than fresh memory
+BLOCK = 128 * 1024  # bytes; small enough to stay in the processor's cache
 
 
 def archive_is_a_plain_saved_model(archive: Path) -> Check:
-    """Read the archive as a stream, the way `tensorflow_hub` does, and judge its members.
+    """Check that the archive holds a SavedModel and nothing else. Unpacks nothing.
 
-    It has to be one gzip stream, whole and undamaged to the last byte, with nothing behind
-    it and nothing behind the tar in it: the client reads no further, and would not notice.
-    Only files and folders of a SavedModel may be there, each once, each under a relative
-    name without `..` whose parts start with a word character (no `._` files), and each in
-    a folder that came before it, since the client makes no others. Nothing is written.
+    Reads the archive as a stream, as `tensorflow_hub` does. The file must be one undamaged
+    gzip stream. No data may follow the gzip stream or the tar inside it: the client stops
+    reading there, so it would miss such data.
+
+    Every member must be a file or folder of a SavedModel and may occur only once. Its name
+    must be relative and without `..`, and each part must start with a word character (which
+    rules out `._` files). Its folder must precede it, because the client creates only folders
+    that are members.
     """
     name = "archive_is_a_plain_saved_model"
     seen: set[str] = set()
@@ -63,9 +66,9 @@ def archive_is_a_plain_saved_model(archive: Path) -> Check:
 
 
 class _Inflated(io.RawIOBase):
-    """What a file that is one gzip stream holds, read once from beginning to end.
+    """A readable stream that inflates a gzip file once, from beginning to end.
 
-    With ISA-L, which is faster than zlib, and with the checksum, which `tarfile` ignores.
+    ISA-L inflates faster than zlib and, unlike `tarfile`, verifies the checksum.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -76,21 +79,21 @@ class _Inflated(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Fill some of the buffer and return how many bytes; none at the end.
+        """Fill part of the buffer and return the number of bytes; 0 at the end.
 
-        Raises `ReadError` if the stream is damaged, breaks off, or is not all there is.
+        Raises `ReadError` if the stream is damaged or truncated, or if data follows it.
         """
-        room = memoryview(buffer)
+        view = memoryview(buffer)
         while not self._inflater.eof:
             packed = self._file.read(BLOCK) if self._inflater.needs_input else b""
             if self._inflater.needs_input and not packed:
                 raise tarfile.ReadError("the gzip stream breaks off")
             try:
-                piece = self._inflater.decompress(packed, len(room))
+                piece = self._inflater.decompress(packed, len(view))
             except igzip_lib.IsalError as error:  # type: ignore[misc]
                 raise tarfile.ReadError(f"no gzip stream, or a damaged one ({error})") from error
             if piece:
-                room[: len(piece)] = piece
+                view[: len(piece)] = piece
                 return len(piece)
         if self._inflater.unused_data or self._file.read(1):
             raise tarfile.ReadError("there are bytes after the end of the gzip stream")
@@ -98,7 +101,7 @@ class _Inflated(io.RawIOBase):
 
 
 def _read_to_the_end(tar: tarfile.TarFile) -> None:
-    """Read what follows the last member; raise `ReadError` if it is more than zeros."""
+    """Read past the last member. Raises `ReadError` if anything but zeros follows."""
     assert tar.fileobj is not None  # noqa: S101  it is open
     while rest := tar.fileobj.read(BLOCK):
         if rest.strip(b"\0"):
@@ -106,7 +109,7 @@ def _read_to_the_end(tar: tarfile.TarFile) -> None:
 
 
 def _problem(member: tarfile.TarInfo, seen: set[str]) -> str:
-    """Return what is wrong with a member, given those before it; empty if nothing is."""
+    """Return what is wrong with a member; empty if nothing is. `seen` names earlier members."""
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
         return "is neither a file nor a folder"
     if not is_member(member.name, folder=member.isdir()):

@@ -1,4 +1,4 @@
-"""The checks. Each takes the loaded model and returns what it measured."""
+"""The checks of a loaded model. Each returns its outcome and the figures it measured."""
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +13,7 @@ import tensorflow_hub as hub
 from publisher.documents.report import Figure
 from publisher.validation import photographs
 from publisher.validation.expected import BATCH, images, noise
-from publisher.validation.graph_checks import Unpacked
+from publisher.validation.graph_checks import GraphSubject
 from publisher.validation.report import Check, Comparison, compare
 from publisher.weights import Arrays
 
@@ -21,17 +21,19 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Subject(Unpacked):
-    """What the checks of a loaded model look at.
+class Subject(GraphSubject):
+    """A loaded model and everything its checks compare it with.
 
-    `model` is what `hub.load(address)` returned.
-    `compiled` is the model behind one function for images of any size, if there is one:
-    called by itself, a loaded model is traced and optimized anew for each size.
-    `arrays` are the checkpoint's (float32, by name), `expected` its float64
-    features by resolution. `extractor_features` are those that the feature extractor of
-    the same checkpoint returned, as far as it did; none where the registry has no such
-    variant. `answers` remembers what the model returned for the images of a resolution,
-    batch by batch.
+    `model` is the object that `hub.load(address)` returned. `compiled` wraps it in one
+    function for images of any size, because TensorFlow would otherwise trace and optimize the
+    model again for each size; it is `None` if the model is not callable.
+
+    `arrays` are the checkpoint's arrays (float32, by name). `expected` maps a resolution to
+    the checkpoint's float64 features. `extractor_features` maps a resolution to the features
+    that this checkpoint's feature extractor returned; it is `None` if the registry has no such
+    variant, and may lack resolutions at which that extractor failed.
+
+    `answers` caches the model's results by resolution and batch size.
     """
 
     arrays: Arrays
@@ -48,11 +50,11 @@ class Subject(Unpacked):
 
     @property
     def smallest(self) -> int:
-        """The smallest of the resolutions that parity is measured at, in pixels."""
+        """The smallest parity resolution, in pixels."""
         return min(self.parity_resolutions)
 
     def images(self, batch: int, height: int, width: int, seed: int) -> npt.NDArray[np.float32]:
-        """Return seeded noise, (batch, height, width, 3) float32, all over the input range."""
+        """Return seeded noise that covers the input range, (batch, height, width, 3) float32."""
         return noise(self.input_range, batch, height, width, seed)
 
     def predict(self, images: npt.NDArray[np.float32]) -> Array:
@@ -61,7 +63,7 @@ class Subject(Unpacked):
         return np.asarray(call(tf.constant(images)).numpy())
 
     def answer(self, resolution: int, batch: int = 1) -> Array:
-        """Return the model's result for the first images of a resolution, computed once."""
+        """Return the model's result for the first `batch` images of a resolution, cached."""
         if (resolution, batch) not in self.answers:
             chosen = images(self.input_range, resolution)[:batch]
             self.answers[resolution, batch] = self.predict(chosen)
@@ -78,7 +80,7 @@ class Subject(Unpacked):
 def _outcome(
     name: str, compared: dict[str, tuple[Comparison, dict[str, Array]]], unit: str
 ) -> Check:
-    """Join several comparisons into one check; the worst one is described."""
+    """Combine several comparisons into one check, whose summary describes the worst one."""
     figures: dict[str, Figure] = {}
     tensors: dict[str, Array] = {}
     for label, (comparison, compared_tensors) in compared.items():
@@ -100,14 +102,14 @@ def _outcome(
 
 
 def _names(variables: Iterable[Any]) -> list[str]:
-    """Return the names of variables as the checkpoint has them, sorted."""
+    """Return the variables' names as in the checkpoint, sorted."""
     return sorted(variable.name.partition(":")[0] for variable in variables)
 
 
 def interface_is_reusable(subject: Subject) -> Check:
-    """Look for what a reusable SavedModel offers, with every array trainable.
+    """Check that the model implements the interface of a reusable SavedModel.
 
-    Of a folded variant, none may be.
+    Every variable must be trainable, or none of them in a folded variant.
     Source: https://www.tensorflow.org/hub/reusable_saved_models.
     """
     name = "interface_is_reusable"
@@ -144,12 +146,12 @@ def interface_is_reusable(subject: Subject) -> Check:
 
 
 def variables_equal_the_checkpoint(subject: Subject) -> Check:
-    """Compare every variable with its array, bit for bit.
+    """Compare every variable with the checkpoint's array, bit for bit.
 
-    A folded variant's kernels are held to those that the float64 reference standardizes.
-    Both do the same arithmetic in the same order, so that these must agree to the bit too.
+    A folded variant's kernels must equal those that the float64 reference standardizes. They
+    too must agree to the bit, because both sides do the same arithmetic in the same order.
     """
-    # Read one by one and given back, so that model and file are not in memory together.
+    # Release each array after its comparison: model and file together may not fit in memory.
     name = "variables_equal_the_checkpoint"
     variables = {variable.name.partition(":")[0]: variable for variable in subject.model.variables}
     names = subject.names()
@@ -184,7 +186,7 @@ def _same_bits(one: Array, other: Array) -> bool:
 
 
 def parity_with_float64_reference(subject: Subject) -> Check:
-    """Hold the outputs to a float64 NumPy forward pass, at several resolutions."""
+    """Compare the outputs with a float64 NumPy forward pass, at several resolutions."""
     compared = {}
     for resolution in subject.parity_resolutions:
         measured, expected = subject.answer(resolution), subject.truth(resolution)
@@ -200,11 +202,10 @@ def parity_with_float64_reference(subject: Subject) -> Check:
 
 
 def loads_as_a_keras_layer(subject: Subject) -> Check:
-    """Make a `hub.KerasLayer(trainable=True)`: all weights trainable, same result.
+    """Wrap the model in `hub.KerasLayer(trainable=True)` and compare its result with a call.
 
-    Of what `hub.load` returned, which is what a layer that is given an address does first.
-
-    Of a folded variant none is, whatever the layer is told.
+    All weights must be trainable, or none of them in a folded variant. The layer wraps the
+    object that `hub.load` returned: given an address, a layer starts with `hub.load` too.
     """
     name = "loads_as_a_keras_layer"
     resolution = subject.smallest
@@ -227,9 +228,9 @@ def loads_as_a_keras_layer(subject: Subject) -> Check:
 
 
 def result_is_independent_of_the_batch(subject: Subject) -> Check:
-    """Compare an image alone (batch 1) with the same image among three (batch 3).
+    """Compare the result for an image alone (batch 1) with its result in a batch of three.
 
-    All three at the smallest resolution, the first of them at the others.
+    At the smallest resolution this compares all three images, at the others only the first.
     """
     compared = {}
     for resolution in subject.parity_resolutions:
@@ -246,9 +247,9 @@ def result_is_independent_of_the_batch(subject: Subject) -> Check:
 
 
 def signature_is_as_documented(subject: Subject) -> Check:
-    """Compare the `serving_default` signature with what the pages state, and call it.
+    """Compare the `serving_default` signature with the documented one, and call it.
 
-    The images are not square: any height and width must do.
+    The call passes images that are not square, because any height and width must work.
     """
     name = "signature_is_as_documented"
     signatures = subject.model.signatures
@@ -287,7 +288,7 @@ def _described(specs: dict[str, Any]) -> dict[str, str]:
 
 
 def logits_follow_from_the_features(subject: Subject) -> Check:
-    """Hold the classifier to the features that its feature extractor returned."""
+    """Compare the logits with those computed from the feature extractor's own features."""
     name = "logits_follow_from_the_features"
     if subject.head != "classifier":
         return Check(name, "skipped", "a feature extractor has no head")
@@ -329,7 +330,7 @@ def class_names_are_in_the_assets(subject: Subject) -> Check:
 
 
 def photographs_get_the_right_label(subject: Subject) -> Check:
-    """Predict photographs; only real weights can know them."""
+    """Classify photographs. Skipped for synthetic weights, which recognize nothing."""
     name = "photographs_get_the_right_label"
     if subject.synthetic:
         return Check(name, "skipped", "synthetic weights recognize nothing")

@@ -1,8 +1,4 @@
-"""Loads an archive as its users do: `tensorflow_hub` reads it over HTTP.
-
-The server listens on loopback, offers exactly the archives it is given, and lives as
-long as the `with` block.
-"""
+"""Serves archives on loopback, so that `tensorflow_hub` loads them over HTTP as users do."""
 
 import http.server
 import os
@@ -15,9 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def served(archives: Mapping[str, Path]) -> Iterator[dict[str, str]]:
-    """Serve each archive under its key and yield the addresses, key by key.
+    """Serve the archives until the `with` block ends; yield their addresses by key.
 
-    Keys are handles; the address of `a/b/1` is `http://127.0.0.1:PORT/a/b/1/model.tar.gz`.
+    Keys are handles: the address of `a/b/1` is `http://127.0.0.1:PORT/a/b/1/model.tar.gz`.
     """
     paths = {f"/{key}/model.tar.gz": path for key, path in archives.items()}
 
@@ -51,11 +47,11 @@ def served(archives: Mapping[str, Path]) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def hub_cache(directory: Path) -> Iterator[None]:
-    """Let `tensorflow_hub` unpack into `directory`, which is removed afterwards.
+    """Make `tensorflow_hub` unpack into `directory`, and remove that directory afterwards.
 
-    The environment is the only way to tell it. The user's own settings must not reach it:
-    the archive is what is loaded, the loopback address goes through no proxy, and standard
-    output belongs to `--json`.
+    The client takes these settings only from the environment. They override the user's own:
+    the client must load the archive, must not send a loopback request to a proxy, and must not
+    print to standard output, which belongs to `--json`.
     """
     settings = {
         "TFHUB_CACHE_DIR": str(directory),

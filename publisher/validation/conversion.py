@@ -1,4 +1,4 @@
-"""What keeps converters from a model's kernels, read from its graph and never run."""
+"""Finds what keeps a converter from turning kernels into constants. Only reads the graph."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ _NOT_INLINED = "_noinline"
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a graph has for converters: its convolutions, and what stands in their way."""
+    """The number of convolutions in a graph, and the obstacles to converting them."""
 
     convolutions: int
     obstacles: tuple[str, ...]
 
 
 def conversion_obstacles(graph: SavedModel) -> Conversion:
-    """Return what is in the way of constant kernels in a graph.
+    """Return the convolutions of a graph and what keeps their kernels from being constants.
 
-    No kernel may be computed from an image, in the function that convolves or in one that calls
-    it. An image is an argument whose shape is not known in full; weights are variables, or
-    arguments of a known shape. Control dependencies do not count: they do not keep a constant
-    from being folded.
+    No kernel may depend on an image, neither in the function that convolves nor in a function
+    that calls it. An image is an argument whose shape is not fully known. Weights are variables
+    or arguments of a known shape. Control dependencies do not count, because they do not
+    prevent constant folding.
     """
     convolutions = 0
     found: list[str] = []
@@ -46,7 +46,7 @@ def conversion_obstacles(graph: SavedModel) -> Conversion:
 
 
 def _images(function: function_pb2.FunctionDef) -> set[str]:
-    """Return the arguments that are no variables and whose shape is not known in full."""
+    """Return the arguments that are not variables and whose shape is not fully known."""
     unknown = set()
     for index, argument in enumerate(function.signature.input_arg):
         shapes = function.arg_attr[index].attr["_output_shapes"].list.shape
@@ -61,15 +61,16 @@ def _images(function: function_pb2.FunctionDef) -> set[str]:
 def _sources_of_kernels(
     function: function_pb2.FunctionDef, functions: Mapping[str, function_pb2.FunctionDef]
 ) -> Iterator[tuple[str, set[str]]]:
-    """Yield each convolution, and call of a function that has some, with what its kernels are of.
+    """Yield each node that convolves, and the ancestors of its kernels.
 
-    That is the names of all nodes and arguments that they are computed from.
+    Such a node is a `Conv2D`, or a call of a function that convolves. The ancestors are the
+    names of all nodes and arguments that the kernels are computed from.
     """
     nodes = {node.name: node for node in function.node_def}
     for node in function.node_def:
         data = [name for name in node.input if not name.startswith("^")]
         if node.op == "Conv2D":
-            yield node.name, _behind([data[1]], nodes)
+            yield node.name, _ancestors([data[1]], nodes)
         elif node.op in CALLS:
             called = functions[node.attr["f"].func.name]
             within: set[str] = set()
@@ -77,11 +78,11 @@ def _sources_of_kernels(
                 within |= sources
             arguments = zip(called.signature.input_arg, data, strict=True)
             kernels = [given for argument, given in arguments if argument.name in within]
-            yield node.name, _behind(kernels, nodes)
+            yield node.name, _ancestors(kernels, nodes)
 
 
-def _behind(tensors: Iterable[str], nodes: Mapping[str, node_def_pb2.NodeDef]) -> set[str]:
-    """Return the nodes and arguments that tensors are computed from, their own included."""
+def _ancestors(tensors: Iterable[str], nodes: Mapping[str, node_def_pb2.NodeDef]) -> set[str]:
+    """Return the nodes and arguments that compute these tensors, directly or indirectly."""
     seen: set[str] = set()
     ahead = list(tensors)
     while ahead:

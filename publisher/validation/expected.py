@@ -1,6 +1,7 @@
-"""What a checkpoint should answer: seeded images, and the float64 truth for them.
+"""Seeded images, and the float64 features that a checkpoint should compute from them.
 
-Imports no TensorFlow. The truth of both heads follows from the features.
+The logits follow from the features, so features are enough for both heads. Imports no
+TensorFlow.
 """
 
 import importlib
@@ -23,14 +24,14 @@ Array = npt.NDArray[Any]
 def noise(
     input_range: tuple[float, float], batch: int, height: int, width: int, seed: int
 ) -> npt.NDArray[np.float32]:
-    """Return seeded noise, (batch, height, width, 3) float32, all over the input range."""
+    """Return seeded noise that covers the input range, (batch, height, width, 3) float32."""
     low, high = input_range
     values = np.random.default_rng(seed).random((batch, height, width, 3), dtype=np.float32)
     return np.asarray(values * np.float32(high - low) + np.float32(low))
 
 
 def images(input_range: tuple[float, float], resolution: int) -> npt.NDArray[np.float32]:
-    """Return the images that are looked at in a resolution; the truth is that of the first."""
+    """Return the `BATCH` images of a resolution. Expected features exist for the first one."""
     return noise(input_range, BATCH, resolution, resolution, seed=resolution)
 
 
@@ -40,7 +41,7 @@ def expected_features(
     input_range: tuple[float, float],
     resolutions: Iterable[int],
 ) -> dict[int, Array]:
-    """Return the float64 features, (1, features), of the first image of each resolution."""
+    """Return the float64 features of each resolution's first image, (1, features)."""
     reference = importlib.import_module(f"{architecture.package}.reference")
     low, high = input_range
     sizes = tuple(resolutions)
@@ -50,7 +51,7 @@ def expected_features(
 
 
 def save_features(path: Path, features: Mapping[int, Array]) -> None:
-    """Write features by resolution; the same features are the same bytes."""
+    """Write features by resolution. Equal features give equal bytes."""
     content = io.BytesIO()
     named: dict[str, Any] = {str(resolution): value for resolution, value in features.items()}
     np.savez(content, allow_pickle=False, **named)

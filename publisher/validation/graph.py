@@ -1,8 +1,9 @@
-"""Takes a published graph apart, so that much can be tried with little.
+"""Splits a published graph into its distinct subgraphs, which are cheap to check.
 
-A graph reads variables and calls functions of an image and weights. Units that are alike share a
-function, so a network of 152 layers has few of them. What one function does with small images, as
-it is or under XLA, differentiated or converted, it does everywhere that it is called.
+A graph reads variables and calls functions of an image and weights. Units of one kind share a
+function, so even a network of 152 layers has few functions. A function behaves the same
+wherever the graph calls it. Checking each one once, on small images, therefore covers the whole
+network.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,9 +20,10 @@ from tensorflow.python.framework import function_def_to_graph
 
 GRAPH = "saved_model.pb"
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+# Operations that connect subgraphs and compute nothing.
 _WIRING = frozenset({*CALLS, "Const", "Identity", "NoOp", "ReadVariableOp"})
-# Attributes that tell functions apart which have the same operations.
-_TELLING = ("padding", "strides")
+# Attributes that distinguish functions with the same operations.
+_STRUCTURAL_ATTRIBUTES = ("padding", "strides")
 
 Array = npt.NDArray[np.float32]
 Shape = tuple[int | None, ...]
@@ -34,9 +36,9 @@ def read_graph(directory: Path) -> saved_model_pb2.SavedModel:
 
 @dataclass(frozen=True)
 class Subgraph:
-    """A function of one image and of weights, which calls no other.
+    """A function of one image and weights that calls no other function.
 
-    `arguments` are the names and shapes of what it takes, `results` the names of what it returns.
+    `arguments` are pairs of name and shape, the image first. `results` are names of tensors.
     """
 
     name: str
@@ -46,13 +48,14 @@ class Subgraph:
 
     @property
     def convolutions(self) -> int:
-        """How many convolutions it has."""
+        """The number of convolutions."""
         return sum(node.op == "Conv2D" for node in self.graph.node)
 
     def compute(self, arguments: Iterable[tf.Tensor]) -> list[tf.Tensor]:
-        """Put the part into the graph that is being traced, and return its results.
+        """Import the subgraph into the graph being traced; return its results.
 
-        As plain operations: `tf.gradients` sees into it, a `tf.GradientTape` does not.
+        The import adds plain operations, which `tf.gradients` can differentiate and a
+        `tf.GradientTape` cannot.
         """
         names = [f"{name}:0" for name, _ in self.arguments]
         given = dict(zip(names, arguments, strict=True))
@@ -62,11 +65,14 @@ class Subgraph:
         return found
 
     def noise(self) -> list[Array]:
-        """Return two images and weights, float32, seeded, scaled as those of a network are."""
+        """Return seeded float32 noise for all arguments: two images, and weights.
+
+        The weights are scaled as in a real network, by the square root of the fan-in.
+        """
         random = np.random.default_rng(0)
         found = []
         for _, shape in self.arguments:
-            side = 16 if shape[-1] == 3 else 6  # pixels; a stem makes them fewer
+            side = 16 if shape[-1] == 3 else 6  # pixels; only the stem shrinks images by much
             known = (2, side, side, shape[-1] or 1)
             sizes = [size or other for size, other in zip(shape, known, strict=False)]
             values = random.standard_normal(sizes, np.float32)
@@ -76,11 +82,11 @@ class Subgraph:
         return found
 
 
-def parts_of(graph: saved_model_pb2.SavedModel) -> list[Subgraph]:
-    """Return one part of each structure, the one with the fewest weights.
+def distinct_subgraphs(graph: saved_model_pb2.SavedModel) -> list[Subgraph]:
+    """Return one subgraph of each structure, the one with the fewest weights.
 
-    Two functions have one structure if they do the same operations on the same results, with the
-    same strides and padding, and differ in their constants and in the sizes of their weights.
+    Two functions have the same structure if they apply the same operations to the same results,
+    with the same strides and padding. Constants and the sizes of weights may differ.
     """
     smallest: dict[tuple[object, ...], tuple[int, function_pb2.FunctionDef]] = {}
     for function in _functions(graph):
@@ -91,11 +97,11 @@ def parts_of(graph: saved_model_pb2.SavedModel) -> list[Subgraph]:
         structure = _structure(function)
         if structure not in smallest or size < smallest[structure][0]:
             smallest[structure] = size, function
-    return [_part(function) for _, function in smallest.values()]
+    return [_subgraph(function) for _, function in smallest.values()]
 
 
-def untried_operations(graph: saved_model_pb2.SavedModel) -> list[str]:
-    """Return the operations, sorted, that compute something outside of all parts."""
+def operations_outside(graph: saved_model_pb2.SavedModel) -> list[str]:
+    """Return the operations that compute something outside of all subgraphs, sorted."""
     return sorted(
         {
             node.op
@@ -108,17 +114,17 @@ def untried_operations(graph: saved_model_pb2.SavedModel) -> list[str]:
 
 
 def shorten(directory: Path, shortened: Path) -> frozenset[str]:
-    """Write the SavedModel without repetitions; return the names of variables it does not use.
+    """Write a copy of the SavedModel that calls each repeated unit once.
 
-    A function that was called before is not called again where its result has as many channels
-    as its image: what would be its image takes the place of its result. Variables and assets are
-    links to those of `directory`.
+    Drops every further call of a function whose result has as many channels as its image, and
+    passes that image on in place of the result. Links the variables and assets of `directory`.
+    Returns the names of the variables that the copy no longer uses.
     """
     graph = read_graph(directory)
     unused: set[str] = set()
     for meta_graph in graph.meta_graphs:
         for function in meta_graph.graph_def.library.function:
-            resources = _leave_repetitions_out(function)
+            resources = _drop_repeated_calls(function)
             unused |= _names(resources, function, meta_graph.object_graph_def)
     shortened.mkdir(parents=True)
     (shortened / GRAPH).write_bytes(graph.SerializeToString(deterministic=True))
@@ -129,7 +135,7 @@ def shorten(directory: Path, shortened: Path) -> frozenset[str]:
 
 
 def _functions(graph: saved_model_pb2.SavedModel) -> Iterator[function_pb2.FunctionDef]:
-    """Yield the functions that a call or a signature needs, in the order of the graph."""
+    """Yield the functions that a call or a signature reaches, in the order of the graph."""
     for meta_graph in graph.meta_graphs:
         library = meta_graph.graph_def.library.function
         functions = {function.signature.name: function for function in library}
@@ -145,7 +151,7 @@ def _functions(graph: saved_model_pb2.SavedModel) -> Iterator[function_pb2.Funct
 
 
 def _arguments(function: function_pb2.FunctionDef) -> tuple[tuple[str, Shape], ...] | None:
-    """Return the arguments of a function of one image and of weights; none of any other."""
+    """Return the arguments of a function of one image and weights; `None` for any other."""
     found = []
     for index, argument in enumerate(function.signature.input_arg):
         shapes = function.arg_attr[index].attr["_output_shapes"].list.shape
@@ -158,7 +164,10 @@ def _arguments(function: function_pb2.FunctionDef) -> tuple[tuple[str, Shape], .
 
 
 def _structure(function: function_pb2.FunctionDef) -> tuple[object, ...]:
-    """Return what a function does, whatever its constants are: those of equal shapes are shared."""
+    """Return the structure of a function (see `distinct_subgraphs`).
+
+    Constants are left out: functions share equal ones, so they differ from case to case.
+    """
     constants = {node.name for node in function.node_def if node.op == "Const"}
 
     def without_constants(node: node_def_pb2.NodeDef) -> tuple[str, ...]:
@@ -169,16 +178,20 @@ def _structure(function: function_pb2.FunctionDef) -> tuple[object, ...]:
             node.name,
             node.op,
             without_constants(node),
-            *(node.attr[name].SerializeToString() for name in _TELLING if name in node.attr),
+            *(
+                node.attr[name].SerializeToString()
+                for name in _STRUCTURAL_ATTRIBUTES
+                if name in node.attr
+            ),
         )
         for node in function.node_def
         if node.op != "Const"
     )
 
 
-def _part(function: function_pb2.FunctionDef) -> Subgraph:
+def _subgraph(function: function_pb2.FunctionDef) -> Subgraph:
     graph, names = function_def_to_graph.function_def_to_graph_def(function)
-    # Arguments are given in their place, and a function may not keep what nobody gives.
+    # `compute` maps the arguments to tensors; an unfed placeholder would remain in the function.
     nodes = [node for node in graph.node if node.op != "Placeholder"]
     del graph.node[:]
     graph.node.extend(nodes)
@@ -191,23 +204,23 @@ def _part(function: function_pb2.FunctionDef) -> Subgraph:
     )
 
 
-def _leave_repetitions_out(function: function_pb2.FunctionDef) -> set[str]:
-    """Take repeated calls out, and return the resources that only they read."""
+def _drop_repeated_calls(function: function_pb2.FunctionDef) -> set[str]:
+    """Remove repeated calls; return the resources that only those calls read."""
     called: set[str] = set()
-    instead: dict[str, str] = {}
-    left_out: list[node_def_pb2.NodeDef] = []
+    replacements: dict[str, str] = {}
+    dropped: list[node_def_pb2.NodeDef] = []
     for node in function.node_def:
         for index, name in enumerate(node.input):
-            node.input[index] = instead.get(name, name)
+            node.input[index] = replacements.get(name, name)
         if node.op in CALLS:
-            of = node.attr["f"].func.name
-            if of in called and _keeps_channels(node, function):
-                instead[f"{node.name}:output:0"] = node.input[0]
-                left_out.append(node)
-            called.add(of)
+            callee = node.attr["f"].func.name
+            if callee in called and _keeps_channels(node, function):
+                replacements[f"{node.name}:output:0"] = node.input[0]
+                dropped.append(node)
+            called.add(callee)
     for key, name in function.ret.items():
-        function.ret[key] = instead.get(name, name)
-    for node in left_out:
+        function.ret[key] = replacements.get(name, name)
+    for node in dropped:
         function.node_def.remove(node)
     reads = {
         f"{node.name}:value:0": node.input[0]
@@ -215,11 +228,11 @@ def _leave_repetitions_out(function: function_pb2.FunctionDef) -> set[str]:
         if node.op == "ReadVariableOp"
     }
     used = {reads[name] for node in function.node_def for name in node.input if name in reads}
-    return {reads[name] for node in left_out for name in node.input if name in reads} - used
+    return {reads[name] for node in dropped for name in node.input if name in reads} - used
 
 
 def _keeps_channels(node: node_def_pb2.NodeDef, function: function_pb2.FunctionDef) -> bool:
-    """Whether the first argument of a call came from a call with such a result as its own."""
+    """Return whether a call's image is itself the result of a call and of the same shape."""
     shapes = {
         f"{other.name}:output:0": list(other.attr["_output_shapes"].list.shape)
         for other in function.node_def
@@ -234,7 +247,7 @@ def _names(
     function: function_pb2.FunctionDef,
     objects: meta_graph_pb2.MetaGraphDef,
 ) -> set[str]:
-    """Return the names of the variables behind the resources that a function takes."""
+    """Return the names of the variables that a function's resource arguments refer to."""
     if not resources:
         return set()
     bound = objects.concrete_functions[function.signature.name].bound_inputs

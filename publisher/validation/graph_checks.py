@@ -1,4 +1,4 @@
-"""The checks of a graph: what is read from it, and what its parts do without the weights."""
+"""The checks of a graph, which need none of the model's weights."""
 
 import importlib
 from collections.abc import Callable
@@ -14,21 +14,31 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from publisher.documents.report import Figure
 from publisher.validation.conversion import conversion_obstacles
 from publisher.validation.expected import noise
-from publisher.validation.graph import GRAPH, Subgraph, parts_of, read_graph, untried_operations
+from publisher.validation.graph import (
+    GRAPH,
+    Subgraph,
+    distinct_subgraphs,
+    operations_outside,
+    read_graph,
+)
 from publisher.validation.operations import forbidden_operations
 from publisher.validation.report import Check
 from publisher.validation.request import Facts
-from publisher.validation.trials import differentiated, lite_operations, onnx_operations
+from publisher.validation.subgraphs import (
+    count_onnx_operations,
+    count_tflite_operations,
+    derivatives,
+)
 
 Array = npt.NDArray[np.float32]
 SMALL = 64  # pixels
-# Of the largest magnitude of each result or gradient, by XLA and without it.
+# Relative to the largest magnitude of each result or gradient.
 XLA_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Unpacked(Facts):
-    """What the checks of the graph look at: `directory`, where the archive was unpacked."""
+class GraphSubject(Facts):
+    """The graph to check. `directory` holds the unpacked archive."""
 
     directory: Path
 
@@ -38,9 +48,9 @@ class Unpacked(Facts):
         return read_graph(self.directory)
 
     @cached_property
-    def parts(self) -> list[Subgraph]:
-        """One part of each structure (see `parts_of`)."""
-        return parts_of(self.graph)
+    def subgraphs(self) -> list[Subgraph]:
+        """One subgraph of each structure (see `distinct_subgraphs`)."""
+        return distinct_subgraphs(self.graph)
 
     @property
     def network(self) -> Any:
@@ -53,19 +63,19 @@ class Unpacked(Facts):
         return kept if self.head == "classifier" else self.architecture.backbone(kept)
 
     def trainable_names(self) -> list[str]:
-        """Return those of `names()` that must be trainable: all, or none in a folded variant."""
+        """Return the arrays that must be trainable: all, or none in a folded variant."""
         return [] if self.folded else self.names()
 
     def small_image(self) -> npt.NDArray[np.float32]:
-        """Return one seeded image, (1, size, size, 3) float32, for trials of the graph alone."""
+        """Return one small seeded image, (1, size, size, 3) float32."""
         size = max(SMALL, self.architecture.smallest_image)
         return noise(self.input_range, 1, size, size, seed=0)
 
 
-def graph_holds_only_allowed_operations(subject: Unpacked) -> Check:
-    """Look for operations that read files, open connections or call back into Python.
+def graph_holds_only_allowed_operations(subject: GraphSubject) -> Check:
+    """Check that no operation reads files, opens connections or calls back into Python.
 
-    In a folded variant also for those that would standardize its kernels once more.
+    In a folded variant, no operation may standardize the kernels again either.
     """
     network = subject.network
     allowed = network.FOLDED_NETWORK_OPERATIONS if subject.folded else network.NETWORK_OPERATIONS
@@ -78,11 +88,11 @@ def graph_holds_only_allowed_operations(subject: Unpacked) -> Check:
     )
 
 
-def kernels_are_constant_once_frozen(subject: Unpacked) -> Check:
-    """Look for what would keep converters from the kernels as they are used.
+def kernels_are_constant_once_frozen(subject: GraphSubject) -> Check:
+    """Check that converters can fold every kernel into a constant.
 
-    No kernel of a convolution may follow from an image, or a converted model would standardize
-    it at every call; and no function may refuse to be inlined, because converters keep none.
+    No kernel may depend on an image, or a converted model would standardize it at every call.
+    No function may refuse inlining, because converters inline all functions.
     """
     name = "kernels_are_constant_once_frozen"
     found = conversion_obstacles(subject.graph)
@@ -97,43 +107,45 @@ def kernels_are_constant_once_frozen(subject: Unpacked) -> Check:
     )
 
 
-def compiles_with_xla(subject: Unpacked) -> Check:
-    """Compile each part of the graph and its gradient, and compare with what it gives otherwise.
+def compiles_with_xla(subject: GraphSubject) -> Check:
+    """Compile each subgraph and its gradient with XLA; compare the results with those without.
 
-    Nothing may be computed outside of the parts. A folded variant has no gradient to compile.
+    No operation may compute anything outside of the subgraphs. A folded variant has no gradient
+    to compile.
     """
     name = "compiles_with_xla"
-    parts = subject.parts
-    outside = untried_operations(subject.graph)
-    figures: dict[str, Figure] = {"parts": len(parts), "outside": len(outside)}
-    if outside or not parts:
+    subgraphs = subject.subgraphs
+    outside = operations_outside(subject.graph)
+    figures: dict[str, Figure] = {"parts": len(subgraphs), "outside": len(outside)}
+    if outside or not subgraphs:
         line = f"outside of functions of an image and weights: {', '.join(outside[:5])}"
         line = line if outside else "the graph has no function of an image and weights"
         return Check(name, "failed", line, figures)
     order = 0 if subject.folded else 1
-    largest, where = 0.0, parts[0].name
-    for part in parts:
-        plain = differentiated(part, order)
-        compiled = differentiated(part, order, jit_compile=True)
+    largest, where = 0.0, subgraphs[0].name
+    for subgraph in subgraphs:
+        plain = derivatives(subgraph, order)
+        compiled = derivatives(subgraph, order, jit_compile=True)
         for kind, measured, expected in zip(("result", "gradient"), compiled, plain, strict=False):
             for one, other in zip(measured, expected, strict=True):
                 error = _relative_error(one, other)
                 if error >= largest:
-                    largest, where = error, f"{kind} of {part.name}"
+                    largest, where = error, f"{kind} of {subgraph.name}"
     what = "results" if subject.folded else "results and gradients"
     return Check(
         name,
         "passed" if largest <= XLA_TOLERANCE else "failed",
-        f"{what} of {len(parts)} parts: largest relative error {largest:.1e}, bound"
+        f"{what} of {len(subgraphs)} parts: largest relative error {largest:.1e}, bound"
         f" {XLA_TOLERANCE:.1e} ({where})",
         figures | {"largest_relative_error": largest, "bound": XLA_TOLERANCE},
     )
 
 
 def _relative_error(measured: Array, expected: Array) -> float:
-    """Return the largest difference by the largest magnitude expected; infinite if not finite.
+    """Return the largest difference divided by the largest expected magnitude.
 
-    In float32 and in place: the head of a network with many classes is large.
+    Returns infinity if that is not finite. Computes in float32 and in place, because the head
+    of a network with many classes is large.
     """
     magnitude = max(float(expected.max()), -float(expected.min()), 1e-30)
     difference = measured - expected
@@ -142,49 +154,57 @@ def _relative_error(measured: Array, expected: Array) -> float:
     return error if np.isfinite(error) else float("inf")
 
 
-def second_derivatives_are_finite(subject: Unpacked) -> Check:
-    """Differentiate each part of the graph twice: all arguments have a finite derivative."""
+def second_derivatives_are_finite(subject: GraphSubject) -> Check:
+    """Differentiate each subgraph twice. Every argument must have a finite second derivative."""
     name = "second_derivatives_are_finite"
     if subject.folded:
         return Check(name, "skipped", "weight standardization is folded; nothing is trainable")
     count, missing, infinite = 0, 0, 0
-    for part in subject.parts:
-        _, _, second = differentiated(part, 2)
-        count += len(part.arguments)
-        missing += len(part.arguments) - len(second)
+    for subgraph in subject.subgraphs:
+        _, _, second = derivatives(subgraph, 2)
+        count += len(subgraph.arguments)
+        missing += len(subgraph.arguments) - len(second)
         infinite += sum(not np.isfinite(tensor).all() for tensor in second)
     line = f"of {count} images and weights: {missing} without one, {infinite} not finite"
     bad = missing or infinite or not count
     return Check(
         name,
         "failed" if bad else "passed",
-        line if bad else f"of {count} images and weights of {len(subject.parts)} parts, all finite",
+        line
+        if bad
+        else f"of {count} images and weights of {len(subject.subgraphs)} parts, all finite",
         {"arguments": count, "without": missing, "not_finite": infinite},
     )
 
 
-def converts_to_few_operations(subject: Unpacked) -> Check:
-    """Convert each part of the graph, and count what a convolution costs in other formats.
+def converts_to_few_operations(subject: GraphSubject) -> Check:
+    """Convert each subgraph, and count its operations per convolution in other formats.
 
-    Half as many again would be there if kernels were standardized whenever a model runs.
+    The limits leave no margin for a conversion that standardizes kernels at run time, which takes
+    half as many operations again.
     """
-    parts = [part for part in subject.parts if part.convolutions]
+    subgraphs = [subgraph for subgraph in subject.subgraphs if subgraph.convolutions]
     most = {
-        form: max((operations(part) / part.convolutions for part in parts), default=0.0)
-        for form, operations in (("TensorFlow Lite", lite_operations), ("ONNX", onnx_operations))
+        form: max(
+            (operations(subgraph) / subgraph.convolutions for subgraph in subgraphs), default=0.0
+        )
+        for form, operations in (
+            ("TensorFlow Lite", count_tflite_operations),
+            ("ONNX", count_onnx_operations),
+        )
     }
     allowed = subject.network.OPERATIONS_OF_A_CONVOLUTION
     found = [f"{figure:.1f} in {form} (at most {allowed[form]})" for form, figure in most.items()]
-    good = parts and all(figure <= allowed[form] for form, figure in most.items())
+    good = subgraphs and all(figure <= allowed[form] for form, figure in most.items())
     return Check(
         "converts_to_few_operations",
         "passed" if good else "failed",
-        f"operations for a convolution: {', '.join(found)}" if parts else "no part convolves",
+        f"operations for a convolution: {', '.join(found)}" if subgraphs else "no part convolves",
         {form: round(figure, 2) for form, figure in most.items()},
     )
 
 
-GRAPH_CHECKS: tuple[Callable[[Unpacked], Check], ...] = (
+GRAPH_CHECKS: tuple[Callable[[GraphSubject], Check], ...] = (
     graph_holds_only_allowed_operations,
     kernels_are_constant_once_frozen,
     compiles_with_xla,

@@ -1,4 +1,4 @@
-"""Which operations a SavedModel may hold."""
+"""The operations that a SavedModel may contain."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from tensorflow.core.framework import node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-# What `tf.saved_model.save` puts around a network. The main graph holds the variables and
-# calls functions; one that has assets also holds their paths in a variable each.
+# `tf.saved_model.save` puts these around a network. The main graph declares the variables, calls
+# functions, and keeps the path of each asset in a variable.
 MAIN_GRAPH_OPERATIONS = frozenset(
     {
         "AssignVariableOp",
@@ -20,18 +20,18 @@ MAIN_GRAPH_OPERATIONS = frozenset(
         "VarIsInitializedOp",
     }
 )
-# How a SavedModel writes and reads its own variables, besides the above. They touch files: each
-# may stand where its end of `saver_def` alone leads to, and takes the file's name from outside.
+# A SavedModel also needs these to save and restore its variables. They touch files, so each may
+# only be a node that `saver_def` alone reaches, and must take the file's name from the caller.
 SAVING_OPERATIONS = frozenset({"Identity", "SaveV2"})
 RESTORING_OPERATIONS = frozenset({"RestoreV2"})
 _TOUCH_FILES = ("RestoreV2", "SaveV2")
 
 
 def forbidden_operations(saved_model: Path, allowed: Iterable[str]) -> tuple[int, list[str]]:
-    """Return the number of operations in `saved_model.pb` and those that may not be there.
+    """Return the number of operations in `saved_model.pb` and the forbidden ones.
 
-    `allowed` are the network's own. All functions are looked at, whoever calls them. Each
-    finding reads `operation in function`.
+    `allowed` are the network's own operations. The search covers all functions, called or not.
+    Each finding reads `operation in function`.
     """
     message = saved_model_pb2.SavedModel.FromString(saved_model.read_bytes())
     network = frozenset(allowed)
@@ -47,8 +47,8 @@ def forbidden_operations(saved_model: Path, allowed: Iterable[str]) -> tuple[int
                 permitted |= SAVING_OPERATIONS
             if node.name in restoring:
                 permitted |= RESTORING_OPERATIONS
-            own_name = node.op in _TOUCH_FILES and not _is_named_from_outside(node, meta_graph)
-            if own_name or node.op not in permitted:
+            fixed_file = node.op in _TOUCH_FILES and not _takes_name_from_caller(node, meta_graph)
+            if fixed_file or node.op not in permitted:
                 found.add(f"{node.op} in the main graph")
         for function in graph.library.function:
             for node in function.node_def:
@@ -59,16 +59,16 @@ def forbidden_operations(saved_model: Path, allowed: Iterable[str]) -> tuple[int
 
 
 def _saver_nodes(meta_graph: meta_graph_pb2.MetaGraphDef) -> tuple[set[str], set[str]]:
-    """Return the nodes that run to save variables and only then, and the same for restoring."""
+    """Return the nodes that run only to save variables, and those that run only to restore."""
     inputs = {node.name: node.input for node in meta_graph.graph_def.node}
-    saving = _behind([meta_graph.saver_def.save_tensor_name], inputs)
-    restoring = _behind([meta_graph.saver_def.restore_op_name], inputs)
-    other = _behind(_run_otherwise(meta_graph), inputs)
+    saving = _ancestors([meta_graph.saver_def.save_tensor_name], inputs)
+    restoring = _ancestors([meta_graph.saver_def.restore_op_name], inputs)
+    other = _ancestors(_other_roots(meta_graph), inputs)
     return saving - restoring - other, restoring - saving - other
 
 
-def _run_otherwise(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
-    """Yield what is run when a model is loaded or called: results and initializers."""
+def _other_roots(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
+    """Yield what a runtime evaluates to load or call the model: initializers, signatures."""
     for signature in meta_graph.signature_def.values():
         for tensor in (*signature.inputs.values(), *signature.outputs.values()):
             yield tensor.name
@@ -80,17 +80,17 @@ def _run_otherwise(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
         yield from collection.node_list.value
 
 
-def _is_named_from_outside(
+def _takes_name_from_caller(
     node: node_def_pb2.NodeDef, meta_graph: meta_graph_pb2.MetaGraphDef
 ) -> bool:
-    """Whether whoever runs this operation says which file it touches."""
-    place = meta_graph.saver_def.filename_tensor_name.partition(":")[0]
-    operations = {one.op for one in meta_graph.graph_def.node if one.name == place}
-    return operations == {"Placeholder"} and list(node.input[:1]) == [place]
+    """Return whether the caller of this operation names the file that it touches."""
+    filename = meta_graph.saver_def.filename_tensor_name.partition(":")[0]
+    operations = {other.op for other in meta_graph.graph_def.node if other.name == filename}
+    return operations == {"Placeholder"} and list(node.input[:1]) == [filename]
 
 
-def _behind(names: Iterable[str], inputs: Mapping[str, Iterable[str]]) -> set[str]:
-    """Return the nodes that these tensors or operations come of, their own included."""
+def _ancestors(names: Iterable[str], inputs: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return these tensors' and operations' nodes and all nodes that they depend on."""
     seen: set[str] = set()
     ahead = list(names)
     while ahead:

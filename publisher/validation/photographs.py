@@ -1,8 +1,4 @@
-"""Photographs that a model with real weights must recognize.
-
-They ship with scikit-image. The labels beside each are the ImageNet-1k classes that a
-person could give it.
-"""
+"""Photographs that a model with real weights must recognize. They ship with scikit-image."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,7 +10,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Photograph:
-    """A file of `skimage.data` and the class names that are right for it."""
+    """A file of `skimage.data` and the ImageNet-1k classes that a person could assign to it."""
 
     file: str
     labels: frozenset[str]
@@ -31,8 +27,8 @@ def load(
 ) -> npt.NDArray[np.float32]:
     """Return the photograph as (1, resolution, resolution, 3) float32 in `input_range`.
 
-    Resized with bicubic interpolation so that the centre crop is 0.95 of the short side
-    (all of it from 384 pixels up), which is how these weights are evaluated.
+    Resizes with bicubic interpolation and takes the centre crop: 0.95 of the short side, or all
+    of it from 384 pixels up. These weights are evaluated this way.
     """
     with files("skimage.data").joinpath(photograph.file).open("rb") as file:
         image = Image.open(file).convert("RGB")

@@ -1,4 +1,4 @@
-"""What validation leaves behind: every check with its measured figures."""
+"""The report of a validation: every check with its measured figures."""
 
 import math
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ from publisher.documents.fields import LONGEST_TEXT
 from publisher.documents.report import Figure, Tolerance
 from publisher.errors import PublisherError
 
-if TYPE_CHECKING:  # whoever only wants to know how it went need not wait for NumPy
+if TYPE_CHECKING:  # readers of a report should not wait for NumPy's import
     import numpy.typing as npt
 
 
 class ValidationError(PublisherError):
-    """A check failed: the variant is blocked."""
+    """A check failed, so the variant is blocked."""
 
 
 @dataclass(frozen=True)
 class Check:
     """The outcome of one check.
 
-    `summary` is one line for people, `figures` are the numbers it rests on, and
-    `tensors` are kept on disk when the check fails.
+    `summary` is one line for people, and `figures` are the numbers behind it. If the check
+    fails, `tensors` are kept on disk.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Check:
     tensors: "Mapping[str, npt.NDArray[Any]]" = field(default_factory=dict)
 
     def document(self) -> documents.Check:
-        """Return the check without its tensors, in what strict JSON can hold."""
+        """Return the check without its tensors, as strict JSON can hold it."""
         return documents.Check(
             name=self.name,
             status=self.status,
@@ -43,7 +43,7 @@ class Check:
 
 
 def _json_figure(figure: Figure) -> Figure:
-    # JSON has no inf and no nan; as text they can still be read, by people and by float().
+    # JSON has neither inf nor nan. People and float() can still read them as text.
     return str(figure) if isinstance(figure, float) and not math.isfinite(figure) else figure
 
 
@@ -56,7 +56,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed. A skipped check says why in its summary."""
+        """Whether no check failed. A skipped check gives the reason in its summary."""
         return all(check.status != "failed" for check in self.checks)
 
     def document(self) -> documents.Report:
@@ -67,8 +67,11 @@ class Report:
             checks=tuple(check.document() for check in self.checks),
         )
 
-    def complaint(self) -> str:
-        """Return one line on what failed, the first check in full; empty if nothing did."""
+    def failure_summary(self) -> str:
+        """Return one line with the first failure in full and the names of the others.
+
+        Empty if no check failed.
+        """
         failed = [check for check in self.checks if check.status == "failed"]
         if not failed:
             return ""
@@ -80,10 +83,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far `measured` is from `expected`.
+    """The distance of one array from another (see `compare`).
 
-    `largest_error` is infinite if an element of either is not finite; `worst_index` is
-    where it was found.
+    `largest_error` is infinite if an element of either array is not finite. `worst_index` is
+    the position of the largest error.
     """
 
     largest_error: float
@@ -99,7 +102,7 @@ class Comparison:
         return self.mismatches_per_million == 0
 
     def figures(self, prefix: str = "") -> dict[str, Figure]:
-        """Return the figures, their names led by `prefix`."""
+        """Return the figures by name, each name with `prefix`."""
         return {
             f"{prefix}largest_error": self.largest_error,
             f"{prefix}bound": self.bound,
@@ -110,7 +113,7 @@ class Comparison:
         }
 
     def describe(self) -> str:
-        """Return one phrase: the error, the bound, and the worst element if it is out."""
+        """Return the error and the bound in words, and the worst element if out of bounds."""
         line = f"largest error {self.largest_error:.1e}, bound {self.bound:.1e}"
         if not self.within:
             line += (
@@ -124,12 +127,12 @@ class Comparison:
 def compare(
     measured: "npt.NDArray[Any]", expected: "npt.NDArray[Any]", tolerance: Tolerance
 ) -> Comparison:
-    """Compare two arrays of one shape, in float64.
+    """Compare two arrays of the same shape, in float64.
 
-    The relative part of the bound goes with the largest expected magnitude: rounding in a
-    deep network is spread over the whole vector, whatever the size of one element. An
-    element that is not finite in either array is always out. Raises `ValidationError` if
-    the shapes differ or there is nothing to compare.
+    The relative tolerance scales with the largest expected magnitude, because a deep network
+    spreads its rounding errors over the whole vector, regardless of the size of one element.
+    An element that is not finite in either array is always out of bounds. Raises
+    `ValidationError` if the shapes differ or the arrays are empty.
     """
     import numpy as np
 

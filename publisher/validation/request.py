@@ -1,4 +1,4 @@
-"""What to validate, as it travels to a worker process. Imports no TensorFlow."""
+"""The request to validate one archive, sent to a worker process. Imports no TensorFlow."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,9 +11,9 @@ from publisher.validation.report import Check
 
 @dataclass(frozen=True)
 class Facts:
-    """What the registry states of a variant, and its pages promise.
+    """What the registry states about a variant and its pages promise.
 
-    `folded` says that weight standardization is folded into the kernels: such a model is for
+    If `folded`, weight standardization is folded into the kernels, and the model is for
     prediction only.
     """
 
@@ -31,21 +31,23 @@ class Facts:
     class_names: tuple[str, ...] | None
 
 
-def shared(source: Facts, kind: type[Facts]) -> dict[str, Any]:
-    """Return the fields of `kind` as `source` has them, to make one that holds more of it."""
+def common_fields(source: Facts, kind: type[Facts]) -> dict[str, Any]:
+    """Return `source`'s values of the fields of `kind`, to construct a subclass of `kind`."""
     return {field.name: getattr(source, field.name) for field in fields(kind)}
 
 
 @dataclass(frozen=True)
 class Request(Facts):
-    """One packed archive and what is expected of it.
+    """One archive and what it must satisfy.
 
-    `expected` holds the float64 features of the checkpoint (see `expected`). `features` is
-    where a feature extractor's own are written, and where a classifier finds those that its
-    head is held to; none for a classifier whose checkpoint has no feature extractor.
-    `weights_check` was made when the weights were fetched. `failures` is where the tensors
-    of failing checks are kept; `scratch` is where the client unpacks. `proved` is where what was
-    found of a graph is kept, for other archives with the same graph; of one code and toolchain.
+    `weights_check` is the outcome of the check made when the weights were fetched.
+
+    These are paths. `expected` holds the checkpoint's float64 features (see the module
+    `expected`). A feature extractor writes its own features to `features`, and the classifier
+    of the same checkpoint is compared with them; `None` for a classifier without such an
+    extractor. `failures` receives the tensors of failing checks, and the client unpacks into
+    `scratch`. `graph_cache` is the folder of the graph checks' cache (see `graph_cache`), and
+    belongs to one version of the code and the toolchain.
     """
 
     handle: str
@@ -55,4 +57,4 @@ class Request(Facts):
     weights_check: Check
     failures: Path
     scratch: Path
-    proved: Path | None = None
+    graph_cache: Path | None = None

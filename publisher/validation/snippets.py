@@ -1,9 +1,9 @@
-"""Runs one block of Python as a reader of its page does: alone, from the archives it names.
+"""Runs a block of Python from a page as its reader would: alone, with the archives it names.
 
-It runs in a process that has imported TensorFlow before, which saves a reader's three or more
-seconds for each block. What a new process would see otherwise (which Keras TensorFlow takes,
-the names of layers, the environment, the arguments, the current folder) is made so, and put
-back afterwards.
+Every block runs in the same worker process, which saves three seconds or more for the import
+of TensorFlow. The process first restores what a new one would see: the choice of Keras, the
+names of layers, the environment, the arguments and the current folder. Afterwards it undoes
+these changes.
 """
 
 import gc
@@ -18,7 +18,7 @@ from traceback import walk_tb
 from types import ModuleType
 
 import tensorflow as tf
-import tensorflow_hub  # noqa: F401  with the Keras that this program asks for
+import tensorflow_hub  # noqa: F401  imported now, it takes the Keras that this program selects
 from tensorflow.python.util.lazy_loader import KerasLazyLoader
 
 from publisher.pages.snippets import Fault, Snippet, addresses, replaced, syntax_fault
@@ -26,16 +26,15 @@ from publisher.util import memory
 from publisher.validation.client import hub_cache, served
 
 LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
-# What `tensorflow` takes from the Keras that it finds at the first use.
-_OF_KERAS = ("keras", "losses", "metrics", "optimizers", "initializers")
+# Attributes of `tensorflow` that resolve to Keras at their first use.
+_KERAS_ATTRIBUTES = ("keras", "losses", "metrics", "optimizers", "initializers")
 
 
 def run_snippet(snippet: Snippet, archives: Mapping[str, Path]) -> Fault | None:
-    """Run a block and return what is wrong with it, if anything is.
+    """Run a block; return its fault, or `None` if it succeeds.
 
-    `archives` are the addresses that it may name, and what the client gets from there; they
-    are served on loopback. A block that does not compile, or that names another address, is
-    not run.
+    `archives` maps each address that the block may name to an archive, served on loopback in
+    place of that address. A block that does not compile or names another address is not run.
     """
     if fault := syntax_fault(snippet):
         return fault
@@ -53,37 +52,37 @@ def run_snippet(snippet: Snippet, archives: Mapping[str, Path]) -> Fault | None:
         hub_cache(Path(scratch) / "hub-cache"),
         served({key: archives[address] for key, address in keys.items()}) as there,
     ):
-        places = {keys[key]: place for key, place in there.items()}
+        loopback = {keys[key]: address for key, address in there.items()}
         program = Path(scratch) / "program" / "snippet.py"
         program.parent.mkdir()
-        program.write_bytes(replaced(snippet.code, places).encode())
+        program.write_bytes(replaced(snippet.code, loopback).encode())
         with _like_a_new_process(), chdir(program.parent):
-            found = _failure(program)
+            failure = _failure(program)
     gc.collect()
     memory.give_back()
-    if found is None:
+    if failure is None:
         return None
-    line, said = found
-    said = replaced(said, {place: address for address, place in places.items()})
-    return Fault(snippet.line + line, f"this Python fails: {said}; correct the template")
+    line, message = failure
+    message = replaced(message, {local: address for address, local in loopback.items()})
+    return Fault(snippet.line + line, f"this Python fails: {message}; correct the template")
 
 
 def _failure(program: Path) -> tuple[int, str] | None:
-    """Run a program; return the line that it failed on (0 if unknown) and with what, if so."""
+    """Run a program; return the failing line (0 if unknown) and the error, or `None`."""
     try:
         runpy.run_path(str(program), run_name="__main__")
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:
             return None
-        # Innermost last; frames of the libraries that it calls come after its own.
+        # The last of these is the innermost line of the program; frames of libraries follow it.
         own = [
             number
             for frame, number in walk_tb(error.__traceback__)
             if frame.f_code.co_filename == str(program)
         ]
         lines = str(error).strip().splitlines()
-        said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-        return (own or [0])[-1], said
+        message = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        return (own or [0])[-1], message
     return None
 
 
@@ -93,7 +92,7 @@ def _like_a_new_process() -> Iterator[None]:
     os.environ.pop(LEGACY_KERAS, None)
     sys.argv = arguments[:1]
     try:
-        with _another_keras(), _nothing_on_stdout():
+        with _unresolved_keras(), _silent_stdout():
             yield
     finally:
         sys.argv = arguments
@@ -105,29 +104,29 @@ def _like_a_new_process() -> Iterator[None]:
 
 
 @contextmanager
-def _another_keras() -> Iterator[None]:
-    """Let TensorFlow and the client choose Keras anew inside, by the environment there.
+def _unresolved_keras() -> Iterator[None]:
+    """Make TensorFlow and the client select Keras again, from the environment of the block.
 
-    `hub.KerasLayer` needs Keras 2, and a new process takes Keras 3: whether a block asks for
-    the right one before it is too late is part of whether it runs. Modules below
-    `tensorflow.keras` that a block imports by that name stay those of Keras 2.
+    A new process selects Keras 3, but `hub.KerasLayer` needs Keras 2. A block that does not ask
+    for Keras 2 in time fails for its reader, so it must fail here too. One difference remains:
+    a block that imports a submodule of `tensorflow.keras` by name gets that of Keras 2.
     """
-    chosen = {name: getattr(tf, name) for name in _OF_KERAS}
+    resolved = {name: getattr(tf, name) for name in _KERAS_ATTRIBUTES}
     client = _modules("tensorflow_hub")
     for name in client:
         del sys.modules[name]
-    for name in _OF_KERAS:
-        part = None if name == "keras" else name
-        setattr(tf, name, KerasLazyLoader(vars(tf), submodule=part, name=name))
+    for name in _KERAS_ATTRIBUTES:
+        submodule = None if name == "keras" else name
+        setattr(tf, name, KerasLazyLoader(vars(tf), submodule=submodule, name=name))
     try:
         yield
     finally:
         for name in _modules("tensorflow_hub"):
             del sys.modules[name]
         sys.modules.update(client)
-        for name, module in chosen.items():
+        for name, module in resolved.items():
             setattr(tf, name, module)
-        # Layers are named by counting, and what was made is kept to count it.
+        # Keras numbers layers by name and keeps the counts.
         for name in ("keras", "tf_keras"):
             if name in sys.modules:
                 sys.modules[name].backend.clear_session()
@@ -140,13 +139,13 @@ def _modules(package: str) -> dict[str, ModuleType]:
 
 
 @contextmanager
-def _nothing_on_stdout() -> Iterator[None]:
-    """Keep standard output, which belongs to `--json`, from Python and from native code."""
-    own = os.dup(1)
+def _silent_stdout() -> Iterator[None]:
+    """Discard what Python and native code print: standard output belongs to `--json`."""
+    original = os.dup(1)
     try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            os.dup2(nowhere.fileno(), 1)
+        with Path(os.devnull).open("w") as null, redirect_stdout(null):
+            os.dup2(null.fileno(), 1)
             yield
     finally:
-        os.dup2(own, 1)
-        os.close(own)
+        os.dup2(original, 1)
+        os.close(original)

@@ -1,4 +1,4 @@
-"""One training step of a loaded model."""
+"""Takes one training step of a loaded model."""
 
 import math
 import mmap
@@ -15,10 +15,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """What a training step gave: the result for a batch, and the norm of each gradient.
+    """The result of a training step, and the norm of each gradient.
 
-    Norms are by the names of the trainable variables. One may be NaN, and is none where there is
-    no gradient. `inference` is the result of a plain call with the same weights.
+    `norms` maps each trainable variable's name to the norm of its gradient, which may be NaN;
+    `None` if the variable has no gradient. `inference` is the result of a plain call with the
+    same weights.
     """
 
     result: Array
@@ -26,10 +27,10 @@ class TrainingStep:
     norms: dict[str, float | None]
 
 
-def share_noise(variables: Sequence[tf.Variable]) -> None:
-    """Give float32 variables seeded noise in [-1, 1), all of them views of the same memory."""
+def assign_shared_noise(variables: Sequence[tf.Variable]) -> None:
+    """Assign seeded noise in [-1, 1) to float32 variables. All of them share one buffer."""
     largest = max(math.prod(variable.shape) for variable in variables)
-    # Of whole pages, because TensorFlow takes only aligned memory as it is.
+    # mmap returns aligned memory, which TensorFlow uses without a copy.
     noise = np.frombuffer(mmap.mmap(-1, 4 * largest), np.float32)
     np.random.default_rng(0).random(out=noise, dtype=np.float32)
     noise *= 2
@@ -40,10 +41,10 @@ def share_noise(variables: Sequence[tf.Variable]) -> None:
 
 
 def take_training_step(model: Any, batch: npt.NDArray[np.float32]) -> TrainingStep:
-    """Call the model with `training=True` and take the gradients of its trainable variables.
+    """Call the model with `training=True` and differentiate it by its trainable variables.
 
-    In one graph, where a gradient is gone as soon as its norm is known: all gradients of a
-    network together are as large as its weights.
+    All gradients of a network together are as large as its weights. A single graph frees each
+    gradient as soon as it has computed the norm.
     """
     connected: list[bool] = []
 

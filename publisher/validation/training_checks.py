@@ -1,49 +1,51 @@
-"""The checks of a training step, which is taken with noise for weights: of the graph alone."""
+"""The checks of a training step. Its weights are noise, so they concern the graph alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from publisher.validation.graph_checks import Unpacked
+from publisher.validation.graph_checks import GraphSubject
 from publisher.validation.report import Check, compare
 from publisher.validation.training import TrainingStep
 
 
 @dataclass(frozen=True)
-class Trained(Unpacked):
-    """What these checks look at: a training step or what it raised, and what it left.
+class TrainingSubject(GraphSubject):
+    """A graph, and the outcome of its training step.
 
-    `untrained` are the variables that the step left out (see `shorten`). `left_behind` counts
-    what TensorFlow kept of the model when it was let go.
+    `step` is the training step, or the exception that it raised. `unused` names the variables
+    that the shortened model does not use (see `shorten`). `leaked_objects` is the number of
+    objects that TensorFlow still held after the model was released.
     """
 
     step: TrainingStep | Exception
-    untrained: frozenset[str]
-    left_behind: int
+    unused: frozenset[str]
+    leaked_objects: int
 
-    def taken(self) -> TrainingStep:
-        """Return the training step, or raise what it raised."""
+    def require_step(self) -> TrainingStep:
+        """Return the training step, or raise the exception that it raised."""
         if isinstance(self.step, Exception):
             raise self.step
         return self.step
 
 
-def gradients_are_finite(subject: Trained) -> Check:
-    """Take the gradients of a training step: one for every trainable variable, all finite.
+def gradients_are_finite(subject: TrainingSubject) -> Check:
+    """Check that a training step gives every trainable variable a finite gradient.
 
-    The step is taken with noise for weights, and calls units that are alike once (see
-    `validate`): what their variables would get is what those of the first get.
+    The step runs the shortened model, which calls each repeated unit once (see `shorten`). The
+    variables of a repeated unit would get the same kind of gradient as those of the first, so
+    they may lack one.
     """
     name = "gradients_are_finite"
     if subject.folded:
         return Check(name, "skipped", "weight standardization is folded; nothing is trainable")
-    step = subject.taken()
+    step = subject.require_step()
     missing: list[str] = []
     infinite: list[str] = []
     largest = 0.0
     for variable, norm in step.norms.items():
-        if norm is None and variable in subject.untrained:
+        if norm is None and variable in subject.unused:
             continue
         if norm is None:
             missing.append(variable)
@@ -53,7 +55,7 @@ def gradients_are_finite(subject: Trained) -> Check:
             largest = max(largest, norm)
     figures = {
         "trainable_variables": len(step.norms),
-        "trained": len(step.norms) - len(subject.untrained),
+        "trained": len(step.norms) - len(subject.unused),
         "without_gradient": len(missing),
         "not_finite": len(infinite),
         "largest_gradient_norm": largest,
@@ -76,9 +78,9 @@ def gradients_are_finite(subject: Trained) -> Check:
     )
 
 
-def training_argument_changes_nothing(subject: Trained) -> Check:
-    """Hold the result of a training step to that of a plain call; the two are the same."""
-    step = subject.taken()
+def training_argument_changes_nothing(subject: TrainingSubject) -> Check:
+    """Compare the result of a training step with that of a plain call. They must agree."""
+    step = subject.require_step()
     training, inference = step.result, step.inference
     comparison = compare(training, inference, subject.tolerance)
     return Check(
@@ -90,9 +92,9 @@ def training_argument_changes_nothing(subject: Trained) -> Check:
     )
 
 
-def loading_leaves_nothing_behind(subject: Trained) -> Check:
-    """Load the model, let it go, and look for what TensorFlow still holds of it."""
-    count = subject.left_behind
+def loading_leaves_nothing_behind(subject: TrainingSubject) -> Check:
+    """Check that TensorFlow holds no object of a model that was loaded and released."""
+    count = subject.leaked_objects
     return Check(
         "loading_leaves_nothing_behind",
         "failed" if count else "passed",
@@ -101,7 +103,7 @@ def loading_leaves_nothing_behind(subject: Trained) -> Check:
     )
 
 
-TRAINING_CHECKS: tuple[Callable[[Trained], Check], ...] = (
+TRAINING_CHECKS: tuple[Callable[[TrainingSubject], Check], ...] = (
     gradients_are_finite,
     training_argument_changes_nothing,
     loading_leaves_nothing_behind,

@@ -1,4 +1,4 @@
-"""Runs the checks on a packed archive."""
+"""Runs all checks on one archive."""
 
 import gc
 import shutil
@@ -20,31 +20,32 @@ from publisher.validation.checks import CHECKS, Array, Subject
 from publisher.validation.client import hub_cache, served
 from publisher.validation.expected import load_features, save_features
 from publisher.validation.graph import shorten
-from publisher.validation.graph_checks import GRAPH_CHECKS, Unpacked
-from publisher.validation.proved import Proved
+from publisher.validation.graph_cache import GraphCheckCache
+from publisher.validation.graph_checks import GRAPH_CHECKS, GraphSubject
 from publisher.validation.report import Check, Report
-from publisher.validation.request import Facts, Request, shared
-from publisher.validation.training import TrainingStep, share_noise, take_training_step
-from publisher.validation.training_checks import TRAINING_CHECKS, Trained
+from publisher.validation.request import Facts, Request, common_fields
+from publisher.validation.training import TrainingStep, assign_shared_noise, take_training_step
+from publisher.validation.training_checks import TRAINING_CHECKS, TrainingSubject
 from publisher.weights import Arrays
 
-Checked = TypeVar("Checked", bound=Unpacked)
+Checked = TypeVar("Checked", bound=GraphSubject)
 
 
 def validate(
     request: Request,
     arrays: Arrays,
     checks: Sequence[Callable[[Subject], Check]] = CHECKS,
-    graph_checks: Sequence[Callable[[Unpacked], Check]] = GRAPH_CHECKS,
-    training_checks: Sequence[Callable[[Trained], Check]] = TRAINING_CHECKS,
+    graph_checks: Sequence[Callable[[GraphSubject], Check]] = GRAPH_CHECKS,
+    training_checks: Sequence[Callable[[TrainingSubject], Check]] = TRAINING_CHECKS,
 ) -> Report:
-    """Run every check on the archive and return the report, failures included.
+    """Run every check on the archive; return the report, failures included.
 
-    The archive is looked at before it is unpacked: one that is not a plain SavedModel, or
-    that the client cannot load, goes no further. The graph is checked, and its training step
-    taken, when the model with its weights is no longer in memory; not if `request.proved` knows
-    the graph. A check that raises has failed, and says with what; the others still run. The tensors
-    of a failing check are kept in `request.failures`, in a file named after it.
+    Stops early if the archive is not a plain SavedModel or the client cannot load it. Checks the
+    graph and its training step after releasing the loaded model, and skips them if
+    `request.graph_cache` holds their results.
+
+    A check that raises an exception fails with its message, and the others still run. Writes the
+    tensors of a failing check to `request.failures`, in a file named after the check.
     """
     shutil.rmtree(request.failures, ignore_errors=True)
     expected = load_features(request.expected)
@@ -54,9 +55,9 @@ def validate(
     with hub_cache(request.scratch), served({request.handle: request.archive}) as addresses:
         address = addresses[request.handle]
         try:
-            unpacked = _unpacked(request, address)
-            subject = _subject(request, arrays, expected, unpacked, address)
-        except Exception as error:  # whatever the client stumbled over blocks the variant
+            graph_subject = _graph_subject(request, address)
+            subject = _subject(request, arrays, expected, graph_subject, address)
+        except Exception as error:  # any error of the client blocks the variant
             results.append(Check("loads_with_hub_load", "failed", _one_line(error)))
             return Report(request.tolerance, tuple(results))
         results.append(Check("loads_with_hub_load", "passed", "from the packed archive"))
@@ -64,42 +65,45 @@ def validate(
         if request.features is not None and request.head == "feature_extractor":
             save_features(request.features, _answers(subject, expected))
         del subject
-        gc.collect()  # a loaded model is full of circles
+        gc.collect()  # a loaded model is full of reference cycles
         memory.give_back()
-        results += _of_graph(request, unpacked, graph_checks, training_checks)
+        results += _check_graph(request, graph_subject, graph_checks, training_checks)
     return Report(request.tolerance, tuple(results))
 
 
-def _unpacked(request: Request, address: str) -> Unpacked:
-    return Unpacked(**shared(request, Facts), directory=Path(hub.resolve(address)))
+def _graph_subject(request: Request, address: str) -> GraphSubject:
+    return GraphSubject(**common_fields(request, Facts), directory=Path(hub.resolve(address)))
 
 
-def _of_graph(
+def _check_graph(
     request: Request,
-    unpacked: Unpacked,
-    graph_checks: Sequence[Callable[[Unpacked], Check]],
-    training_checks: Sequence[Callable[[Trained], Check]],
+    subject: GraphSubject,
+    graph_checks: Sequence[Callable[[GraphSubject], Check]],
+    training_checks: Sequence[Callable[[TrainingSubject], Check]],
 ) -> list[Check]:
-    """Run the checks of the graph, unless they are known. Two processes do not try the same one."""
+    """Run the checks of the graph, or return their cached results.
+
+    The cache's lock keeps two processes from checking the same graph at once.
+    """
     names = [check.__name__ for check in (*graph_checks, *training_checks)]
-    proved = Proved(request.proved, unpacked)
-    with proved.alone():
-        known = proved.checks()
-        if all(name in known for name in names):
-            return [known[name] for name in names]
-        found = [_run(check, unpacked, request.failures) for check in graph_checks]
+    cache = GraphCheckCache(request.graph_cache, subject)
+    with cache.locked():
+        cached = cache.load()
+        if all(name in cached for name in names):
+            return [cached[name] for name in names]
+        results = [_run(check, subject, request.failures) for check in graph_checks]
         if training_checks:
-            trained = _try_training(unpacked, request.scratch / "shortened")
-            found += [_run(check, trained, request.failures) for check in training_checks]
-        proved.keep(found)
-    return found
+            training = _training_subject(subject, request.scratch / "shortened")
+            results += [_run(check, training, request.failures) for check in training_checks]
+        cache.store(results)
+    return results
 
 
 def _subject(
     request: Request,
     arrays: Arrays,
     expected: Mapping[int, Array],
-    unpacked: Unpacked,
+    graph_subject: GraphSubject,
     address: str,
 ) -> Subject:
     features: Mapping[int, Array] | None = None
@@ -107,11 +111,11 @@ def _subject(
         features = load_features(request.features) if request.features.exists() else {}
     model = hub.load(address)
     compiled = None
-    if callable(model):  # else that is what `interface_is_reusable` says
+    if callable(model):  # otherwise `interface_is_reusable` fails
         spec = tf.TensorSpec((None, None, None, 3), tf.float32)
         compiled = tf.function(model, input_signature=[spec], autograph=False)
     return Subject(
-        **shared(unpacked, Unpacked),
+        **common_fields(graph_subject, GraphSubject),
         arrays=arrays,
         expected=expected,
         extractor_features=features,
@@ -120,35 +124,39 @@ def _subject(
     )
 
 
-def _try_training(unpacked: Unpacked, shortened: Path) -> Trained:
-    """Load the model without repetitions, take a training step, and let the model go.
+def _training_subject(subject: GraphSubject, shortened: Path) -> TrainingSubject:
+    """Load the shortened model, take a training step, and release the model.
 
-    The step is taken with noise in all variables, which share its memory. A step keeps as much as
-    the weights that it is about; so it keeps little, and the weights are not there as well. What
-    stays is the number of objects that TensorFlow keeps of a model that nobody holds any more;
-    loading again and again would fill the memory with them.
+    The step needs as much memory as the weights that it trains. The shortened model has few of
+    them, and its variables share one buffer of noise, so the step stays small.
+
+    Counts the objects that TensorFlow still holds after the release. Such a leak would fill the
+    memory of a process that loads models repeatedly.
     """
-    untrained = shorten(unpacked.directory, shortened)
+    unused = shorten(subject.directory, shortened)
     registered = len(ops.gradient_registry._registry)
     model = hub.load(str(shortened))
     step: TrainingStep | Exception
     try:
-        share_noise(model.variables)
-        step = take_training_step(model, unpacked.small_image())
-    except Exception as error:  # the checks that look at the step say so
+        assign_shared_noise(model.variables)
+        step = take_training_step(model, subject.small_image())
+    except Exception as error:  # the checks of the step raise it again
         step = error.with_traceback(None)
-    there = weakref.ref(model)
+    reference = weakref.ref(model)
     del model
     gc.collect()
     memory.give_back()
-    left_behind = (there() is not None) + len(ops.gradient_registry._registry) - registered
-    return Trained(
-        **shared(unpacked, Unpacked), step=step, untrained=untrained, left_behind=left_behind
+    leaked = (reference() is not None) + len(ops.gradient_registry._registry) - registered
+    return TrainingSubject(
+        **common_fields(subject, GraphSubject), step=step, unused=unused, leaked_objects=leaked
     )
 
 
 def _answers(subject: Subject, resolutions: Iterable[int]) -> dict[int, Array]:
-    """Return what the model answers, where it does; where not, the checks have said why."""
+    """Return the model's answers by resolution, without those that raise an exception.
+
+    A check has already reported that exception.
+    """
     found = {}
     for resolution in resolutions:
         with suppress(Exception):
@@ -165,7 +173,7 @@ def _run(check: Callable[[Checked], Check], subject: Checked, failures: Path) ->
         failures.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, Any] = dict(result.tensors)
         np.savez(failures / f"{result.name}.npz", **tensors)
-    memory.give_back()  # what one check leaves behind should not add to what the next takes
+    memory.give_back()  # otherwise free memory of one check adds to the peak of the next
     return result
 
 

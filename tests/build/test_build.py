@@ -370,7 +370,7 @@ def test_what_is_found_of_graphs_is_kept_in_the_build_folder_unless_thorough(
     places: list[Path | None] = []
 
     def validate(request: Request, weights: Path) -> Any:
-        places.append(request.proved)
+        places.append(request.graph_cache)
         return known(request, weights)
 
     known = STAND_INS["validate"]

@@ -68,7 +68,7 @@ def requests(
     Their graphs are those of the models that were really built, and were tried there.
     """
     folder = tmp_path_factory.mktemp("validated")
-    (proved,) = (published.build / "graphs").iterdir()
+    (graph_cache,) = (published.build / "graphs").iterdir()
     common: dict[str, Any] = {
         "architecture": architecture,
         "folded": False,
@@ -82,7 +82,7 @@ def requests(
         "weights_check": WEIGHTS_CHECK,
         "failures": folder / "failures",
         "scratch": folder / "hub-cache",
-        "proved": proved,
+        "graph_cache": graph_cache,
     }
     extractor = Request(
         handle="someone/small_feature_extraction/1",

@@ -20,12 +20,12 @@ from publisher.formats.archive import pack
 from publisher.validation import checks, graph_checks, training_checks
 from publisher.validation.checks import CHECKS, Subject
 from publisher.validation.expected import expected_features
-from publisher.validation.graph_checks import GRAPH_CHECKS, Unpacked
+from publisher.validation.graph_checks import GRAPH_CHECKS, GraphSubject
 from publisher.validation.operations import forbidden_operations
 from publisher.validation.report import Check, Report, ValidationError
-from publisher.validation.request import Request, shared
+from publisher.validation.request import Request, common_fields
 from publisher.validation.training import TrainingStep, take_training_step
-from publisher.validation.training_checks import TRAINING_CHECKS, Trained
+from publisher.validation.training_checks import TRAINING_CHECKS, TrainingSubject
 from publisher.validation.validate import validate
 from publisher.weights import Arrays
 
@@ -66,7 +66,7 @@ def changed(subject: Subject, change: Callable[..., tf.Tensor]) -> Subject:
     return replace(subject, model=Altered(subject.model, change))
 
 
-def trained(subject: Subject, **norms: float | None) -> Trained:
+def trained(subject: Subject, **norms: float | None) -> TrainingSubject:
     """What a training step gives that leaves the result alone, and a gradient for every variable.
 
     `norms` are of other gradients; `ROOT_KERNEL=None` and the like.
@@ -74,7 +74,9 @@ def trained(subject: Subject, **norms: float | None) -> Trained:
     result = np.ones((1, subject.output_size), np.float32)
     found = dict.fromkeys(subject.names(), 1.0) | {globals()[k]: v for k, v in norms.items()}
     step = TrainingStep(result, result, found)
-    return Trained(**shared(subject, Unpacked), step=step, untrained=frozenset(), left_behind=0)
+    return TrainingSubject(
+        **common_fields(subject, GraphSubject), step=step, unused=frozenset(), leaked_objects=0
+    )
 
 
 def with_arrays(subject: Subject, **changes: Array) -> Subject:
@@ -312,9 +314,9 @@ def test_what_the_model_answered_is_asked_once(subject: Subject) -> None:
 def test_training_that_changes_the_result_is_found(subject: Subject) -> None:
     good = trained(subject)
     assert training_checks.training_argument_changes_nothing(good).status == "passed"
-    off = good.taken().result.copy()
+    off = good.require_step().result.copy()
     off[0, 3] += 0.25
-    bad = replace(good, step=replace(good.taken(), result=off))
+    bad = replace(good, step=replace(good.require_step(), result=off))
     check = training_checks.training_argument_changes_nothing(bad)
     assert check.status == "failed"
     assert "worst element [0, 3]" in check.summary
@@ -357,7 +359,7 @@ def test_a_training_step_lets_what_is_not_finite_through() -> None:
 def test_a_model_that_stays_in_memory_is_found(subject: Subject) -> None:
     gone = trained(subject)
     assert training_checks.loading_leaves_nothing_behind(gone).status == "passed"
-    check = training_checks.loading_leaves_nothing_behind(replace(gone, left_behind=3))
+    check = training_checks.loading_leaves_nothing_behind(replace(gone, leaked_objects=3))
     assert check.status == "failed"
 
 
@@ -588,8 +590,8 @@ def test_a_gradient_that_is_not_finite_is_found(norm: float, subject: Subject) -
 
 def test_a_variable_that_is_not_trainable_is_found(subject: Subject) -> None:
     good = trained(subject)
-    norms = dict(list(good.taken().norms.items())[:-1])
-    frozen = replace(good, step=replace(good.taken(), norms=norms))
+    norms = dict(list(good.require_step().norms.items())[:-1])
+    frozen = replace(good, step=replace(good.require_step(), norms=norms))
     check = training_checks.gradients_are_finite(frozen)
     assert check.status == "failed"
     assert check.summary.startswith("62 trainable variables of 63")

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_hub as hub
 
-from publisher.validation.graph import parts_of, read_graph, shorten, untried_operations
+from publisher.validation.graph import distinct_subgraphs, operations_outside, read_graph, shorten
 from tests.validation.layers import convolved, function_of, saved
 
 REPEATED = "resnet/block1/unit03/"
@@ -17,8 +17,8 @@ REPEATED = "resnet/block1/unit03/"
 def test_a_network_is_a_stem_kinds_of_units_and_a_head(classifier: Path) -> None:
     """Of the units: with a projection, with none, and with a projection and a stride."""
     graph = read_graph(classifier)
-    assert untried_operations(graph) == []
-    parts = parts_of(graph)
+    assert operations_outside(graph) == []
+    parts = distinct_subgraphs(graph)
     kinds = [part.name.rpartition("_")[0] for part in parts]
     assert kinds == ["stem", *["residual_unit"] * 3, "head"]
     assert sorted(part.convolutions for part in parts) == [0, 1, 3, 4, 4]
@@ -27,7 +27,7 @@ def test_a_network_is_a_stem_kinds_of_units_and_a_head(classifier: Path) -> None
 def test_a_part_computes_what_its_function_does(tmp_path: Path) -> None:
     layer = function_of(lambda x, kernel: tf.nn.relu(convolved(x, kernel) - 1.0))
     saved(layer, tmp_path)
-    (part,) = parts_of(read_graph(tmp_path))
+    (part,) = distinct_subgraphs(read_graph(tmp_path))
     (found,) = tf.function(lambda *given: part.compute(given))(*map(tf.constant, part.noise()))
     np.testing.assert_array_equal(found.numpy(), layer(*map(tf.constant, part.noise())).numpy())
 
@@ -47,13 +47,13 @@ def test_of_functions_with_one_structure_the_smallest_is_a_part(tmp_path: Path) 
         return wider + small(x, kernel) + another(x, kernel)
 
     saved(layer, tmp_path)
-    (part,) = parts_of(read_graph(tmp_path))
+    (part,) = distinct_subgraphs(read_graph(tmp_path))
     assert dict(part.arguments)["kernel"] == (3, 3, 3, 4)
 
 
 def test_what_is_computed_outside_of_parts_is_said(tmp_path: Path) -> None:
     saved(convolved, tmp_path)
-    assert untried_operations(read_graph(tmp_path)) == ["Conv2D"]
+    assert operations_outside(read_graph(tmp_path)) == ["Conv2D"]
 
 
 @pytest.mark.parametrize("return_endpoints", [False, True])

@@ -63,16 +63,14 @@ def test_an_operation_that_xla_lacks_is_found(found: Callable[..., Check]) -> No
 def test_what_xla_computes_otherwise_is_found(
     kind: int, factor: float, found: Callable[..., Check], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def differentiated(
-        part: Subgraph, order: int, *, jit_compile: bool = False
-    ) -> list[list[Array]]:
+    def derivatives(part: Subgraph, order: int, *, jit_compile: bool = False) -> list[list[Array]]:
         answer = known(part, order)
         if jit_compile:
             answer[kind][-1] = answer[kind][-1] * np.float32(factor)
         return answer
 
-    known = graph_checks.differentiated
-    monkeypatch.setattr(graph_checks, "differentiated", differentiated)
+    known = graph_checks.derivatives
+    monkeypatch.setattr(graph_checks, "derivatives", derivatives)
     check = found(graph_checks.compiles_with_xla, function_of(convolved))
     assert check.status == "failed"
     assert ("result", "gradient")[kind] in check.summary

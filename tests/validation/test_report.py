@@ -128,7 +128,7 @@ def report(*checks: Check) -> Report:
 def test_a_report_passes_unless_a_check_failed() -> None:
     passed, skipped = Check("a", "passed", ""), Check("b", "skipped", "not for this one")
     assert report(passed, skipped).passed
-    assert report(passed, skipped).complaint() == ""
+    assert report(passed, skipped).failure_summary() == ""
     assert not report(passed, skipped, Check("c", "failed", "")).passed
 
 
@@ -138,7 +138,7 @@ def test_a_complaint_is_one_line_with_the_first_failure_in_full() -> None:
         Check("parity", "failed", "largest error 3.0e-01,\nbound 1.0e-04"),
         Check("gradients", "failed", "2 without"),
         Check("labels", "failed", "a cat is a dog"),
-    ).complaint()
+    ).failure_summary()
     assert line == (
         "parity: largest error 3.0e-01, bound 1.0e-04 (failed as well: gradients, labels)"
     )

@@ -66,7 +66,7 @@ def misshapen(subject: Subject) -> Check:
 @pytest.mark.parametrize("head", ["classifier", "feature_extractor"])
 def test_a_good_archive_passes_every_check_in_order(head: str, reports: dict[str, Report]) -> None:
     report = reports[head]
-    assert report.passed, report.complaint()
+    assert report.passed, report.failure_summary()
     assert [check.name for check in report.checks] == ALL
     assert report.document().as_bytes()
 
@@ -77,7 +77,7 @@ def test_the_check_of_the_weights_comes_from_the_request(
     weights = Check("weights_fit_the_architecture", "failed", "2 arrays are constant")
     report = checked(request_for(weights_check=weights), checkpoint, [passing])
     assert not report.passed
-    assert report.complaint() == "weights_fit_the_architecture: 2 arrays are constant"
+    assert report.failure_summary() == "weights_fit_the_architecture: 2 arrays are constant"
 
 
 def test_a_request_travels_to_a_worker(request_for: RequestFor) -> None:
@@ -108,7 +108,7 @@ def test_an_archive_of_another_checkpoint_is_blocked_in_one_line(
         "parity_with_float64_reference": "failed",
         "class_names_are_in_the_assets": "passed",
     }
-    assert report.complaint() == (
+    assert report.failure_summary() == (
         f"variables_equal_the_checkpoint: 1 of 63 variables differ, the first is {HEAD_BIAS}"
         " (failed as well: parity_with_float64_reference)"
     )
@@ -169,7 +169,7 @@ def test_checks_look_at_the_archive_and_not_at_the_build_folder(
         checkpoint,
         [checks.variables_equal_the_checkpoint, graph_checks.graph_holds_only_allowed_operations],
     )
-    assert report.passed, report.complaint()
+    assert report.passed, report.failure_summary()
 
 
 def refuse(subject: Subject) -> Check:
@@ -184,10 +184,10 @@ def test_an_archive_that_is_none_fails_with_one_plain_line(
     request = request_for(archive=archive)
     report = checked(request, checkpoint, [refuse])
     assert statuses(report) == {BEFORE[0]: "passed", BEFORE[1]: "failed"}
-    assert report.complaint().startswith(
+    assert report.failure_summary().startswith(
         "archive_is_a_plain_saved_model: cannot be read as a compressed tar"
     )
-    assert "\n" not in report.complaint()
+    assert "\n" not in report.failure_summary()
 
 
 def test_an_archive_that_is_not_plain_is_not_unpacked(
@@ -203,7 +203,7 @@ def test_an_archive_that_is_not_plain_is_not_unpacked(
     request = request_for(archive=archive)
     report = checked(request, checkpoint, [refuse])
     assert not report.passed
-    assert "'._saved_model.pb' is not part of a SavedModel" in report.complaint()
+    assert "'._saved_model.pb' is not part of a SavedModel" in report.failure_summary()
     assert not request.scratch.exists()
 
 
@@ -218,9 +218,9 @@ def test_an_archive_that_cannot_be_loaded_fails_with_one_plain_line(
     request = request_for(archive=archive)
     report = checked(request, checkpoint, [refuse])
     assert statuses(report) == {**dict.fromkeys(BEFORE[:2], "passed"), BEFORE[2]: "failed"}
-    assert report.complaint().startswith("loads_with_hub_load: ")
-    assert "saved_model.pb" in report.complaint()
-    assert "\n" not in report.complaint()
+    assert report.failure_summary().startswith("loads_with_hub_load: ")
+    assert "saved_model.pb" in report.failure_summary()
+    assert "\n" not in report.failure_summary()
     assert not request.scratch.exists()
 
 
@@ -268,8 +268,8 @@ def test_a_feature_extractor_that_left_nothing_fails_its_own_check_only(
         "logits_follow_from_the_features": "failed",
         "passing": "passed",
     }
-    assert "returned none at 48, 64 px" in report.complaint()
-    assert "\n" not in report.complaint()
+    assert "returned none at 48, 64 px" in report.failure_summary()
+    assert "\n" not in report.failure_summary()
 
 
 def test_where_no_feature_extractor_is_published_the_check_is_skipped(
@@ -304,7 +304,7 @@ def test_nothing_of_a_model_is_left_in_memory_when_its_report_is_there(
         raising,
     ]
     report = checked(request_for(), checkpoint, looking)
-    assert list(statuses(report).values()) == ["passed"] * 7 + ["failed"], report.complaint()
+    assert list(statuses(report).values()) == ["passed"] * 7 + ["failed"], report.failure_summary()
     assert len(alive) == 64
     assert not any(reference() is not None for reference in alive)
 
@@ -325,7 +325,7 @@ def test_images_of_all_sizes_go_through_one_function(
         return Check("look", "passed", "")
 
     report = checked(request_for(), checkpoint, [look])
-    assert report.passed, report.complaint()
+    assert report.passed, report.failure_summary()
     assert traced == [1, 1, 1]
 
 
@@ -372,7 +372,7 @@ def test_a_model_that_cannot_be_called_is_blocked_by_every_check_that_calls_it(
         assert found[name] == "failed"
     for name in ("loads_as_a_keras_layer", "gradients_are_finite"):
         assert found[name] == "failed"
-    assert "no __call__" in report.complaint()
+    assert "no __call__" in report.failure_summary()
     if head == "feature_extractor":
         assert request.features is not None
         assert load_features(request.features) == {}
@@ -382,7 +382,7 @@ def test_a_layer_is_held_to_the_model_whatever_was_checked_before(
     request_for: RequestFor, checkpoint: Arrays
 ) -> None:
     report = checked(request_for(), checkpoint, [checks.loads_as_a_keras_layer])
-    assert report.passed, report.complaint()
+    assert report.passed, report.failure_summary()
 
 
 def test_a_layer_that_cannot_be_made_fails_its_own_check_only(
@@ -394,7 +394,7 @@ def test_a_layer_that_cannot_be_made_fails_its_own_check_only(
     monkeypatch.setattr(hub, "KerasLayer", refuse_to_load)
     looking = [checks.loads_as_a_keras_layer, checks.signature_is_as_documented, passing]
     report = checked(request_for(), checkpoint, looking)
-    assert report.complaint() == "loads_as_a_keras_layer: ValueError: this is no layer"
+    assert report.failure_summary() == "loads_as_a_keras_layer: ValueError: this is no layer"
     assert [check.status for check in report.checks[len(BEFORE) :]] == [
         "failed",
         "passed",

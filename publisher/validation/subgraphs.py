@@ -1,4 +1,4 @@
-"""Tries a part of a graph in the ways that people use networks."""
+"""Differentiates a subgraph, and converts it for other runtimes."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,16 @@ from publisher.validation.graph import Subgraph
 Array = npt.NDArray[np.float32]
 
 
-def differentiated(part: Subgraph, order: int, *, jit_compile: bool = False) -> list[list[Array]]:
-    """Return what a part gives for seeded noise, and its derivatives up to an order of 2.
+def derivatives(subgraph: Subgraph, order: int, *, jit_compile: bool = False) -> list[list[Array]]:
+    """Return the results of a subgraph for seeded noise, and its derivatives up to `order` (<= 2).
 
-    First the results. Then the gradients of their mean squares, one for each argument; then those
-    of the sum of the squares of these. An argument without one has none in the list.
+    The list holds the results, then the gradients of their mean squares by each argument, then
+    the gradients of the sum of squares of those gradients. It omits an argument that has no
+    gradient.
     """
 
     def compute(*arguments: tf.Tensor) -> list[list[tf.Tensor]]:
-        found = [part.compute(arguments)]
+        found = [subgraph.compute(arguments)]
         if order >= 1:
             loss = tf.add_n([tf.reduce_mean(tf.square(result)) for result in found[0]])
             found.append(_gradients(loss, arguments))
@@ -29,7 +30,7 @@ def differentiated(part: Subgraph, order: int, *, jit_compile: bool = False) -> 
             found.append(_gradients(loss, arguments))
         return found
 
-    arguments = [tf.constant(values) for values in part.noise()]
+    arguments = [tf.constant(values) for values in subgraph.noise()]
     function = tf.function(compute, autograph=False, jit_compile=jit_compile)
     answer = function.get_concrete_function(*arguments)(*arguments)
     return [[np.asarray(tensor.numpy()) for tensor in tensors] for tensors in answer]
@@ -40,19 +41,19 @@ def _gradients(loss: tf.Tensor, arguments: Sequence[tf.Tensor]) -> list[tf.Tenso
     return [gradient for gradient in found if gradient is not None]
 
 
-def lite_operations(part: Subgraph) -> int:
-    """Convert a part with constant weights to TensorFlow Lite, and count its operations."""
-    function = _with_constants(part)
+def count_tflite_operations(subgraph: Subgraph) -> int:
+    """Convert a subgraph with constant weights to TensorFlow Lite; return its operation count."""
+    function = _with_constants(subgraph)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], function)
     operations: int = lite.Model.GetRootAs(converter.convert(), 0).Subgraphs(0).OperatorsLength()
     return operations
 
 
-def onnx_operations(part: Subgraph) -> int:
-    """Convert a part with constant weights to ONNX, and count its operations."""
-    import tf2onnx  # not before a model's weights are gone: it takes memory, too
+def count_onnx_operations(subgraph: Subgraph) -> int:
+    """Convert a subgraph with constant weights to ONNX; return its operation count."""
+    import tf2onnx  # deferred until the model's weights are released, because it takes memory too
 
-    function = _with_constants(part)
+    function = _with_constants(subgraph)
     model, _ = tf2onnx.convert.from_graph_def(
         function.graph.as_graph_def(),
         input_names=[tensor.name for tensor in function.inputs],
@@ -61,12 +62,12 @@ def onnx_operations(part: Subgraph) -> int:
     return len(model.graph.node)
 
 
-def _with_constants(part: Subgraph) -> tf.types.experimental.ConcreteFunction:
-    (_, shape), *_ = part.arguments
-    weights = part.noise()[1:]
+def _with_constants(subgraph: Subgraph) -> tf.types.experimental.ConcreteFunction:
+    (_, shape), *_ = subgraph.arguments
+    weights = subgraph.noise()[1:]
 
     def compute(images: tf.Tensor) -> tf.Tensor:
-        return part.compute([images, *map(tf.constant, weights)])[0]
+        return subgraph.compute([images, *map(tf.constant, weights)])[0]
 
     function = tf.function(compute, autograph=False)
     return function.get_concrete_function(tf.TensorSpec(shape, tf.float32))

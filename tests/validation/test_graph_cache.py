@@ -10,8 +10,8 @@ from filelock import FileLock, Timeout
 from publisher.documents.report import Tolerance
 from publisher.validation.checks import Subject
 from publisher.validation.graph import GRAPH
-from publisher.validation.graph_checks import Unpacked
-from publisher.validation.proved import Proved
+from publisher.validation.graph_cache import GraphCheckCache
+from publisher.validation.graph_checks import GraphSubject
 from publisher.validation.report import Check
 from publisher.validation.request import Request
 from publisher.validation.validate import validate
@@ -22,38 +22,38 @@ SKIPPED = Check("two", "skipped", "not asked for")
 
 
 def test_checks_that_passed_are_known_again(subject: Subject, tmp_path: Path) -> None:
-    Proved(tmp_path / "graphs", subject).keep([PASSED, SKIPPED])
-    assert Proved(tmp_path / "graphs", subject).checks() == {"one": PASSED, "two": SKIPPED}
+    GraphCheckCache(tmp_path / "graphs", subject).store([PASSED, SKIPPED])
+    assert GraphCheckCache(tmp_path / "graphs", subject).load() == {"one": PASSED, "two": SKIPPED}
 
 
 def test_nothing_is_kept_where_one_failed(subject: Subject, tmp_path: Path) -> None:
-    Proved(tmp_path, subject).keep([PASSED, Check("three", "failed", "bad")])
-    assert Proved(tmp_path, subject).checks() == {}
+    GraphCheckCache(tmp_path, subject).store([PASSED, Check("three", "failed", "bad")])
+    assert GraphCheckCache(tmp_path, subject).load() == {}
 
 
 def test_two_do_not_try_one_graph_at_a_time(subject: Subject, tmp_path: Path) -> None:
-    with Proved(tmp_path, subject).alone():
+    with GraphCheckCache(tmp_path, subject).locked():
         (lock,) = tmp_path.glob("*.lock")
         with pytest.raises(Timeout):
             FileLock(lock, timeout=0).acquire()
-        with Proved(tmp_path, replace(subject, folded=True)).alone():
+        with GraphCheckCache(tmp_path, replace(subject, folded=True)).locked():
             pass
     FileLock(lock, timeout=0).acquire()
 
 
 def test_nothing_is_kept_without_a_folder(subject: Subject) -> None:
-    Proved(None, subject).keep([PASSED])
-    assert Proved(None, subject).checks() == {}
+    GraphCheckCache(None, subject).store([PASSED])
+    assert GraphCheckCache(None, subject).load() == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'[{"name": "one"}]', b"\xff"])
 def test_a_file_that_cannot_be_read_tells_nothing(
     content: bytes, subject: Subject, tmp_path: Path
 ) -> None:
-    Proved(tmp_path, subject).keep([PASSED])
+    GraphCheckCache(tmp_path, subject).store([PASSED])
     (file,) = tmp_path.iterdir()
     file.write_bytes(content)
-    assert Proved(tmp_path, subject).checks() == {}
+    assert GraphCheckCache(tmp_path, subject).load() == {}
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_a_file_that_cannot_be_read_tells_nothing(
 def test_what_was_asked_otherwise_is_not_known(
     changes: dict[str, object], subject: Subject, tmp_path: Path
 ) -> None:
-    Proved(tmp_path, subject).keep([PASSED])
-    assert Proved(tmp_path, replace(subject, **changes)).checks() == {}  # type: ignore[arg-type]
+    GraphCheckCache(tmp_path, subject).store([PASSED])
+    assert GraphCheckCache(tmp_path, replace(subject, **changes)).load() == {}  # type: ignore[arg-type]
 
 
 def test_another_graph_is_not_known(subject: Subject, tmp_path: Path) -> None:
-    Proved(tmp_path / "graphs", subject).keep([PASSED])
+    GraphCheckCache(tmp_path / "graphs", subject).store([PASSED])
     (tmp_path / GRAPH).write_bytes((subject.directory / GRAPH).read_bytes() + b"\0")
-    assert Proved(tmp_path / "graphs", replace(subject, directory=tmp_path)).checks() == {}
+    assert GraphCheckCache(tmp_path / "graphs", replace(subject, directory=tmp_path)).load() == {}
 
 
 def test_a_graph_is_tried_once_and_another_graph_again(
@@ -82,12 +82,12 @@ def test_a_graph_is_tried_once_and_another_graph_again(
 ) -> None:
     tried: list[str] = []
 
-    def tried_once(unpacked: Unpacked) -> Check:
+    def tried_once(unpacked: GraphSubject) -> Check:
         tried.append(unpacked.head)
         return Check("tried_once", "passed", "")
 
     for head in ("classifier", "feature_extractor", "classifier"):
-        request = request_for(head, proved=tmp_path / "graphs")
+        request = request_for(head, graph_cache=tmp_path / "graphs")
         report = validate(request, checkpoint, (), [tried_once], ())
         assert report.checks[-1] == Check("tried_once", "passed", "")
     assert tried == ["classifier", "feature_extractor"]
