@@ -1,4 +1,4 @@
-"""Weights: where they come from, whether they are whole, and what is in them.
+"""Fetches, verifies and reads weight files.
 
     source = parse_source(None, upstream)           # or a directory, an address, "synthetic"
     fetched = fetch(source, "distill/R50x1_224.npz", expected, cache=..., lock_file=...,
@@ -6,8 +6,8 @@
     arrays = open_npz(fetched.path)                 # mapped, read-only, never unpickled
     figures = check_weights(arrays, expected, "R50x1_224")
 
-`expected` are the names and shapes that an architecture asks for. Everything that goes
-wrong is a `WeightsError` whose message says what to do, or a `DocumentError` of the lock.
+`expected` maps the names of an architecture's arrays to their shapes. Every failure is a
+`WeightsError` whose message says what to do, or a `DocumentError` about the lock.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from publisher.weights.npz import Arrays, open_npz
     from publisher.weights.synthetic import SEED, is_synthetic, synthetic_array, write_synthetic
 
-# A run that finds nothing to do need not wait for NumPy.
+# Loaded on first use: a run with nothing to do should not wait for NumPy's import.
 _WITH_NUMPY = {
     "WeightsFigures": "check",
     "check_weights": "check",

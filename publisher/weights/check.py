@@ -1,4 +1,4 @@
-"""Whether a checkpoint holds what its architecture needs, and nothing that spoils it."""
+"""Checks that a checkpoint fits its architecture."""
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from publisher.weights.errors import WeightsError
 
-LINES = 20  # how many problems of one kind are listed
-CHUNK = 1 << 18  # elements looked at together: a megabyte of float32, which caches hold
+LINES = 20  # problems of one kind that a message lists
+CHUNK = 1 << 18  # elements at a time: a megabyte of float32, which fits the processor's cache
 DTYPE = np.dtype("<f4")
 
 Array = npt.NDArray[Any]
@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class WeightsFigures:
-    """What was measured: counts of arrays and parameters, and the extreme values."""
+    """Figures of a checkpoint: its numbers of arrays and parameters, and the extreme values."""
 
     arrays: int
     parameters: int
@@ -30,11 +30,11 @@ class WeightsFigures:
 def check_weights(
     arrays: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], label: str
 ) -> WeightsFigures:
-    """Compare `arrays` with the `expected` shapes, all float32 little-endian.
+    """Check `arrays` against the `expected` shapes. All must be float32, little-endian.
 
-    `label` names the checkpoint in messages. Works in chunks, without copies of
-    whole arrays. Raises one `WeightsError` that lists by name everything missing,
-    extra, misshapen, of another dtype, not finite, or constant.
+    `label` names the checkpoint in messages. Reads in chunks, so it copies no whole array.
+    Raises one `WeightsError` that lists every array that is missing, unexpected, of the wrong
+    shape or dtype, not finite, or constant.
     """
     missing = [name for name in expected if name not in arrays]
     extra = [name for name in arrays if name not in expected]
@@ -46,8 +46,8 @@ def check_weights(
         for name, array in present.items()
         if array.dtype == DTYPE and array.size
     }
-    # NaN goes through minima and maxima, so the two ends speak for all elements.
-    spoiled = [name for name, ends in ranges.items() if not np.isfinite(ends).all()]
+    # Minima and maxima propagate NaN, so two finite ends mean that all elements are finite.
+    not_finite = [name for name, ends in ranges.items() if not np.isfinite(ends).all()]
     constant = [
         name for name, (low, high) in ranges.items() if low == high and arrays[name].size > 1
     ]
@@ -69,7 +69,7 @@ def check_weights(
             mistyped,
             lambda name: f"{name}: {arrays[name].dtype.str}, expected {DTYPE.str}",
         ),
-        *_listed("not finite", spoiled, lambda name: f"{name}: {_spoiled(arrays[name])}"),
+        *_listed("not finite", not_finite, lambda name: f"{name}: {_not_finite(arrays[name])}"),
         *_listed("constant", constant, lambda name: f"{name}: all {ranges[name][0]}"),
     ]
     if problems:
@@ -78,8 +78,8 @@ def check_weights(
                 [
                     f"{label}: the weights do not fit their architecture.",
                     *problems,
-                    "Use the file that the checkpoint in models.yaml means, or correct its "
-                    "architecture and classes there.",
+                    "Use the file that models.yaml names for this checkpoint, or correct the "
+                    "checkpoint's architecture and classes there.",
                 ]
             )
         )
@@ -100,7 +100,7 @@ def _listed(kind: str, names: list[str], line: Callable[[str], str]) -> Iterator
 
 def _chunks(array: Array) -> Iterator[Array]:
     """Yield the elements in C order, as flat arrays of at most `CHUNK`."""
-    # As a mapping, because NumPy's stubs describe these options differently in each version.
+    # A mapping, because NumPy's stubs type these options differently in each version.
     options: dict[str, Any] = {
         "flags": ["external_loop", "buffered", "zerosize_ok"],
         "op_flags": ["readonly"],
@@ -121,8 +121,8 @@ def _range(array: Array) -> tuple[float, float]:
         return float(np.min(lows)), float(np.max(highs))
 
 
-def _spoiled(array: Array) -> str:
-    """Say how many elements are not finite, and where the first of them is."""
+def _not_finite(array: Array) -> str:
+    """Return in words how many elements are not finite, and the position of the first."""
     count, seen, first = 0, 0, 0
     for chunk in _chunks(array):
         bad = ~np.isfinite(chunk)

@@ -1,4 +1,4 @@
-"""The size and the SHA-256 of a weight file."""
+"""Computes the size and the SHA-256 of a weight file."""
 
 import hashlib
 from pathlib import Path
@@ -10,9 +10,9 @@ CHUNK = 1 << 20  # bytes
 
 
 def digest_file(path: Path) -> Digest:
-    """Return the digest of the file at `path`, read in chunks.
+    """Return the digest of the file at `path`.
 
-    Raises `WeightsError` when the file cannot be read.
+    Raises `WeightsError` if the file cannot be read.
     """
     sha256 = hashlib.sha256()
     size = 0
@@ -26,6 +26,6 @@ def digest_file(path: Path) -> Digest:
     except OSError as error:
         raise WeightsError(
             f"{path}: cannot be read ({error.strerror}). Check that it is a file and that "
-            "you may read it."
+            "you have permission to read it."
         ) from None
     return Digest(size=size, sha256=sha256.hexdigest())

@@ -4,8 +4,8 @@ from publisher.errors import PublisherError
 
 
 class WeightsError(PublisherError):
-    """A weight file cannot be had, read or trusted; the message says what to do."""
+    """A weight file cannot be fetched, read or trusted. The message says what to do."""
 
 
 class UnreachableError(WeightsError):
-    """No attempt got any answer from the address."""
+    """Every attempt failed before the server answered."""

@@ -1,4 +1,4 @@
-"""Records in `models.lock.yaml`; `publisher.documents.lock` has its form."""
+"""Records the digests of checkpoints in `models.lock.yaml` (see `publisher.documents.lock`)."""
 
 from pathlib import Path
 
@@ -12,9 +12,8 @@ from publisher.weights.errors import WeightsError
 def record(path: Path, checkpoint_path: str, digest: Digest) -> None:
     """Add the digest of `checkpoint_path` to the lock file at `path`.
 
-    Safe beside other processes that do the same. Raises `DocumentError` when the file
-    is malformed, and `WeightsError` when it holds another digest of this checkpoint: a
-    record is only ever removed by hand.
+    Several processes may do so at once. Raises `DocumentError` if the file is malformed, and
+    `WeightsError` if it records another digest of this checkpoint. Only people remove entries.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):

@@ -1,4 +1,4 @@
-"""Reading an `.npz` file from a stranger: without trust and without copies.
+"""Reads an untrusted `.npz` file without copying it.
 
 An `.npz` is a zip archive of `.npy` members. Sources: the PKWARE application note
 (APPNOTE 6.3, sections 4.3.7 and 4.4) for the archive, NEP 1 for the members.
@@ -23,20 +23,20 @@ from isal import isal_zlib
 from publisher.weights.errors import WeightsError
 
 MOST_MEMBERS = 10_000
-LARGEST_INFLATED = 1 << 30  # bytes of one array that came compressed
-LARGEST_INFLATED_TOTAL = 8 << 30  # bytes of all of them; the largest BiT file has 4.5e9
-LARGEST_HELD = 64 << 20  # bytes of a mapped file that streaming keeps in memory
-HEADER_BYTES = 1 << 14  # more than the longest header np.lib.format accepts (10,000)
+LARGEST_INFLATED = 1 << 30  # bytes of one compressed array, inflated
+LARGEST_INFLATED_TOTAL = 8 << 30  # bytes of all compressed arrays; the largest BiT file has 4.5e9
+LARGEST_HELD = 64 << 20  # bytes of the mapped file that stay in memory while it is streamed
+HEADER_BYTES = 1 << 14  # more than the longest header that np.lib.format accepts (10,000)
 CHUNK = 1 << 20
 
 _LOCAL_HEADER = struct.Struct("<4sHHHHHLLLHH")
-_ENCRYPTED = 0x0001 | 0x0040 | 0x2000  # plainly, strongly, with a masked directory
+_ENCRYPTED = 0x0001 | 0x0040 | 0x2000  # traditional, strong, masked central directory
 _REMEDY = "Get the file again from where it is published, or point WEIGHTS at a whole one."
 
 
 @dataclass(frozen=True)
 class _Member:
-    """One array's place in the file; `start` and `end` bound its bytes as stored."""
+    """The position of one array in the file; `start` and `end` bound its stored bytes."""
 
     name: str
     info: zipfile.ZipInfo
@@ -46,7 +46,7 @@ class _Member:
 
 @dataclass(frozen=True)
 class _Header:
-    """What an `.npy` header declares; `offset` is where the elements begin."""
+    """A parsed `.npy` header; the elements begin at `offset`."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -55,29 +55,29 @@ class _Header:
 
     @property
     def size(self) -> int:
-        """Bytes of all elements."""
+        """The size of all elements in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 class Arrays(dict[str, npt.NDArray[Any]]):
-    """Arrays by name. Those that are views of a mapped file cost no memory until read."""
+    """Arrays by name. Views of the mapped file take no memory until something reads them."""
 
     def __init__(self, mapped: mmap.mmap) -> None:
         super().__init__()
         self._mapped = mapped
 
     def release(self) -> None:
-        """Give back the memory that reading took; whoever reads again pays again."""
+        """Release the memory that reading took. The next read loads from the file again."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def streamed(self, names: Iterable[str]) -> "StreamedArrays":
-        """Return the arrays of that name, for someone who reads each once and keeps none."""
+        """Return these arrays for a caller that reads each one once and keeps none."""
         return StreamedArrays(self, tuple(names))
 
 
 class StreamedArrays(Mapping[str, npt.NDArray[Any]]):
-    """Some arrays of a file; asking for the next gives back what reading the last took."""
+    """Some arrays of a file. Getting an array releases the memory of those before it."""
 
     def __init__(self, arrays: Arrays, names: tuple[str, ...]) -> None:
         self._arrays = arrays
@@ -100,20 +100,19 @@ class StreamedArrays(Mapping[str, npt.NDArray[Any]]):
         return iter(self._names)
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of arrays."""
         return len(self._names)
 
 
 def open_npz(path: Path) -> Arrays:
     """Return the arrays of the `.npz` file at `path`, by name, in the file's order.
 
-    Stored members are views of the mapped file; deflated members are decompressed
-    into memory, within `LARGEST_INFLATED`. All are read-only, and their CRC-32 has
-    been compared. Views may be unaligned, since the format does not align members.
-    Nothing is ever unpickled.
+    Maps stored members, and inflates deflated ones into memory, up to `LARGEST_INFLATED`.
+    Verifies every CRC-32 and unpickles nothing. All arrays are read-only. Mapped ones may be
+    unaligned, because the format does not align members.
 
-    Raises `WeightsError`, naming the file and the array, for anything that is not
-    an archive of plain numeric arrays.
+    Raises `WeightsError`, which names the file and the array, if the file is anything but an
+    archive of plain numeric arrays.
     """
     try:
         with path.open("rb") as file:
@@ -143,14 +142,14 @@ def _remedy(error: OSError) -> str:
     if isinstance(error, IsADirectoryError):
         return "Name an .npz file in it instead."
     if isinstance(error, PermissionError):
-        return "Give yourself the right to read it."
+        return "Grant yourself permission to read it."
     return _REMEDY
 
 
 def _mapped(path: Path, descriptor: int) -> mmap.mmap:
     try:
         return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-    except ValueError:  # a map cannot have no bytes
+    except ValueError:  # an empty file cannot be mapped
         raise WeightsError(f"{path}: the file is empty. {_REMEDY}") from None
 
 
@@ -163,7 +162,7 @@ def _members(path: Path, file: io.BufferedReader, content: memoryview) -> list[_
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
             directory = archive.start_dir
-    # A hostile directory can raise nearly anything out of the parser.
+    # A hostile central directory can make the parser raise nearly anything.
     except Exception as error:
         raise WeightsError(
             f"{path}: not a whole .npz (zip) file ({error or type(error).__name__}). {_REMEDY}"
@@ -178,7 +177,7 @@ def _members(path: Path, file: io.BufferedReader, content: memoryview) -> list[_
     seen: set[str] = set()
     for member in members:
         if member.name in seen:
-            raise _refuse(path, member.name, "is there twice")
+            raise _refuse(path, member.name, "occurs twice")
         seen.add(member.name)
     in_place = sorted(members, key=lambda member: member.info.header_offset)
     for before, after in itertools.pairwise(in_place):
@@ -230,7 +229,7 @@ def _name_problem(name: str) -> str | None:
 
 
 def _header(path: Path, name: str, beginning: bytes) -> _Header:
-    """Read what the first bytes of a member declare, and refuse what is not plain."""
+    """Parse the header at the start of a member. Raises `WeightsError` if it is not plain."""
     stream = io.BytesIO(beginning)
     try:
         version = np.lib.format.read_magic(stream)
@@ -240,7 +239,7 @@ def _header(path: Path, name: str, beginning: bytes) -> _Header:
             shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
         else:
             raise ValueError(f"version {version} is not 1.0 or 2.0")
-    # NumPy evaluates the header as a literal: text made to hurt can raise nearly anything.
+    # NumPy evaluates the header as a literal, so a hostile header can raise nearly anything.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise _refuse(path, name, f"has no valid .npy header ({reason})") from None
@@ -248,7 +247,7 @@ def _header(path: Path, name: str, beginning: bytes) -> _Header:
         raise _refuse(path, name, "holds Python objects, which are never unpickled here")
     if dtype.fields is not None or dtype.kind not in "biufc":
         raise _refuse(path, name, f"has dtype {str(dtype)[:80]}, which is not a plain number")
-    # Zeros must not hide absurd neighbours from the product.
+    # A length of zero must not hide absurd other lengths from the product.
     cells = math.prod(max(length, 1) for length in shape)
     if len(shape) > 32 or any(length < 0 for length in shape) or cells > 1 << 56:
         raise _refuse(path, name, f"declares the impossible shape {str(shape)[:80]}")
@@ -282,7 +281,7 @@ def _view(path: Path, member: _Member, mapped: mmap.mmap) -> npt.NDArray[Any]:
 
 
 def _pieces(packed: memoryview) -> Iterator[bytes]:
-    """Yield what the raw deflate stream holds, at most `CHUNK` bytes at a time."""
+    """Inflate a raw deflate stream; yield at most `CHUNK` bytes at a time."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     for start in range(0, len(packed), CHUNK):
         block: bytes | memoryview = packed[start : start + CHUNK]
@@ -312,8 +311,8 @@ def _inflated(path: Path, member: _Member, packed: memoryview, budget: int) -> n
             raise _refuse(
                 path,
                 name,
-                f"declares {header.size} bytes of compressed elements, more than the "
-                f"{LARGEST_INFLATED} an array or {LARGEST_INFLATED_TOTAL} a file that are allowed",
+                f"declares {header.size} bytes of compressed elements; the limit is "
+                f"{LARGEST_INFLATED} for an array and {LARGEST_INFLATED_TOTAL} for a file",
             )
         total = header.offset + header.size
         content = bytearray()

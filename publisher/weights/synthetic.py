@@ -1,8 +1,9 @@
-"""Weights made up from a seed: the same bytes on every machine.
+"""Generates synthetic weights from a seed: the same bytes on every machine.
 
-They have the names, shapes and size of a real checkpoint and keep activations in
-the range of a trained network, so that everything but the answers can be rehearsed.
-Only raw generator words, exact conversions and single IEEE operations go into them.
+They have the names, shapes and size of a real checkpoint, and keep activations in the range of
+a trained network. Everything except predictions can thus be rehearsed with them. The generator
+uses only raw random words, exact conversions and single IEEE operations, because anything else
+may round differently on another machine.
 """
 
 import hashlib
@@ -19,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 SEED = 0
-CHUNK = 1 << 15  # 64-bit words made together: what the second-level cache holds
-SAMPLE = 32  # arrays that `is_synthetic` makes again
-TELLING = 8  # an array with more elements than this is not met by chance
+CHUNK = 1 << 15  # 64-bit words at a time: as many as fit the second-level cache
+SAMPLE = 32  # arrays that `is_synthetic` generates again
+CHANCE = 8  # elements; a longer array does not equal a generated one by chance
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip archive can hold
 
@@ -43,7 +44,7 @@ def synthetic_array(name: str, shape: tuple[int, ...], seed: int = SEED) -> npt.
         piece = flat[start : start + 2 * CHUNK]
         raw = words.random_raw((piece.size + 1) // 2)
         bits = raw.astype("<u8", copy=False).view("<i4")[: piece.size]
-        bits >>= 8  # 24 bits and their sign: exact in float32
+        bits >>= 8  # 24 bits with the sign, which float32 represents exactly
         piece[:] = bits
         piece *= step
         if centre:
@@ -52,38 +53,38 @@ def synthetic_array(name: str, shape: tuple[int, ...], seed: int = SEED) -> npt.
 
 
 def _spread(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Return the centre and the half width of the uniform distribution."""
+    """Return the centre and the half width of an array's uniform distribution."""
     *_, last = parts = name.split("/")
     if last == "kernel":
-        # A uniform distribution of half width h has the variance h**2 / 3.
+        # A uniform distribution of half width h has variance h**2 / 3.
         gain = 1 if "head" in parts else 2
         return 0.0, math.sqrt(3 * gain / max(math.prod(shape[:-1]), 1))
     return {"gamma": (1.0, 0.5), "beta": (0.0, 0.2)}.get(last, (0.0, 0.1))
 
 
 def write_synthetic(path: Path, expected: Mapping[str, tuple[int, ...]], seed: int = SEED) -> None:
-    """Write an `.npz` with the `expected` arrays, one at a time, to `path`.
+    """Write an `.npz` with the `expected` arrays to `path`, one array at a time.
 
-    The file has exactly the size that `numpy.savez` gives for the same arrays in the
+    The file has exactly the size of one that `numpy.savez` writes from the same arrays in the
     same order. It appears whole or not at all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with beside.open("xb") as file:
+        with temporary.open("xb") as file:
             _write(file, expected, seed)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _write(file: BinaryIO, expected: Mapping[str, tuple[int, ...]], seed: int) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, shape in expected.items():
             info = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
-            info.create_system = 3  # else it depends on the machine
+            info.create_system = 3  # Unix; the default depends on the machine
             info.external_attr = 0o600 << 16
             array = synthetic_array(name, shape, seed)
             with archive.open(info, "w", force_zip64=True) as member:
@@ -91,12 +92,13 @@ def _write(file: BinaryIO, expected: Mapping[str, tuple[int, ...]], seed: int) -
 
 
 def is_synthetic(arrays: Mapping[str, npt.NDArray[Any]]) -> bool:
-    """Tell whether `arrays` are ours, whatever file they came from.
+    """Return whether `write_synthetic` made `arrays`, whatever file they came from.
 
-    Makes the smallest telling arrays again with `SEED`; one equal array is enough.
+    Generates the smallest arrays of more than `CHANCE` elements again with `SEED`, and compares.
+    One equal array suffices.
     """
-    telling = sorted(((array.size, name) for name, array in arrays.items() if array.size > TELLING))
+    candidates = sorted((array.size, name) for name, array in arrays.items() if array.size > CHANCE)
     return any(
         np.array_equal(arrays[name], synthetic_array(name, arrays[name].shape))
-        for _, name in telling[:SAMPLE]
+        for _, name in candidates[:SAMPLE]
     )

@@ -278,7 +278,7 @@ def test_refuses_members_that_overlap(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_refuses_a_name_that_is_there_twice(tmp_path: Path) -> None:
     path = archive(tmp_path / "w.npz", ("x.npy", npy(VALUES)), ("x.npy", npy(VALUES)))
-    with pytest.raises(WeightsError, match="array 'x': is there twice"):
+    with pytest.raises(WeightsError, match="array 'x': occurs twice"):
         open_npz(path)
 
 
