@@ -1,4 +1,4 @@
-"""The network families this project can publish, by the names `models.yaml` uses.
+"""The architectures that this project can publish, by their names in `models.yaml`.
 
 A new family is one new folder beside `bit/` and one line in `ARCHITECTURES`.
 """
@@ -10,7 +10,7 @@ from publisher.families import bit
 
 
 class Architecture(Protocol):
-    """What the rest of the program knows of a network without importing TensorFlow."""
+    """A network as the rest of the program sees it, without TensorFlow."""
 
     @property
     def name(self) -> str:
@@ -18,21 +18,21 @@ class Architecture(Protocol):
 
     @property
     def package(self) -> str:
-        """Import path of the family's folder, which holds `network` and `reference`."""
+        """The import path of the family's package, which has `network` and `reference`."""
 
     @property
     def features(self) -> int:
-        """Length of the pooled feature vector."""
+        """The length of the pooled feature vector."""
 
     @property
     def smallest_image(self) -> int:
-        """Smallest height or width of an image, in pixels."""
+        """The smallest height or width of an image, in pixels."""
 
     def arrays(self, classes: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of a checkpoint's float32 arrays, in the order of the file."""
 
     def backbone(self, names: Iterable[str]) -> list[str]:
-        """Return those of `names` that a feature extractor keeps."""
+        """Return the arrays in `names` that a feature extractor keeps."""
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {**bit.ARCHITECTURES}

@@ -1,4 +1,4 @@
-"""SavedModel -> `model.tar.gz`, the same bytes for the same files.
+"""Packs a SavedModel as `model.tar.gz`; the same files give the same bytes.
 
 Format: a gzip-compressed tar whose root is the SavedModel's root, which
 `tensorflow_hub` reads as a stream (https://www.tensorflow.org/hub/model_formats).
@@ -17,20 +17,20 @@ from isal import igzip_threaded
 
 from publisher.errors import PublisherError
 
-# float32 weights hardly compress; higher levels only take longer. At this level ISA-L also
-# finds the same matches with whatever vector instructions a processor has (not so at 3).
+# float32 weights hardly compress, so higher levels only take longer. At level 1, unlike level 3,
+# ISA-L also finds the same matches on every processor, whatever its vector instructions.
 COMPRESSION_LEVEL = 1
 BLOCK = 1024 * 1024
-# Fixed, like the size of a block: nothing of the machine may show in the bytes.
+# Fixed, like the block size, because the bytes must not depend on the machine.
 THREADS = 2
-# USTAR writes a member's size as eleven octal digits: it must stay below 8 GiB. Larger ones
-# need GNU's or pax's extensions, whose headers not every reader of a stream knows.
+# USTAR writes a member's size as eleven octal digits, so it must stay below 8 GiB. Larger members
+# need the GNU or pax extensions, which some readers of tar streams do not support.
 LARGEST_MEMBER = 8**11 - 1
-# USTAR's field for a name without its prefix extension.
+# The length of USTAR's name field, without the prefix field.
 LONGEST_NAME = 100
 
-# What a SavedModel is made of (https://www.tensorflow.org/guide/saved_model), and how its
-# members are named in an archive (https://www.tensorflow.org/hub/model_formats).
+# The files of a SavedModel (https://www.tensorflow.org/guide/saved_model), and their names in an
+# archive (https://www.tensorflow.org/hub/model_formats).
 _FILE = re.compile(
     r"saved_model\.pb|fingerprint\.pb|variables/variables\.(index|data-\d+-of-\d+)"
     r"|assets(\.extra)?(/\w[\w.-]*)+",
@@ -40,12 +40,12 @@ _FOLDER = re.compile(r"variables|assets(\.extra)?(/\w[\w.-]*)*", re.ASCII)
 
 
 class PackageError(PublisherError):
-    """A SavedModel folder holds something that an archive must not have."""
+    """A SavedModel cannot be packed."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A written archive: sizes in bytes."""
+    """The digest of a written archive; sizes in bytes."""
 
     size: int
     sha256: str
@@ -53,16 +53,16 @@ class Archive:
 
 
 def is_member(name: str, *, folder: bool) -> bool:
-    """Whether an archive may hold a file, or a folder, of that name relative to its root."""
+    """Return whether an archive may contain a file (or a folder) of that relative name."""
     return bool((_FOLDER if folder else _FILE).fullmatch(name))
 
 
 def members(directory: Path) -> list[str]:
-    """Return the files of a SavedModel, relative and sorted.
+    """Return the names of a SavedModel's files, relative to `directory` and sorted.
 
-    Raises `PackageError` for links, special files, names that do not start with a word
-    character, anything that is not part of a SavedModel (a stray `._saved_model.pb`), and
-    files that the archive's format cannot hold.
+    Raises `PackageError` for a link, a special file, a name that does not start with a word
+    character, a file that is not part of a SavedModel (such as `._saved_model.pb`), or a file
+    that USTAR cannot hold.
     """
     found = []
     for path in sorted(directory.rglob("*")):
@@ -75,25 +75,25 @@ def members(directory: Path) -> list[str]:
             raise PackageError(f"{path}: not part of a SavedModel; remove it and build again")
         if not named:
             raise PackageError(
-                f"{path}: cannot be a name in an archive: up to {LONGEST_NAME} ASCII letters,"
-                " digits, _ . and -, the first of them neither . nor -; rename the file it"
-                " comes from and build again"
+                f"{path}: is not a valid name in an archive: up to {LONGEST_NAME} ASCII letters,"
+                " digits, _ . and -, each part starting with neither . nor -; rename the source"
+                " file and build again"
             )
         if path.is_file():
             size = path.stat().st_size
             if size > LARGEST_MEMBER:
                 raise PackageError(
-                    f"{path}: {size:,} bytes; a member of the archive (USTAR) has at most"
-                    f" {LARGEST_MEMBER:,}; take an architecture with fewer parameters"
+                    f"{path}: {size:,} bytes; a member of an archive (USTAR) may have at most"
+                    f" {LARGEST_MEMBER:,}; choose an architecture with fewer parameters"
                 )
             found.append(name)
     if "saved_model.pb" not in found:
-        raise PackageError(f"{directory}: holds no saved_model.pb; build the variant again")
+        raise PackageError(f"{directory}: contains no saved_model.pb; build the variant again")
     return found
 
 
 class _Hashed(io.RawIOBase):
-    """Passes bytes on and hashes them, which saves reading the archive once more."""
+    """A writable stream that hashes what it writes, so that nothing reads the archive again."""
 
     def __init__(self, target: IO[bytes]) -> None:
         self._target = target
@@ -110,25 +110,25 @@ class _Hashed(io.RawIOBase):
 
 
 def pack(directory: Path, target: Path) -> Archive:
-    """Write the SavedModel in `directory` to `target` and return its digest.
+    """Pack the SavedModel in `directory` as `target`; return the archive's digest.
 
-    Owner, mode, time and order of the members are fixed, and the gzip header carries
-    neither name nor time. `target` must not be visible to anyone else yet, and is not there
-    after an error. It is not synced to disk: that is up to whoever publishes it.
+    Fixes the owner, mode, time and order of the members, and writes neither a name nor a time
+    into the gzip header. Writes `target` in place, so pass a temporary name; removes it after an
+    error. Does not sync it to disk; publishing does.
 
-    Raises `PackageError` for what `members` refuses, and for files that cannot be read or
-    written.
+    Raises `PackageError` for anything that `members` refuses, and for a file that cannot be read
+    or written.
     """
     names = members(directory)
     try:
         return _write(directory, names, target)
     except BaseException as error:
-        # What lies there now may end like a whole archive: closing it has added the end.
+        # Closing the streams wrote their trailers, so the partial archive may look complete.
         target.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise PackageError(
-                f"{directory}: cannot be packed into {target}: {error.strerror or error}; see to"
-                " space and permissions, and run the same command again"
+                f"{directory}: cannot be packed into {target}: {error.strerror or error}; check"
+                " the disk space and permissions, and run the same command again"
             ) from error
         raise
 
@@ -136,7 +136,7 @@ def pack(directory: Path, target: Path) -> Archive:
 def _folders(names: list[str]) -> list[str]:
     """Return the folders that hold `names`, outer before inner.
 
-    `tensorflow_hub` makes no folder that has not been a member of the archive before.
+    `tensorflow_hub` creates only folders that are members, so each must precede its files.
     """
     found = {parent.as_posix() for name in names for parent in PurePosixPath(name).parents}
     return sorted(found - {"."})
@@ -155,7 +155,7 @@ def _write(directory: Path, names: list[str], target: Path) -> Archive:
                 mode="w|",
                 format=tarfile.USTAR_FORMAT,
                 bufsize=BLOCK,
-                copybufsize=BLOCK,  # of smaller pieces, the stream would move its buffer for each
+                copybufsize=BLOCK,  # the stream would move its buffer for each smaller piece
             ) as tar,
         ):
             for folder in _folders(names):

@@ -311,7 +311,7 @@ def test_refuses_a_folder_that_is_no_saved_model(there: bool, tmp_path: Path) ->
     directory = tmp_path / "saved_model"
     if there:
         write_files(directory, ["variables/variables.index"])
-    with pytest.raises(PackageError, match=r"holds no saved_model\.pb; build the variant again"):
+    with pytest.raises(PackageError, match=r"contains no saved_model\.pb; build the variant again"):
         pack(directory, tmp_path / "model.tar.gz")
     assert not (tmp_path / "model.tar.gz").exists()
 

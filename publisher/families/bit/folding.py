@@ -1,4 +1,4 @@
-"""Weight standardization folded into the kernels, before they are written."""
+"""Folds weight standardization into the kernels before an export writes them."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,8 +13,8 @@ STANDARDIZATION_EPSILON = 1e-10
 def fold(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Standardize a (height, width, inputs, outputs) kernel per output channel.
 
-    Computed in float64 and rounded once to float32. The sums run over C order, whatever the
-    order of `kernel` is: the same kernel gives the same bits.
+    Computes in float64 and rounds once to float32. Sums in C order regardless of the memory
+    order of `kernel`, so that equal kernels give equal bits.
     Source: Qiao et al., "Weight Standardization", arXiv:1903.10520.
     """
     wide = kernel.astype(np.float64, order="C")
@@ -25,13 +25,13 @@ def fold(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 class Folded(Mapping[str, npt.NDArray[np.float32]]):
-    """The arrays of a checkpoint with folded kernels, each made when it is asked for."""
+    """The arrays of a checkpoint with folded kernels. Each lookup folds the kernel anew."""
 
     def __init__(self, arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
         self._arrays = arrays
 
     def __getitem__(self, name: str) -> npt.NDArray[np.float32]:
-        """Return one array, folded if it is the kernel of a standardized convolution."""
+        """Return one array; fold it if it is the kernel of a standardized convolution."""
         array = self._arrays[name]
         return fold(array) if name.endswith(STANDARDIZED_KERNEL) else array
 
@@ -40,5 +40,5 @@ class Folded(Mapping[str, npt.NDArray[np.float32]]):
         return iter(self._arrays)
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of arrays."""
         return len(self._arrays)

@@ -1,8 +1,8 @@
-"""The BiT network in plain JAX: a second road from the same weights to a SavedModel.
+"""The BiT network in plain JAX, to cross-check the TensorFlow form.
 
-It shares no code with `network` and `reference`; of `layout` it takes the order of the
-units. It is what an export by way of `jax2tf` would be, and there to be compared. Needs the
-packages of the extra `jax`, and TensorFlow only to export.
+It shares no code with `network` and `reference`, and takes only the order of the units from
+`layout`. `export` shows what an export through `jax2tf` would produce. Needs the extra `jax`,
+and TensorFlow only for `export`.
 
 Sources: Kolesnikov et al., "Big Transfer (BiT)", arXiv:1912.11370, and the published code
 google-research/big_transfer.
@@ -56,7 +56,7 @@ def convolve(
 ) -> jax.Array:
     """Convolve float32 (batch, height, width, inputs) with the standardized kernel.
 
-    There are `padding` zeros on all four sides. A `folded` kernel is standardized already.
+    Pads `padding` zeros on all four sides. A `folded` kernel is already standardized.
     """
     return lax.conv_general_dilated(
         x,
@@ -64,7 +64,7 @@ def convolve(
         window_strides=(stride, stride),
         padding=[(padding, padding), (padding, padding)],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        # The default is not float32 on every device.
+        # The default precision is below float32 on some devices.
         precision=lax.Precision.HIGHEST,
     )
 
@@ -76,7 +76,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def residual_unit(x: jax.Array, weights: Weights, unit: Unit, *, folded: bool) -> jax.Array:
-    """Apply one unit: normalization and ReLU come before each of its three convolutions."""
+    """Apply one unit, whose three convolutions each follow a normalization and a ReLU."""
 
     def norm(x: jax.Array, step: str) -> jax.Array:
         name = f"{unit.name}/{step}/group_norm"
@@ -101,9 +101,9 @@ def forward(
     *,
     folded: bool = False,
 ) -> jax.Array:
-    """Return logits, (batch, classes), or features, (batch, features), where there is no head.
+    """Return the logits, (batch, classes), or without a head the features, (batch, features).
 
-    `images` is float32 (batch, height, width, 3) in `input_range`; all is float32.
+    `images` is (batch, height, width, 3) in `input_range`. All arrays are float32.
     """
     low, high = input_range
     x = (images - low) * (2.0 / (high - low)) - 1.0
@@ -126,7 +126,7 @@ def compiled(
     *,
     folded: bool = False,
 ) -> Callable[[npt.NDArray[np.float32]], jax.Array]:
-    """Return `forward` with `arrays` as weights, compiled for each size of images."""
+    """Return `forward` with `arrays` as its weights. JAX compiles it once for each image size."""
     weights = {name: jnp.asarray(array) for name, array in arrays.items()}
 
     def compute(weights: Weights, images: jax.Array) -> jax.Array:
@@ -145,10 +145,10 @@ def export(
     *,
     folded: bool = False,
 ) -> None:
-    """Write `forward` with `arrays` to `directory` as a SavedModel, converted by `jax2tf`.
+    """Convert `forward` with `jax2tf`, and write it with `arrays` to `directory` as a SavedModel.
 
-    Its signature `serving_default` takes `images`, float32 (batch, height, width, 3) of any
-    size from the architecture's smallest up, and returns a dictionary of `output`.
+    The signature `serving_default` takes `images`, float32 (batch, height, width, 3) of any
+    size from the architecture's smallest up, and returns a dictionary with the key `output`.
     Source: https://github.com/jax-ml/jax/tree/main/jax/experimental/jax2tf.
     """
     import tensorflow as tf

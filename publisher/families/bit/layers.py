@@ -1,8 +1,8 @@
 """The layers of the BiT network in plain TensorFlow.
 
-Every operation here has a kernel for XLA, a gradient of any order, and a counterpart in the
-formats that converters write. Nothing that depends on weights alone depends on an image as
-well, so that a frozen graph computes it once and keeps the result.
+XLA, gradients of any order and the converters to other formats support every operation used
+here. Whatever follows from weights alone is computed without the image, so that freezing can
+fold it into a constant.
 """
 
 from math import gcd, prod
@@ -12,15 +12,15 @@ import tensorflow as tf
 GROUPS = 32
 GROUP_NORM_EPSILON = 1e-5
 STANDARDIZATION_EPSILON = 1e-10
-MOST_PARTS = 64  # of a channel of a kernel; a power of two, so that a share is an exact number
+MOST_PARTS = 64  # parts of a kernel's channel; the inverse of a power of two is exact
 
 
 def channel_mean(kernel: tf.Tensor) -> tf.Tensor:
     """Return the mean of a (height, width, inputs, outputs) kernel per channel, (outputs,).
 
-    Two matrix products, over up to 64 equal parts of each channel and then over what is left:
-    a matrix product reads a kernel about twice as fast as a reduction over the leading axes,
-    and a sum in two steps is nearer to float64.
+    Takes the mean in two matrix products: first across up to 64 equal parts of each channel,
+    then within a part. A matrix product reads a kernel about twice as fast as a reduction over
+    the leading axes, and a sum in two steps is closer to float64.
     """
     *leading, outputs = kernel.shape
     parts = gcd(prod(leading), MOST_PARTS)
@@ -33,8 +33,8 @@ def channel_mean(kernel: tf.Tensor) -> tf.Tensor:
 def centre(kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Subtract the mean of each output channel from a (height, width, inputs, outputs) kernel.
 
-    Returns the centred kernel and the reciprocal of its deviation, (outputs,); their product is
-    the standardized kernel.
+    Returns the centred kernel and the reciprocal of its standard deviation, (outputs,). Their
+    product is the standardized kernel.
     Source: Qiao et al., "Weight Standardization", arXiv:1903.10520.
     """
     centred = kernel - channel_mean(kernel)
@@ -45,10 +45,10 @@ def centre(kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def group_norm_relu(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
     """Apply group normalization and ReLU to (batch, height, width, channels).
 
-    Means are taken per channel, in one pass over contiguous memory, and combined per group on
-    tiny tensors. That is both faster and nearer to float64 than a reshape to five dimensions.
-    On these, a matrix product averages or spreads a group, and a bias is what each channel adds:
-    of all operations that do so, they have the smallest gradients.
+    Takes the mean of each channel in one pass over contiguous memory, then combines the means of
+    each group, which are tiny tensors. This is faster and closer to float64 than a reshape to
+    five dimensions. Matrix products average and spread the groups, and bias additions add to
+    each channel, because these operations have the smallest gradient graphs.
     Source: Wu and He, "Group Normalization", arXiv:1803.08494.
     """
     channels = x.shape[-1]
@@ -78,8 +78,8 @@ def pad(x: tf.Tensor, padding: int) -> tf.Tensor:
 def convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int = 1) -> tf.Tensor:
     """Convolve (batch, height, width, inputs) with a (size, size, inputs, outputs) kernel.
 
-    `size` is odd, and half of it is padded with zeros on all four sides: with a stride, that
-    differs from TensorFlow's `SAME`.
+    Pads `size // 2` zeros on all four sides; `size` is odd. For a stride above 1, TensorFlow's
+    `SAME` pads differently.
     """
     if stride == 1 or kernel.shape[0] == 1:
         return tf.nn.conv2d(x, kernel, stride, "SAME")

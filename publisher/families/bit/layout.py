@@ -1,7 +1,7 @@
 """Names and shapes of the arrays in a BiT checkpoint.
 
-Source: the `.npz` files of google-research/big_transfer. The order is that of the
-published files, so that a file written in it has their exact size.
+Source: the `.npz` files of google-research/big_transfer. The arrays are in the order of the
+published files, so a file written from them has exactly the published size.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 HEAD_KERNEL = "resnet/head/conv2d/kernel"
 HEAD_BIAS = "resnet/head/conv2d/bias"
-STANDARDIZED_KERNEL = "/standardized_conv2d/kernel"  # what the names of such kernels end in
-# Pixels a side. The network halves an image five times; a smaller one would reach the last
-# block as a single position that has seen mostly padding.
+STANDARDIZED_KERNEL = "/standardized_conv2d/kernel"  # suffix of their names
+# Pixels per side. The network halves an image five times. A smaller image would reach the last
+# block as a single position that depends mostly on padding.
 SMALLEST_IMAGE = 32
 
 
@@ -19,8 +19,8 @@ SMALLEST_IMAGE = 32
 class Unit:
     """One residual unit (bottleneck).
 
-    `inputs`, `middle` and `outputs` are channel counts; `projected` says whether
-    the shortcut has a 1x1 convolution of its own.
+    `inputs`, `middle` and `outputs` are channel counts. If `projected`, the shortcut has a 1x1
+    convolution.
     """
 
     name: str
@@ -32,21 +32,21 @@ class Unit:
 
     @property
     def kind(self) -> tuple[int, int, int, int, bool]:
-        """All but the name: units of one kind differ in their weights only."""
+        """All fields but the name. Units of the same kind differ only in their weights."""
         return self.inputs, self.middle, self.outputs, self.stride, self.projected
 
     @property
     def block(self) -> str:
-        """The block that it is in: `block1` to `block4`."""
+        """The unit's block: `block1` to `block4`."""
         return self.name.split("/")[1]
 
 
 @dataclass(frozen=True)
 class BitArchitecture:
-    """One member of the BiT family: `R50x1` is 50 layers at width 1.
+    """One member of the BiT family; `R50x1`, for example, has 50 layers and width factor 1.
 
-    `units` counts the residual units of blocks 1 to 4; `stem_channels` is 64 times
-    the width factor.
+    `units` are the numbers of residual units in blocks 1 to 4. `stem_channels` is 64 times the
+    width factor.
     """
 
     name: str
@@ -55,21 +55,21 @@ class BitArchitecture:
 
     @property
     def package(self) -> str:
-        """Import path of the folder that holds this family's `network` and `reference`."""
+        """The import path of the family's package, which has `network` and `reference`."""
         return "publisher.families.bit"
 
     @property
     def features(self) -> int:
-        """Length of the pooled feature vector."""
+        """The length of the pooled feature vector."""
         return 32 * self.stem_channels
 
     @property
     def smallest_image(self) -> int:
-        """Smallest height or width, in pixels, that the network is published for."""
+        """The smallest height or width of an image, in pixels."""
         return SMALLEST_IMAGE
 
     def residual_units(self) -> Iterator[Unit]:
-        """Yield the units in the order in which an image passes them."""
+        """Yield the units in the order of the forward pass."""
         channels = self.stem_channels
         for block, count in enumerate(self.units, start=1):
             middle = self.stem_channels * 2 ** (block - 1)
@@ -119,7 +119,7 @@ class BitArchitecture:
         return shapes
 
     def backbone(self, names: Iterable[str]) -> list[str]:
-        """Return those of `names` that a feature extractor keeps: all but the head."""
+        """Return the arrays in `names` that a feature extractor keeps: all but the head's."""
         return [name for name in names if name not in (HEAD_KERNEL, HEAD_BIAS)]
 
 
@@ -133,8 +133,9 @@ ARCHITECTURES: dict[str, BitArchitecture] = {
     f"R{depth}x{width}": BitArchitecture(f"R{depth}x{width}", _UNITS[depth], 64 * width)
     for depth, width in ((50, 1), (50, 3), (101, 1), (101, 3), (152, 2), (152, 4))
 }
-# No upstream file has these. They take every branch of the code (projected, strided, repeated
-# units): stand-ins for tests and rehearsals. The first has a hundredth of the size, but groups of
-# one channel, unlike any published network; the other, the groups of a true one of its width.
+# Stand-ins for tests and rehearsals, which no upstream file has. They cover every branch of the
+# code: projected, strided and repeated units. The first has a hundredth of the size of R50x1,
+# but its groups have one channel, unlike those of any published network. The second has groups
+# of the same size as R50x1.
 ARCHITECTURES["R20x0.5"] = BitArchitecture("R20x0.5", (3, 1, 1, 1), 32)
 ARCHITECTURES["R20x1"] = BitArchitecture("R20x1", (3, 1, 1, 1), 64)

@@ -1,15 +1,15 @@
-"""The BiT network in plain TensorFlow, in a form that TensorFlow Hub can reuse.
+"""The BiT network in plain TensorFlow, as a reusable model for TensorFlow Hub.
 
-No Keras, and no gradient of its own. Stem, units and head are functions that take their weights
-as arguments, and units that are alike share one: the graph of a 152-layer network holds each kind
-of unit once, and is written and read in a fraction of the time. All functions are inlined when
-the graph is run, frozen or converted.
+It uses neither Keras nor custom gradients. Stem, units and head are functions that take their
+weights as arguments. Units of the same kind share a function, so the graph of a 152-layer network
+holds each kind of unit once and takes a fraction of the time to write and load. TensorFlow
+inlines all functions when it runs, freezes or converts the graph.
 
-`__call__` and its endpoints share these functions, and the signature calls `__call__`. The call
-does not call another one: a gradient would have to be traced through both.
+`__call__` and its endpoints share these functions, and the signature calls `__call__`. `__call__`
+calls them directly: a function in between would be traced a second time for gradients.
 
-A model for prediction only can have its kernels standardized once, before they are saved
-(`folded`). Nothing in it is trainable then.
+In a model for prediction only (`folded`), the kernels are standardized before they are saved, and
+no variable is trainable.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,8 +28,8 @@ from publisher.families.bit.layout import (
     Unit,
 )
 
-# The operations that a published graph may hold. Nothing here reads a file, opens a
-# connection or calls back into Python.
+# The operations that a published graph may contain. None of them reads a file, opens a connection
+# or calls back into Python.
 FOLDED_NETWORK_OPERATIONS = frozenset(
     {
         "AddV2",
@@ -54,10 +54,11 @@ FOLDED_NETWORK_OPERATIONS = frozenset(
         "Sub",
     }
 )
-# The others standardize kernels.
+# Standardizing kernels takes one more.
 NETWORK_OPERATIONS = FOLDED_NETWORK_OPERATIONS | {"Square"}
 
-# What a convolution may cost in other formats, itself and its share of normalizations included.
+# The most operations per convolution after conversion. The convolution itself and its share of
+# the normalizations count.
 OPERATIONS_OF_A_CONVOLUTION = {"TensorFlow Lite": 20, "ONNX": 28}
 
 DEFAULT = "default"
@@ -67,11 +68,11 @@ Endpoints = dict[str, tf.Tensor]
 
 
 def _not_before(x: tf.Tensor, kernels: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Return the same kernels, available only once `x` is.
+    """Return the kernels with a control dependency on `x`.
 
-    Otherwise all kernels of a network would be standardized as soon as it is called, and a call
-    would take the memory of the weights once more. Control dependencies do not keep constants
-    from being folded: a frozen graph standardizes nothing when it runs.
+    Without it, a call would standardize all kernels of the network at its start and take as much
+    memory again as the weights. Control dependencies do not prevent constant folding, so a frozen
+    graph standardizes nothing at run time.
     """
     with tf.control_dependencies([tf.identity(x)]):
         return {name: tf.identity(kernel) for name, kernel in kernels.items()}
@@ -80,9 +81,9 @@ def _not_before(x: tf.Tensor, kernels: Mapping[str, tf.Tensor]) -> dict[str, tf.
 def _residual_unit(
     unit: Unit, x: tf.Tensor, weights: Mapping[str, tf.Tensor], *, folded: bool
 ) -> tf.Tensor:
-    """Compute a unit: normalization and ReLU come before each of its three convolutions.
+    """Apply one unit, whose three convolutions each follow a normalization and a ReLU.
 
-    `weights` are by the names of the arrays after that of the unit.
+    `weights` maps the arrays' names, without the unit's name and the slash after it.
     """
     kernels = {name: weights[name] for name in weights if name.endswith(STANDARDIZED_KERNEL)}
     if not folded:
@@ -106,8 +107,8 @@ def _residual_unit(
 def _convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int, *, folded: bool) -> tf.Tensor:
     """Convolve with the standardized kernel.
 
-    Its scale is applied to the result, which costs less than to scale the kernel, in time and
-    in what a gradient keeps. Where kernels are constants, optimizers multiply them by it.
+    Scales the result instead of the kernel, which takes less time, and less memory for the
+    gradient. Where kernels are constants, graph optimizers move the scale into them.
     """
     if folded:
         return convolve(x, kernel, stride)
@@ -118,7 +119,7 @@ def _convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int, *, folded: bool) -> 
 def head(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, *dense: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the output, and what it is pooled from; `dense` is a kernel and a bias, or nothing."""
+    """Return the output and the map before pooling; `dense` is a kernel and a bias, or empty."""
     before = group_norm_relu(x, gamma, beta)
     output = tf.reduce_mean(before, axis=(1, 2))
     if dense:
@@ -131,7 +132,7 @@ def head(
 def _function(
     compute: Callable[..., Any], channels: int, weights: Iterable[tf.Variable]
 ) -> Callable[..., Any]:
-    """Return a function (x, *weights) of images with so many channels, traced for their shapes."""
+    """Return `compute` as a function (images, *weights) of `channels` and the weights' shapes."""
     images = tf.TensorSpec((None, None, None, channels), tf.float32)
     specs = [tf.TensorSpec(weight.shape, tf.float32) for weight in weights]
     function: Callable[..., Any] = tf.function(
@@ -147,10 +148,10 @@ def _forward(
     *,
     folded: bool,
 ) -> Callable[[tf.Tensor], Endpoints]:
-    """Return the forward pass: images to the output and all endpoints.
+    """Return the forward pass, which maps images to the output and all endpoints.
 
     It only reads variables and calls functions of an image and weights: one for the stem, one
-    for each kind of unit, one for the head.
+    for each kind of unit, and one for the head.
     """
     low, high = input_range
     root = variables[f"resnet/root_block{STANDARDIZED_KERNEL}"]
@@ -187,7 +188,7 @@ def _forward(
             if unit.kind not in unit_functions:
                 unit_functions[unit.kind] = unit_function(unit, weights)
             x = unit_functions[unit.kind](x, *weights.values())
-            endpoints[unit.block] = x  # the last unit of a block is its output
+            endpoints[unit.block] = x  # the block's last unit overwrites those before it
         output, endpoints[PRE_POOLING] = head_function(x, *head_weights)
         return {DEFAULT: output, **endpoints}
 
@@ -202,29 +203,28 @@ def build(
     *,
     folded: bool = False,
 ) -> tuple[Any, Any]:
-    """Return the reusable model object for `arrays`, and its inference signature.
+    """Return the reusable model for `arrays`, and its inference signature.
 
-    The model is a classifier if the head is in `arrays`. It offers
+    The model is a classifier if `arrays` has the head. It offers
     `__call__(images, training=False, return_endpoints=False)`, `variables`,
     `trainable_variables` and `regularization_losses`
     (https://www.tensorflow.org/hub/reusable_saved_models). `images` is (batch, height, width,
     3) float32 in `input_range`; the result is (batch, classes) logits or (batch, features)
-    features, float32. A batch has at least one image: TensorFlow's convolutions fail on an empty
-    one. `training` is accepted because callers pass it; the network behaves the same either
-    way.
+    features, float32. A batch must not be empty, because TensorFlow's convolutions fail on an
+    empty one. Callers pass `training`, so the model accepts it; it has no effect.
 
     With `return_endpoints`, the result is a dictionary: `default` is the result above, `block1`
-    to `block4` are what the blocks return, and `pre_pooling` is `block4` after the last
+    to `block4` are the results of the blocks, and `pre_pooling` is `block4` after the last
     normalization and ReLU. All but `default` are (batch, height, width, channels) float32, with
     height and width 4, 8, 16, 32 and 32 times smaller than those of the images.
 
-    The signature takes `images` by name and returns a dictionary of `output`.
+    The signature takes `images` by name and returns a dictionary with the key `output`.
 
-    With `folded`, the kernels in `arrays` are standardized ones (see `folding`), and the
-    graph does not standardize. `variables` lists all, and none is trainable.
+    With `folded`, `arrays` must hold standardized kernels (see `folding`). The graph does not
+    standardize them again, and no variable is trainable.
 
-    The root is a `tf.train.Checkpoint` because a saved `tf.Module` loses its
-    `trainable_variables`: they are read-only properties there.
+    The root is a `tf.train.Checkpoint`, because a saved `tf.Module` loses its read-only property
+    `trainable_variables`.
     """
     variables = {
         name: tf.Variable(arrays[name], trainable=not folded, name=name) for name in arrays
@@ -241,7 +241,7 @@ def build(
     def serve(images: tf.Tensor) -> Endpoints:
         return {output: predict(images, tf.constant(False))}
 
-    # Of `training`, only that it is a boolean is part of the trace: one graph serves both.
+    # As a tensor, `training` needs one trace for both values.
     traced = tf.function(call, autograph=False)
     training = tf.TensorSpec((), tf.bool, "training")
     predict = traced.get_concrete_function(images, training, False)

@@ -1,8 +1,8 @@
-"""The BiT forward pass in float64 NumPy: the truth that the SavedModels are held to.
+"""The BiT forward pass in float64 NumPy, the reference for every SavedModel.
 
-Written from the paper's description and the array names alone. It shares no code
-with `network`: it finds the units by the names present in the weights, so that a
-mistake in the TensorFlow form's idea of the layout cannot hide here as well.
+It follows the paper and the names of the arrays, and shares no code with `network`. It finds the
+units by the names in the weights, so it cannot repeat a mistake that the TensorFlow form makes
+about the layout.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,10 +32,10 @@ def standardize(kernel: npt.NDArray[np.float32]) -> Array:
 
 
 def folded(name: str, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the array `name` as a model with folded weight standardization holds it.
+    """Return the array `name` as a folded model must hold it.
 
-    Kernels of standardized convolutions are standardized in float64 and rounded once to
-    float32; other arrays are the checkpoint's.
+    Standardizes the kernel of a standardized convolution in float64 and rounds once to float32.
+    Returns any other array unchanged.
     """
     if not name.endswith("/standardized_conv2d/kernel"):
         return array
@@ -43,7 +43,7 @@ def folded(name: str, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]
 
 
 def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    """Convolve (batch, height, width, inputs) with zero padding on all four sides."""
+    """Convolve (batch, height, width, inputs) with `padding` zeros on all four sides."""
     height, width, inputs, outputs = kernel.shape
     if padding:
         x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
@@ -103,9 +103,9 @@ def features(weights: Weights, images: npt.NDArray[np.floating]) -> Array:
 
 
 def features_of_each(weights: Weights, batches: Iterable[npt.NDArray[np.floating]]) -> list[Array]:
-    """Return the pooled features of batches that may differ in height and width.
+    """Return the pooled features of several batches, which may differ in height and width.
 
-    As `features` does for each, but every array is asked for, and standardized, once.
+    Equals `features` of each batch, but reads and standardizes every array only once.
     """
     root = standardize(weights["resnet/root_block/standardized_conv2d/kernel"])
     xs = [max_pool(convolve(images.astype(np.float64), root, 2, 3)) for images in batches]
@@ -120,7 +120,8 @@ def features_of_each(weights: Weights, batches: Iterable[npt.NDArray[np.floating
 def logits(weights: Weights, pooled: npt.NDArray[np.floating]) -> Array:
     """Return the (batch, classes) float64 logits of (batch, features) pooled features.
 
-    In blocks of classes: the kernel of all 21,843 of ImageNet-21k would take 1.4 GB in float64.
+    Computes them in blocks of classes, because the float64 kernel for the 21,843 classes of
+    ImageNet-21k would take 1.4 GB.
     """
     kernel = weights["resnet/head/conv2d/kernel"][0, 0]
     bias = weights["resnet/head/conv2d/bias"].astype(np.float64)

@@ -1,10 +1,10 @@
-"""The variables of a SavedModel, written from arrays that need not be in memory.
+"""Writes the variables of a SavedModel, one array at a time.
 
-TensorFlow's own writer wants every variable in memory, and a second copy on the way there.
-Here each array is read once, and its checksum taken, while the graph is being traced; and
-until the graph is there, TensorFlow is not needed.
+TensorFlow's own writer needs every variable in memory, and a second copy to write it. This one
+reads each array once, and needs TensorFlow only for the index. The data file can therefore be
+written while another thread traces the graph.
 
-Format: a tensor bundle, which is one data file and an index. Sources:
+Format: a tensor bundle, which consists of a data file and an index. Sources:
 tensorflow/core/util/tensor_bundle/tensor_bundle.h and tensor_bundle.proto; the index is a
 table of sorted keys (tensorflow/core/lib/io/table_format.txt, from LevelDB), uncompressed.
 """
@@ -32,7 +32,7 @@ _MASK_DELTA = 0xA282EAD8
 
 @dataclass(frozen=True)
 class Span:
-    """Where an array lies in the data file; `crc32c` is of its bytes, not masked."""
+    """The position of an array in the data file; `crc32c` is the unmasked checksum."""
 
     offset: int
     size: int
@@ -41,10 +41,10 @@ class Span:
 
 
 def write_data(path: Path, arrays: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Span]:
-    """Write arrays one behind the other, float32 little-endian in C order.
+    """Write the arrays one after another, as little-endian float32 in C order.
 
-    Each is asked for once, and given back before the next. Imports no TensorFlow. Raises
-    `OSError` where the disk does.
+    Gets each array once and releases it before the next. Imports no TensorFlow. Raises `OSError`
+    if the disk fails.
     """
     spans: dict[str, Span] = {}
     with path.open("wb") as file:
@@ -53,7 +53,7 @@ def write_data(path: Path, arrays: Mapping[str, npt.NDArray[np.float32]]) -> dic
             content = _content(array, "<f4")
             spans[name] = Span(file.tell(), len(content), google_crc32c.value(content), array.shape)
             file.write(content.data)
-            del array, content  # else both would wait for the next
+            del array, content  # otherwise both stay in memory until the next is read
     return spans
 
 
@@ -64,10 +64,10 @@ def write_variables(
     keys: Mapping[str, str],
     others: Mapping[str, Any],
 ) -> None:
-    """Make `data`, which `write_data` wrote, the variables in the SavedModel's `folder`.
+    """Complete the data file from `write_data`, and write the index, in `folder`.
 
-    `keys` are the checkpoint's, by the names of the arrays; `others` is what else belongs
-    into the checkpoint, by key: NumPy arrays, and a string as bytes.
+    `keys` maps the arrays' names to their keys in TensorFlow's checkpoint. `others` maps the keys
+    of its other entries to NumPy arrays, or to bytes for a string.
     """
     entries = {keys[name]: _entry("float32", span) for name, span in spans.items()}
     with data.open("ab") as file:
@@ -81,10 +81,10 @@ def write_variables(
 
 
 def _content(array: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[np.uint8]:
-    """Return the bytes of an array in C order, not copied if they lie so.
+    """Return the bytes of an array in C order. Copies only if the memory order differs.
 
-    A copy would hold up whatever else runs in this process: NumPy keeps the interpreter's
-    lock for it, which the checksum and the disk do not.
+    A copy would block the other threads of the process, because NumPy holds the interpreter's
+    lock while it copies. The checksum and the disk release the lock.
     """
     return np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8)
 
@@ -97,12 +97,12 @@ def _append(file: IO[bytes], array: npt.NDArray[Any]) -> Span:
 
 
 def _append_string(file: IO[bytes], content: bytes) -> Span:
-    """Append a scalar string: its length, a checksum of that, its bytes."""
+    """Append a scalar string: its length, a checksum of the length, and its bytes."""
     length = struct.pack("<I", len(content))
-    behind = struct.pack("<I", _masked(google_crc32c.value(length))) + content
+    rest = struct.pack("<I", _masked(google_crc32c.value(length))) + content
     offset = file.tell()
-    size = file.write(_varint(len(content)) + behind)
-    return Span(offset, size, google_crc32c.value(length + behind), ())
+    size = file.write(_varint(len(content)) + rest)
+    return Span(offset, size, google_crc32c.value(length + rest), ())
 
 
 def _entry(dtype: str, span: Span) -> bytes:
@@ -130,7 +130,7 @@ def _header() -> bytes:
 
 
 def _table(entries: Mapping[str, bytes]) -> bytes:
-    """Return a table of these entries, in the order of their keys' bytes."""
+    """Return the entries as a table, sorted by the bytes of their keys."""
     content = bytearray()
     index: dict[bytes, bytes] = {}
     pending: dict[bytes, bytes] = {}
@@ -147,7 +147,7 @@ def _table(entries: Mapping[str, bytes]) -> bytes:
 
 
 def _append_block(content: bytearray, entries: Mapping[bytes, bytes]) -> bytes:
-    """Append a block of sorted entries, none sharing a prefix; return where it lies."""
+    """Append a block of sorted entries without prefix compression; return its block handle."""
     block = bytearray()
     restarts = [0]
     for key, value in entries.items():
@@ -161,7 +161,7 @@ def _append_block(content: bytearray, entries: Mapping[bytes, bytes]) -> bytes:
 
 
 def _masked(crc32c: int) -> int:
-    """Return a checksum as files hold it: one of data that itself holds checksums is weak."""
+    """Return a checksum as LevelDB stores it. A CRC over data that contains CRCs is weak."""
     return (((crc32c >> 15) | (crc32c << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 

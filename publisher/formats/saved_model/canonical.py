@@ -1,9 +1,9 @@
-"""A `saved_model.pb` that does not tell what the process did before, and has no fat.
+"""Rewrites `saved_model.pb` so that its bytes do not depend on the history of the process.
 
-TensorFlow numbers functions and custom gradients with a counter that never goes back, so
-the second export of a process has other names than the first. Here they are numbered
-anew, in the order in which they were made. It also writes a constant anew at each use; equal
-constants are merged, because a client pays for every node when it loads.
+TensorFlow numbers functions and custom gradients with a counter that never resets, so a second
+export in the same process has other names than the first. This module renumbers them in the
+order of their creation. TensorFlow also writes a new constant for each use. This module merges
+equal constants, because a client spends time on every node when it loads the graph.
 """
 
 import re
@@ -22,9 +22,9 @@ _NUMBERED = re.compile(r"(?P<stem>.+[_-])(?P<number>0|[1-9]\d*)\Z")
 
 
 def make_canonical(directory: Path) -> None:
-    """Rewrite `saved_model.pb`: equal constants merged, functions numbered from 0.
+    """Merge equal constants in `saved_model.pb`, and renumber its functions from 0.
 
-    What it computes stays as it is. The fingerprint has to be written again afterwards.
+    The graph still computes the same. The caller must rewrite the fingerprint afterwards.
     """
     path = directory / FILE
     message = saved_model_pb2.SavedModel.FromString(path.read_bytes())
@@ -41,7 +41,7 @@ def make_canonical(directory: Path) -> None:
 def _captured_by_gradients(
     object_graph: saved_object_graph_pb2.SavedObjectGraph,
 ) -> dict[str, set[str]]:
-    """Return, for each function, the nodes whose results custom gradients take by name."""
+    """Return, for each function, the nodes whose results custom gradients refer to by name."""
     found: dict[str, set[str]] = {}
     for node in object_graph.nodes:
         if node.WhichOneof("kind") == "captured_tensor":
@@ -74,7 +74,7 @@ def _merge_constants(function: function_pb2.FunctionDef, kept: Collection[str]) 
 
 
 def _all_but_the_name(node: node_def_pb2.NodeDef) -> bytes:
-    """Return what tells whether two constants are one: value, device, what they wait for."""
+    """Return everything in which equal constants agree: value, device and control inputs."""
     copy = node_def_pb2.NodeDef()
     copy.CopyFrom(node)
     copy.ClearField("name")
@@ -91,7 +91,7 @@ def _moved(name: str, merged: Mapping[str, str]) -> str:
 
 
 def _forget_capture_numbers(function: function_pb2.FunctionDef) -> None:
-    """Remove the "names" of captured variables, which are numbers from the same counter."""
+    """Remove the user-specified names of captured variables: numbers from the same counter."""
     for argument in function.arg_attr.values():
         if USER_NAME in argument.attr and argument.attr[USER_NAME].s.isdigit():
             del argument.attr[USER_NAME]
@@ -129,7 +129,7 @@ def _number(name: str) -> int:
 
 
 def _renumbered(names: Iterable[str]) -> dict[str, str]:
-    """Return new names: the number at the end becomes its rank among all numbers."""
+    """Return a new name for each name, whose final number becomes its rank among all."""
     found = list(names)
     ranks = {number: rank for rank, number in enumerate(sorted({_number(n) for n in found} - {-1}))}
     renamed = {}
@@ -176,7 +176,7 @@ def _rename_in_objects(
 
 
 def _replace(field: Any, items: Iterable[Any]) -> None:
-    """Give a repeated message field other items, in their order."""
+    """Replace the items of a repeated message field."""
     copies = [type(item).FromString(item.SerializeToString()) for item in items]
     del field[:]
     field.extend(copies)

@@ -1,4 +1,4 @@
-"""Weights -> SavedModel. Imports TensorFlow only when it writes."""
+"""Exports weights as a SavedModel. Imports TensorFlow only when it writes."""
 
 import gc
 import importlib
@@ -15,7 +15,7 @@ from publisher.formats.saved_model import bundle
 
 
 class ExportError(PublisherError):
-    """A SavedModel cannot be made from what was given."""
+    """A SavedModel cannot be written from the given files."""
 
 
 def export(
@@ -28,34 +28,34 @@ def export(
     directory: Path,
     folded: bool = False,
 ) -> None:
-    """Write the network with `arrays` to `directory`, which is made, as a reusable SavedModel.
+    """Write the network with `arrays` as a reusable SavedModel to a new `directory`.
 
-    The arrays are written in their order, and need not be in memory before they are asked
-    for. `output` names the signature's result (`logits` or `features`). Each file in `assets`
-    is copied to the SavedModel's `assets/` under its own name. With `folded`, weight
-    standardization is folded into the kernels, and the model is for prediction only.
+    Gets and writes the arrays one at a time, in their order. `output` names the signature's
+    result (`logits` or `features`). Copies each file in `assets` to the SavedModel's `assets/`
+    under its own name. With `folded`, folds weight standardization into the kernels, for a model
+    that is for prediction only.
 
     The same arguments give the same bytes, whatever the process did before.
 
-    Raises `ExportError` for an asset that is not there.
+    Raises `ExportError` if an asset does not exist.
     """
     for path in assets:
-        if not path.is_file():  # TensorFlow would go on without it and say nothing
+        if not path.is_file():  # TensorFlow would silently leave it out
             raise ExportError(
-                f"{path}: this file should go into the SavedModel's assets/, and is not there;"
-                " put it there, or correct its path in models.yaml"
+                f"{path}: does not exist, but belongs in the SavedModel's assets/; restore it, or"
+                " correct its path in models.yaml"
             )
     shapes = {name: array.shape for name, array in arrays.items()}
     if folded:
         arrays = importlib.import_module(f"{architecture.package}.folding").Folded(arrays)
     directory.mkdir(parents=True)
     data = directory / f".{bundle.DATA}.tmp"
-    # The weights are read, summed and written while the graph is being traced.
-    with ThreadPoolExecutor(1) as beside:
-        written = beside.submit(bundle.write_data, data, arrays)
+    # Write the weights in another thread while this one traces the graph.
+    with ThreadPoolExecutor(1) as writer:
+        written = writer.submit(bundle.write_data, data, arrays)
         from publisher.formats.saved_model import canonical, fingerprint, graph
 
-        keys, others = graph.save_hollow(
+        keys, others = graph.save_without_weights(
             architecture,
             shapes,
             output=output,
@@ -64,7 +64,7 @@ def export(
             folded=folded,
             directory=directory,
         )
-        gc.collect()  # the graph, which is full of circles
+        gc.collect()  # a graph is full of reference cycles
         spans = written.result()
     bundle.write_variables(directory / "variables", data, spans, keys, others)
     canonical.make_canonical(directory)

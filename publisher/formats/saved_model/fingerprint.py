@@ -1,4 +1,4 @@
-"""The fingerprint of a SavedModel, without the random number that TensorFlow puts in."""
+"""Writes a SavedModel's fingerprint without the random number that TensorFlow puts in it."""
 
 import hashlib
 import uuid
@@ -11,12 +11,12 @@ FILE = "fingerprint.pb"
 
 
 def make_reproducible(directory: Path) -> None:
-    """Write `fingerprint.pb` anew, with a `uuid` that follows from the content.
+    """Rewrite `fingerprint.pb` with a `uuid` derived from the content.
 
-    TensorFlow draws the `uuid` at each save; everything else in the file is a hash of the
-    model. The new one is a version-8 UUID (RFC 9562: custom) made from the
-    name and the content of every file of the SavedModel, assets included: another class
-    name is another model.
+    TensorFlow draws a random `uuid` at each save; everything else in the file is a hash of the
+    model. The new `uuid` is a version-8 UUID (RFC 9562: custom), a hash of the names and contents
+    of all files of the SavedModel. It covers the assets too, because a model with other class
+    names is another model.
     """
     path = directory / FILE
     fingerprinting_utils.write_fingerprint(str(directory))
@@ -31,8 +31,8 @@ def make_reproducible(directory: Path) -> None:
 def _content_digest(directory: Path) -> bytes:
     digest = hashlib.sha256()
     for file in sorted(directory.rglob("*")):
-        # `variables.index` holds a checksum of every variable and stands for the shards,
-        # which are nearly all of the bytes.
+        # Skip the shards, which are nearly all of the bytes: `variables.index` has a checksum of
+        # every variable.
         shard = file.name.startswith("variables.data-")
         if not file.is_file() or shard or file == directory / FILE:
             continue

@@ -1,8 +1,8 @@
-"""The graph of a SavedModel, traced and saved without the weights.
+"""Traces and saves the graph of a SavedModel without the weights.
 
-The variables are hollow: they have names, types and shapes, and all of them are views of the
-same zeros, which take no memory. What they should hold is written by `bundle`, and what saves
-and restores them by `saver`.
+The variables have their names, types and shapes, but all of them are views of one buffer of
+zeros, which takes no memory. `bundle` writes their real values, and `saver` adds the nodes that
+save and restore them.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from publisher.formats.saved_model import saver
 from publisher.formats.saved_model.bundle import OBJECT_GRAPH
 
 
-def save_hollow(
+def save_without_weights(
     architecture: Architecture,
     shapes: Mapping[str, tuple[int, ...]],
     *,
@@ -34,28 +34,29 @@ def save_hollow(
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Write a SavedModel of a network with arrays of these shapes, without their values.
 
-    Returns the checkpoint's key for each array, and all else that belongs into the checkpoint,
-    by key: NumPy arrays, and a string as bytes.
+    Returns the arrays' keys in TensorFlow's checkpoint, by name, and the checkpoint's other
+    entries by key: NumPy arrays, or bytes for a string.
     """
     network = importlib.import_module(f"{architecture.package}.network")
-    hollow = _hollow(shapes)
-    without = _Without()
-    options = tf.saved_model.SaveOptions(experimental_sharding_callback=without)
-    # TensorFlow would trace anew, when it saves, what was traced outside of this.
+    zeros = _shared_zeros(shapes)
+    omitting = _OmittingCallback()
+    options = tf.saved_model.SaveOptions(experimental_sharding_callback=omitting)
+    # Outside of a save context, TensorFlow would trace the functions a second time to save them.
     with save_context.save_context(options):
-        model, signature = network.build(architecture, hollow, input_range, output, folded=folded)
+        model, signature = network.build(architecture, zeros, input_range, output, folded=folded)
     model.assets = [tf.saved_model.Asset(str(path)) for path in assets]
-    without.leave_out(model.variables)
+    omitting.omit(model.variables)
     with saver.without_saver():
         tf.saved_model.save(model, str(directory), signatures=signature, options=options)
-    keys = _keys(without.others[OBJECT_GRAPH])
-    of_arrays = {name: keys[name] for name in shapes}
-    strings = {key: value for key, value in without.others.items() if isinstance(value, bytes)}
-    saver.add_saver(directory, {**of_arrays, **keys}, strings)
-    return of_arrays, without.others
+    keys = _keys(omitting.others[OBJECT_GRAPH])
+    array_keys = {name: keys[name] for name in shapes}
+    strings = {key: value for key, value in omitting.others.items() if isinstance(value, bytes)}
+    saver.add_saver(directory, {**array_keys, **keys}, strings)
+    return array_keys, omitting.others
 
 
-def _hollow(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tf.Tensor]:
+def _shared_zeros(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tf.Tensor]:
+    """Return zeros of these shapes. All of them share one buffer that is never touched."""
     largest = max(math.prod(shape) for shape in shapes.values())
     zeros = np.frombuffer(mmap.mmap(-1, 4 * largest), np.float32)
     return {
@@ -66,34 +67,34 @@ def _hollow(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tf.Tensor]:
     }
 
 
-class _Without(tf.train.experimental.ShardingCallback):  # type: ignore[misc]
-    """Leaves some variables out of the checkpoint, and remembers the values of the others."""
+class _OmittingCallback(tf.train.experimental.ShardingCallback):  # type: ignore[misc]
+    """A sharding callback that omits some variables, and keeps the values of the others."""
 
     def __init__(self) -> None:
-        self._left_out: set[int] = set()
+        self._omitted: set[int] = set()
         self.others: dict[str, Any] = {}
 
-    def leave_out(self, variables: Sequence[tf.Variable]) -> None:
-        """Leave these variables out from now on."""
-        self._left_out.update(map(id, variables))
+    def omit(self, variables: Sequence[tf.Variable]) -> None:
+        """Omit these variables from now on."""
+        self._omitted.update(map(id, variables))
 
     @property
     def description(self) -> str:
-        """What TensorFlow may show of it."""
+        """The description that TensorFlow requires."""
         return "Leaves out variables whose values are written elsewhere."
 
     def __call__(self, shardable_tensors: Sequence[Any]) -> Sequence[dict[str, dict[str, Any]]]:
         """Return the tensors of the only shard."""
         shard: dict[str, dict[str, Any]] = {}
         for item in shardable_tensors:
-            if id(item.trackable) not in self._left_out:
+            if id(item.trackable) not in self._omitted:
                 shard[item.checkpoint_key] = {item.slice_spec: item.tensor}
                 self.others[item.checkpoint_key] = item.tensor.numpy()
         return [shard]
 
 
 def _keys(object_graph: bytes) -> dict[str, str]:
-    """Return the checkpoint's key of each variable, by the name of the variable."""
+    """Return each variable's key in the checkpoint, by the variable's name."""
     message = trackable_object_graph_pb2.TrackableObjectGraph.FromString(object_graph)
     return {
         attribute.full_name: attribute.checkpoint_key

@@ -1,8 +1,8 @@
-"""The nodes that save and restore a SavedModel's variables, for programs of TensorFlow 1.
+"""Adds the nodes that save and restore a SavedModel's variables in a session.
 
-Whoever loads with a session (TensorFlow Serving does) restores with them; `saver_def` names
-them. TensorFlow 2 makes two functions for it, which its own loader makes again and never calls.
-Here they are a few nodes of the main graph, as those of TensorFlow 1's saver are.
+A program that loads the model in a session, such as TensorFlow Serving, runs the nodes that
+`saver_def` names. TensorFlow 2 writes two functions for them, which its own loader imports and
+never calls. This module adds a few nodes to the main graph instead, as TensorFlow 1 does.
 Source: tensorflow/python/training/saver.py.
 """
 
@@ -26,22 +26,22 @@ OPERATIONS = ("AssignVariableOp", "Const", "Identity", "NoOp", "Placeholder", "R
 
 @contextmanager
 def without_saver() -> Iterator[None]:
-    """Let TensorFlow write SavedModels without a saver: tracing one takes long."""
-    kind = functional_saver.MultiDeviceSaver
-    theirs = kind.to_proto
-    kind.to_proto = lambda _: saver_pb2.SaverDef()
+    """Make TensorFlow write SavedModels without a saver, which takes long to trace."""
+    saver_class = functional_saver.MultiDeviceSaver
+    original = saver_class.to_proto
+    saver_class.to_proto = lambda _: saver_pb2.SaverDef()
     try:
         yield
     finally:
-        kind.to_proto = theirs
+        saver_class.to_proto = original
 
 
 def add_saver(directory: Path, variables: Mapping[str, str], strings: Mapping[str, bytes]) -> None:
-    """Write a saver into the `saved_model.pb` of `directory`, which has none.
+    """Add a saver to the `saved_model.pb` in `directory`, which must not have one.
 
-    `variables` are the checkpoint's keys by the names of the variables, in the order in which
-    they are saved. `strings` are constants of the main graph, by key, that are saved and not
-    restored. The fingerprint has to be written again afterwards.
+    `variables` maps the variables' names to their keys in the checkpoint, in the order of saving.
+    `strings` maps keys to constants of the main graph that the saver saves but does not restore.
+    The caller must rewrite the fingerprint afterwards.
     """
     path = directory / FILE
     message = saved_model_pb2.SavedModel.FromString(path.read_bytes())
@@ -61,7 +61,7 @@ def add_saver(directory: Path, variables: Mapping[str, str], strings: Mapping[st
 def _add_saving(
     nodes: Any, prefix: str, variables: Mapping[str, str], strings: Mapping[str, bytes]
 ) -> str:
-    """Add what saves everything; return the node that gives the prefix once that is done."""
+    """Add the nodes that save all tensors; return the last, which outputs the prefix."""
     constants = {
         bytes(value): node.name
         for node in nodes
@@ -80,7 +80,7 @@ def _add_saving(
 
 
 def _add_restoring(nodes: Any, prefix: str, variables: Mapping[str, str]) -> str:
-    """Add what restores the variables; return the operation that is done when they are."""
+    """Add the nodes that restore the variables; return the last, which waits for all of them."""
     types = _types(nodes, variables)
     keys, slices = _add_keys(nodes, "restored", list(variables.values()))
     restore = _add(nodes, "RestoreV2", "restore", prefix, keys, slices)
@@ -99,7 +99,7 @@ def _add(nodes: Any, operation: str, name: str, *inputs: str) -> Any:
 
 
 def _add_keys(nodes: Any, name: str, keys: Sequence[str]) -> tuple[str, str]:
-    """Add the keys of tensors and, since none is a slice, as many empty strings."""
+    """Add constants for the tensors' keys and their slices, all empty: no tensor is a slice."""
     names = []
     for suffix, values in (("keys", keys), ("slices", [""] * len(keys))):
         node = _add(nodes, "Const", f"{name}_{suffix}")
@@ -115,7 +115,7 @@ def _types(nodes: Any, variables: Mapping[str, str]) -> list[int]:
 
 
 def _list_operations(listed: Any) -> None:
-    """Add the definitions of the saver's operations to those that the graph is said to use."""
+    """Add the definitions of the saver's operations to the graph's list of operations."""
     known = {operation.name: operation for operation in listed.op}
     for name in OPERATIONS:
         known.setdefault(name, op_def_registry.get(name))

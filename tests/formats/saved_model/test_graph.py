@@ -14,7 +14,7 @@ from tensorflow.python.saved_model import save_context
 from publisher.families.bit import BitArchitecture, network
 from publisher.formats.saved_model import bundle
 from publisher.formats.saved_model.canonical import make_canonical
-from publisher.formats.saved_model.graph import save_hollow
+from publisher.formats.saved_model.graph import save_without_weights
 from publisher.formats.saved_model.saver import add_saver, without_saver
 from publisher.util.memory import resident
 
@@ -28,7 +28,7 @@ COUNTER = "save_counter/.ATTRIBUTES/VARIABLE_VALUE"
 def save(
     architecture: BitArchitecture, shapes: Shapes, directory: Path, *, folded: bool = False
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    return save_hollow(
+    return save_without_weights(
         architecture,
         shapes,
         output="logits",
