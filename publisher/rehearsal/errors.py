@@ -1,11 +1,11 @@
-"""What can go wrong with a rehearsal."""
+"""The errors that this package raises."""
 
 from publisher.errors import PublisherError
 
 
 class RehearsalError(PublisherError):
-    """A workflow has something that cannot be rehearsed, or that GitHub would refuse."""
+    """A workflow has a part that a rehearsal does not support, or that GitHub would reject."""
 
 
 class StepError(RehearsalError):
-    """A step failed, as it would have failed on GitHub."""
+    """A step failed, as it would on GitHub."""

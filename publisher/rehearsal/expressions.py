@@ -1,7 +1,7 @@
-"""The text inside `${{ }}`: the part of GitHub's expressions that the release workflow uses.
+"""Evaluates the text inside `${{ }}`: the subset of GitHub's expressions that we use.
 
-Source: GitHub documentation, "Evaluate expressions in workflows and actions". An unknown name
-is an error here. GitHub takes it as empty, so that a misspelt output goes unnoticed there.
+Source: GitHub documentation, "Evaluate expressions in workflows and actions". An undefined name
+is an error here. On GitHub it is empty, so a misspelt output goes unnoticed.
 """
 
 import ast
@@ -14,7 +14,7 @@ from publisher.rehearsal.errors import RehearsalError
 from publisher.rehearsal.workflow import Text
 
 Value: TypeAlias = "str | bool | int | float | list[Value] | Mapping[str, Value] | None"
-# What an expression may name, by its first word. `success()` and its like ask `status`.
+# The contexts that an expression may name. `success()` and its like read `status`.
 Scope: TypeAlias = Mapping[str, Value]
 
 STATUS = ("success", "failure", "cancelled", "always")
@@ -29,9 +29,9 @@ _SIGNS = {"&&": " and ", "||": " or ", "!": "~"}
 
 
 def value_of(text: Text, scope: Scope) -> Value:
-    """Return the value of a text that is one expression, or else the text filled in.
+    """Return the value of a text that is a single expression; otherwise the text, filled in.
 
-    Raises `RehearsalError` with file and line for what is unknown.
+    Raises `RehearsalError`, with file and line, for an expression that is not supported.
     """
     found = _INSERTED.fullmatch(text.strip())
     if found and "}}" not in found[1]:
@@ -40,12 +40,12 @@ def value_of(text: Text, scope: Scope) -> Value:
 
 
 def filled_in(text: Text, scope: Scope) -> str:
-    """Return a text with the values of its expressions. Raises `RehearsalError`."""
+    """Return a text with its expressions replaced by their values. Raises `RehearsalError`."""
 
     def shown(found: re.Match[str]) -> str:
         value = value_of(Text(found[0], text.where), scope)
         if isinstance(value, list | Mapping):
-            raise RehearsalError(f"{text.where}: {found[0]} is no text; use toJSON()")
+            raise RehearsalError(f"{text.where}: {found[0]} is not a text; use toJSON()")
         return str(value).lower() if isinstance(value, bool) else str(value or "")
 
     return _INSERTED.sub(shown, text)
@@ -54,7 +54,7 @@ def filled_in(text: Text, scope: Scope) -> str:
 def holds(condition: Text | None, scope: Scope) -> bool:
     """Return whether an `if:` lets its job or step run. Raises `RehearsalError`.
 
-    A condition that does not ask for a status needs the success of all before it.
+    A condition without a status function requires that everything before it succeeded.
     """
     condition = condition or Text("success()", "")
     found = _INSERTED.fullmatch(condition.strip())
@@ -62,11 +62,11 @@ def holds(condition: Text | None, scope: Scope) -> bool:
     asks = any(isinstance(node, ast.Name) and node.id in STATUS for node in ast.walk(tree))
     if not asks and scope["status"] != "success":
         return False
-    return _true(_evaluated(tree, condition.where, scope))
+    return _truthy(_evaluated(tree, condition.where, scope))
 
 
 def _parsed(expression: str, where: str) -> ast.expr:
-    """Return an expression in the words of Python, which has the same grammar.
+    """Translate an expression to Python, whose grammar is the same, and parse it.
 
     A name becomes a list that holds its path: `['needs.matrix.result']`.
     """
@@ -79,7 +79,7 @@ def _parsed(expression: str, where: str) -> ast.expr:
     try:
         return ast.parse(f"({_TOKEN.sub(translated, expression)})", mode="eval").body
     except SyntaxError:
-        raise RehearsalError(f"{where}: {expression.strip()!r} is not known here") from None
+        raise RehearsalError(f"{where}: {expression.strip()!r} is not supported here") from None
 
 
 def _evaluated(node: ast.expr, where: str, scope: Scope) -> Value:
@@ -87,15 +87,15 @@ def _evaluated(node: ast.expr, where: str, scope: Scope) -> Value:
         case ast.BoolOp(sign, [*first, last]):
             for operand in first:
                 value = _evaluated(operand, where, scope)
-                if _true(value) == isinstance(sign, ast.Or):
+                if _truthy(value) == isinstance(sign, ast.Or):
                     return value
             return _evaluated(last, where, scope)
         case ast.UnaryOp(ast.Invert(), operand):
-            return not _true(_evaluated(operand, where, scope))
+            return not _truthy(_evaluated(operand, where, scope))
         case ast.Compare(one, [ast.Eq() | ast.NotEq() as sign], [other]):
             pair = (_evaluated(one, where, scope), _evaluated(other, where, scope))
             if not all(isinstance(value, str) for value in pair):
-                raise RehearsalError(f"{where}: only texts can be compared here, not {pair}")
+                raise RehearsalError(f"{where}: a rehearsal only compares texts, not {pair}")
             left, right = (str(value).lower() for value in pair)
             return (left == right) == isinstance(sign, ast.Eq)
         case ast.Call(ast.Name(name), []) if name in STATUS:
@@ -107,13 +107,13 @@ def _evaluated(node: ast.expr, where: str, scope: Scope) -> Value:
             try:
                 found: Value = json.loads(str(value))
             except ValueError:
-                raise RehearsalError(f"{where}: {value!r} is no JSON") from None
+                raise RehearsalError(f"{where}: {value!r} is not JSON") from None
             return found
         case ast.Constant(str(text)):
             return text
         case ast.List([ast.Constant(str(path))]):
             return _named(path, where, scope)
-    raise RehearsalError(f"{where}: {ast.unparse(node)} is not known here")
+    raise RehearsalError(f"{where}: {ast.unparse(node)} is not supported here")
 
 
 def _named(path: str, where: str, scope: Scope) -> Value:
@@ -122,12 +122,12 @@ def _named(path: str, where: str, scope: Scope) -> Value:
         try:
             value = value[name]  # type: ignore[index, call-overload]
         except (KeyError, TypeError):
-            there = ", ".join(value) if isinstance(value, Mapping) else ""
+            defined = ", ".join(value) if isinstance(value, Mapping) else ""
             raise RehearsalError(
-                f"{where}: {path}: there is no {name}; there is {there or 'nothing'}"
+                f"{where}: {path}: {name} is not defined; defined: {defined or 'nothing'}"
             ) from None
     return value
 
 
-def _true(value: Value) -> bool:
+def _truthy(value: Value) -> bool:
     return isinstance(value, list | Mapping) or bool(value)

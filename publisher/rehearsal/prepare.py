@@ -1,7 +1,7 @@
-"""The registry, the destinations and the key that a rehearsal is given.
+"""Prepares a rehearsal: its registry, its destinations and its signing key.
 
-All destinations are folders of this machine, so that nothing leaves it; what each service
-makes of a release is for the tests of its destination.
+All destinations are local folders, so nothing leaves the machine. The tests of each destination
+cover how its service handles a release.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from publisher.rehearsal.small import content_of, with_stand_ins, write_registry
 from publisher.util.files import write_whole
 
 DIRECTORY, DOCUMENTATION = "directory", "tfhub"  # kinds of destinations
-REHEARSED = "rehearsed"  # the one that there is where models.yaml has none
+REHEARSED = "rehearsed"  # the destination of a registry that has none
 
 
-def write_stage(
+def prepare_registry(
     registry: Path, work: Path, names: Sequence[str], *, small: bool
 ) -> Mapping[str, Path]:
-    """Write the registry that every checkout gets; return the destinations that were named.
+    """Write the registry for all checkouts, with local destinations; return the named ones.
 
-    They are folders in `work`, and those of `models.yaml` if no name is given. Raises
-    `RehearsalError` for a name that is not there.
+    Returns each destination's folder in `work` by name; all destinations if `names` is empty.
+    Raises `RehearsalError` for a name that the registry does not have.
     """
     content = content_of(registry)
     if small:
@@ -31,7 +31,7 @@ def write_stage(
     for name in names:
         if name not in listed:
             raise RehearsalError(
-                f"{name!r} is no destination in {registry}; there are: {', '.join(listed)}"
+                f"{name!r} is not a destination in {registry}; it has: {', '.join(listed)}"
             )
     folders = {name: work / "destinations" / name for name in listed}
     content["destinations"] = {name: _local(listed[name], to) for name, to in folders.items()}
@@ -40,7 +40,7 @@ def write_stage(
 
 
 def _local(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a destination that is a folder instead, with the same choice of variants."""
+    """Return a destination for a local folder, with the same selection of variants."""
     kind = DOCUMENTATION if entry["kind"] == DOCUMENTATION else DIRECTORY
     if kind == DOCUMENTATION:
         (folder / "assets/docs").mkdir(parents=True, exist_ok=True)
@@ -48,8 +48,8 @@ def _local(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {"kind": kind, "to": str(folder), **only}
 
 
-def throw_away_key(path: Path) -> Path:
-    """Return a private key that nobody needs to keep; it is made if it is not there."""
+def throwaway_key(path: Path) -> Path:
+    """Return the path of a private key for this rehearsal only; create it if it does not exist."""
     if not path.exists():
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec

@@ -1,4 +1,4 @@
-"""All jobs of a workflow in their order, as GitHub would run them, one after another."""
+"""Runs the jobs of a workflow as GitHub would, but one after another."""
 
 import json
 import re
@@ -20,14 +20,14 @@ from publisher.util.reporter import Reporter
 
 Status = Literal["success", "failure", "skipped", "cancelled"]
 
-LARGEST = 256  # jobs of one matrix (GitHub documentation, "Usage limits")
+LARGEST = 256  # jobs of a matrix (GitHub documentation, "Usage limits")
 SHELL = ("bash", "--noprofile", "--norc", "-e")
-SHOWN = 15  # lines of a log that come with a failure
+SHOWN = 15  # lines of the log that a failure's message shows
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a job; `again` says that it succeeded in an earlier run."""
+    """The result of a job. If `again`, it succeeded in an earlier run and did not run now."""
 
     status: Status
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -37,12 +37,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a run is made of.
+    """One run of a workflow: its settings and its results so far.
 
-    Everything that it writes is in `work`. `environment` is that of every step, and `scope` has
-    the contexts `github`, `vars` and `secrets`. With `again`, jobs that `work` records as
-    successful are not run. `results`, by the full names of jobs, and `passed_over`, what was
-    not rehearsed, are filled on the way.
+    The run writes only to `work`. `environment` are the variables of every step, and `scope` has
+    the contexts `github`, `vars` and `secrets`. With `again`, the run skips jobs that `work`
+    records as successful. The run fills `results`, by the full names of the jobs, and
+    `not_rehearsed`, the parts of the workflow that it left out.
     """
 
     project: Path
@@ -52,26 +52,28 @@ class Rehearsal:
     reporter: Reporter
     again: bool = False
     results: dict[str, Result] = field(default_factory=dict)
-    passed_over: dict[str, None] = field(default_factory=dict)
+    not_rehearsed: dict[str, None] = field(default_factory=dict)
 
 
 def run_workflow(
     rehearsal: Rehearsal, workflow: Workflow, inputs: Mapping[str, Value], prefix: str = ""
 ) -> dict[str, Result]:
-    """Run the jobs of a workflow, each after those that it needs; return what came of each.
+    """Run the jobs of a workflow, each after the jobs that it needs; return their results.
 
-    `prefix` stands before the names of the jobs. Raises `RehearsalError` for what cannot be
-    rehearsed; a job that fails does not.
+    `prefix` precedes the full names of the jobs. Raises `RehearsalError` if the workflow has a
+    part that is not supported, but not if a job fails.
     """
     results: dict[str, Result] = {}
     ancestors: dict[str, set[str]] = {}
-    told: dict[str, dict[str, Result]] = {id_: {} for id_ in workflow.jobs}
+    matrices: dict[str, dict[str, Result]] = {id_: {} for id_ in workflow.jobs}
     while waiting := [name for name in workflow.jobs if name not in results]:
         ready = [id_ for id_ in waiting if results.keys() >= set(workflow.jobs[id_].needs)]
         if not ready:
-            raise RehearsalError(f"{waiting[0].where}: needs what is no job, or what needs it")
-        # GitHub promises no order but that of `needs`. From the last to the first, a job that
-        # lacks one runs too early.
+            raise RehearsalError(
+                f"{waiting[0].where}: needs a job that does not exist, or one that needs it"
+            )
+        # GitHub guarantees no order except that of `needs`. Running the last ready job first makes
+        # a job that lacks a `needs` run too early, and so fail.
         id_, job = ready[-1], workflow.jobs[ready[-1]]
         needed = {name: results[name] for name in job.needs}
         # A failure or skip counts for the whole chain of jobs (GitHub documentation, `needs`).
@@ -85,17 +87,17 @@ def run_workflow(
         }
         if holds(job.if_, scope):
             again = rehearsal.again and _all_again(needed.values())
-            inner = replace(rehearsal, again=again, results=told[id_])
+            inner = replace(rehearsal, again=again, results=matrices[id_])
             results[id_] = _run_matrix(inner, job, id_, scope, prefix)
         else:
-            results[id_] = told[id_][prefix + id_] = Result("skipped")
-    for found in told.values():
+            results[id_] = matrices[id_][prefix + id_] = Result("skipped")
+    for found in matrices.values():
         rehearsal.results.update(found)
     return results
 
 
 def inputs_of(event: Event, given: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the inputs that an event declares; one that is not given is empty or false."""
+    """Return the values of an event's inputs. An input without a value is empty or false."""
     return {
         name: given.get(name, "" if one.get("type") != "boolean" else False)
         for name, one in event.inputs.items()
@@ -107,7 +109,7 @@ def _all_again(results: Collection[Result]) -> bool:
 
 
 def _run_matrix(rehearsal: Rehearsal, job: Job, id_: Text, scope: Scope, prefix: str) -> Result:
-    """Run each of the jobs that a matrix makes, or the one if there is no matrix."""
+    """Run all jobs of a matrix, or the single job if there is no matrix."""
     found: list[Result] = []
     for combination in _combinations(job, scope):
         inner = {**scope, "matrix": combination}
@@ -128,21 +130,23 @@ def _run_matrix(rehearsal: Rehearsal, job: Job, id_: Text, scope: Scope, prefix:
 
 
 def _combinations(job: Job, scope: Scope) -> list[Mapping[str, Value]]:
-    """Return the `matrix` context of each job that a matrix makes; one, empty, without one."""
+    """Return the `matrix` context of each job: one per entry, or a single empty one."""
     if job.strategy is None:
         return [{}]
     ((key, text),) = job.strategy.matrix.items()
     entries = value_of(text, scope)
     if not isinstance(entries, list) or not 0 < len(entries) <= LARGEST:
         count = len(entries) if isinstance(entries, list) else "no list of"
-        raise RehearsalError(f"{text.where}: {count} entries; GitHub wants 1 to {LARGEST}")
+        raise RehearsalError(f"{text.where}: {count} entries; GitHub requires 1 to {LARGEST}")
     return [one if isinstance(one, Mapping) and key == "include" else {key: one} for one in entries]
 
 
 def _call(rehearsal: Rehearsal, job: Job, uses: Text, scope: Scope, name: str) -> Result:
-    """Run the workflow that a job calls. It gets no secrets, since no job passes any on."""
+    """Run the workflow that a job calls. It gets no secrets, because no job passes any on."""
     if not uses.startswith(("$/", "./")) or " / " in name:
-        raise RehearsalError(f"{uses.where}: only a call within this repository is rehearsed")
+        raise RehearsalError(
+            f"{uses.where}: a rehearsal only supports calls within this repository"
+        )
     called = read_workflow(rehearsal.project, uses[2:])
     given = {key: value_of(text, scope) for key, text in job.with_.items()}
     inputs = inputs_of(called.on.get("workflow_call", Event()), given)
@@ -155,7 +159,7 @@ def _call(rehearsal: Rehearsal, job: Job, uses: Text, scope: Scope, name: str) -
 
 
 def _run_job(rehearsal: Rehearsal, job: Job, scope: Scope, name: str) -> Result:
-    """Run the steps of a job in a folder of its own, which is removed if all went well."""
+    """Run the steps of a job in its own folder, and remove the folder if they succeed."""
     slug = re.sub(r"[^\w.-]+", "-", name)
     record = rehearsal.work / "done" / f"{slug}.json"
     if rehearsal.again and record.exists():
@@ -163,24 +167,24 @@ def _run_job(rehearsal: Rehearsal, job: Job, scope: Scope, name: str) -> Result:
     record.unlink(missing_ok=True)
     for part in ("jobs", "logs", "done"):
         (rehearsal.work / part).mkdir(parents=True, exist_ok=True)
-    # Another one each time: what a killed run started may still be writing to its own.
+    # A new folder each time, because a process of a killed run may still write to the old one.
     folder = Path(tempfile.mkdtemp(prefix=f"{slug}-", dir=rehearsal.work / "jobs"))
     log = rehearsal.work / "logs" / f"{slug}.log"
     environment = _environment(rehearsal, folder, log)
     environment |= {key: filled_in(text, scope) for key, text in job.env.items()}
-    place = _Place(name, folder, log, environment)
+    context = _JobContext(name, folder, log, environment)
     if job.environment:
         asks = job.environment if isinstance(job.environment, str) else job.environment["name"]
-        rehearsal.passed_over[f"the approval that environment {asks} asks for"] = None
+        rehearsal.not_rehearsed[f"the approval that environment {asks} requires"] = None
     steps: dict[str, Value] = {}
     messages: list[str] = []
     for step in job.steps:
         scope = {**scope, "steps": steps, "status": "failure" if messages else "success"}
         wanted = holds(step.if_, scope)
         if step.uses and step.action not in {**IDLE, **ARGUMENTS}:
-            rehearsal.passed_over[f"{step.action} ({step.uses.where})"] = None
+            rehearsal.not_rehearsed[f"{step.action} ({step.uses.where})"] = None
         elif wanted:
-            message = _run_step(rehearsal, place, step, scope)
+            message = _run_step(rehearsal, context, step, scope)
             tolerated = step.continue_on_error and value_of(step.continue_on_error, scope)
             if message and tolerated not in ("true", True):
                 messages.append(message)
@@ -195,8 +199,8 @@ def _run_job(rehearsal: Rehearsal, job: Job, scope: Scope, name: str) -> Result:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a job runs: its name, its folder, its log, and the environment of its steps."""
+class _JobContext:
+    """The context of a job's steps; `job` is the job's name."""
 
     job: str
     folder: Path
@@ -205,7 +209,7 @@ class _Place:
 
 
 def _environment(rehearsal: Rehearsal, folder: Path, log: Path) -> dict[str, str]:
-    """Make the folders of a job; return the environment of its steps."""
+    """Create the folders of a job; return the environment of its steps."""
     for part in ("workspace", "home", "temp"):
         (folder / part).mkdir()
     summary = log.with_suffix(".summary.md")
@@ -219,62 +223,62 @@ def _environment(rehearsal: Rehearsal, folder: Path, log: Path) -> dict[str, str
         "GITHUB_WORKSPACE": str(folder / "workspace"),
         "GITHUB_OUTPUT": str(folder / "output"),
         "GITHUB_STEP_SUMMARY": str(summary),
-        # Python finds the package of the checkout, not that of the linked environment.
+        # Python imports the job's checkout, not the package in the linked environment.
         "PYTHONPATH": str(folder / "workspace"),
     }
 
 
-def _run_step(rehearsal: Rehearsal, place: _Place, step: Step, scope: Scope) -> str:
-    """Run a step, and return why it failed; empty if it did not."""
-    (place.folder / "output").write_text("")
+def _run_step(rehearsal: Rehearsal, context: _JobContext, step: Step, scope: Scope) -> str:
+    """Run a step; return the message of its failure, or an empty string."""
+    (context.folder / "output").write_text("")
     stage = step.action.rpartition("/")[2] or "run"
     words = step.action or str(step.run).strip().splitlines()[0]
-    rehearsal.reporter.started(place.job, stage, words)
+    rehearsal.reporter.started(context.job, stage, words)
     begin = time.monotonic()
     try:
         if step.action:
             given = {key: filled_in(text, scope) for key, text in step.with_.items()}
-            target = place.folder / "workspace"
+            target = context.folder / "workspace"
             words = act(step.action, given, step.where, rehearsal.project, rehearsal.work, target)
         else:
-            _run_script(step, place, scope)
+            _run_script(step, context, scope)
     except StepError as error:
-        rehearsal.reporter.failed(place.job, stage, str(error))
+        rehearsal.reporter.failed(context.job, stage, str(error))
         return str(error)
-    rehearsal.reporter.finished(place.job, stage, time.monotonic() - begin, words)
+    rehearsal.reporter.finished(context.job, stage, time.monotonic() - begin, words)
     return ""
 
 
-def _run_script(step: Step, place: _Place, scope: Scope) -> None:
+def _run_script(step: Step, context: _JobContext, scope: Scope) -> None:
     """Run the script of a step. Raises `StepError` if it fails."""
     script = filled_in(step.run or Text("", ""), scope)
     own = {key: filled_in(text, scope) for key, text in step.env.items()}
-    (place.folder / "script").write_text(script)
-    with place.log.open("a") as log:
+    (context.folder / "script").write_text(script)
+    with context.log.open("a") as log:
         log.write(f"== {script.strip()}\n")
         log.flush()
         begin = log.tell()
-        done = subprocess.run(  # noqa: S603  what the workflow says, on the machine of who wrote it
-            [*SHELL, str(place.folder / "script")],
-            cwd=place.folder / "workspace",
-            env={**place.environment, **own},
+        done = subprocess.run(  # noqa: S603  the user's own workflow, on the user's machine
+            [*SHELL, str(context.folder / "script")],
+            cwd=context.folder / "workspace",
+            env={**context.environment, **own},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             check=False,
         )
     if done.returncode:
-        said = place.log.read_bytes()[begin:].decode(errors="replace")
-        message = f"{step.where}: ended with status {done.returncode}; all it said is in"
-        raise StepError("\n  ".join([f"{message} {place.log}", *said.splitlines()[-SHOWN:]]))
+        output = context.log.read_bytes()[begin:].decode(errors="replace")
+        message = f"{step.where}: exited with status {done.returncode}; its full output is in"
+        raise StepError("\n  ".join([f"{message} {context.log}", *output.splitlines()[-SHOWN:]]))
 
 
 def _outputs(file: Path, where: str) -> dict[str, str]:
-    """Return what a step wrote to `$GITHUB_OUTPUT`."""
+    """Return the outputs that a step wrote to `$GITHUB_OUTPUT`, by name."""
     found = {}
     for line in file.read_text().splitlines():
         name, sign, value = line.partition("=")
         if not sign or "<<" in name:
-            raise RehearsalError(f"{where}: {line!r} is no output; write NAME=VALUE")
+            raise RehearsalError(f"{where}: {line!r} is not an output; write NAME=VALUE")
         found[name] = value
     return found

@@ -1,8 +1,8 @@
-"""The registry with stand-ins for its networks: every variant in a hundredth of the size.
+"""Replaces the networks of a registry by stand-ins of a hundredth of their size.
 
-`python -m publisher.rehearsal.small --output build/small` writes it as a folder of its own.
-The stand-in has every kind of unit, so that all code is run; its pages describe a network
-that nobody wants, and its weights are always synthetic.
+`python -m publisher.rehearsal.small --output build/small` writes such a registry and the files
+it needs. The stand-in has every kind of unit, so it exercises all code. Its weights are always
+synthetic, and its pages describe a network of no use to anyone.
 """
 
 import shutil
@@ -25,23 +25,23 @@ RESOLUTION, PARITY = 32, (32, 40)  # pixels
 
 
 def content_of(registry: Path) -> dict[str, Any]:
-    """Return what stands in a registry, as plain values. Raises `RegistryError` if it is wrong."""
+    """Return the content of a registry as plain values. Raises `RegistryError` if it is invalid."""
     load_registry(registry)
     document = parse(registry.read_bytes())
-    if isinstance(document, Problem):  # it was none a moment ago
+    if isinstance(document, Problem):  # only if the file has changed since `load_registry`
         raise RegistryError(f"{registry}:{document.line}: {document.message}")
     found: dict[str, Any] = _plain(document.data)
     return found
 
 
 def with_stand_ins(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a registry with small networks, and images as small."""
+    """Return the content of a registry with small networks and small images."""
     checkpoints = {
         name: {
             **entry,
             "architecture": ARCHITECTURE,
             "resolution": RESOLUTION,
-            "parity_resolutions": list(PARITY),  # its own, or YAML would refer to the first
+            "parity_resolutions": list(PARITY),  # a new list each, or YAML writes an alias
         }
         for name, entry in content["checkpoints"].items()
     }
@@ -55,9 +55,9 @@ def write_registry(content: dict[str, Any], target: Path) -> None:
 
 
 def write_project(registry: Path, folder: Path) -> Path:
-    """Write the registry with stand-ins to a folder, and what it has beside it; return its path.
+    """Write the registry with stand-ins, and the files beside it, to a folder; return its path.
 
-    What it has not, class names or templates, is the distribution's.
+    The distribution provides class names and templates that the registry's folder does not have.
     """
     content = with_stand_ins(content_of(registry))
     content.pop("destinations", None)
@@ -83,7 +83,7 @@ def _plain(value: Any) -> Any:
 @click.option("--registry", type=click.Path(path_type=Path), default=Path("models.yaml"))
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True)
 def main(registry: Path, output: Path) -> None:
-    """Write the registry with small stand-ins for its networks."""
+    """Write the registry with its networks replaced by small stand-ins."""
     try:
         print_line(f"{write_project(registry.absolute(), output)}: written")
     except PublisherError as error:

@@ -1,7 +1,7 @@
-"""A file of `.github/workflows` as values that know their line.
+"""Parses a file of `.github/workflows` into values that know their line.
 
 Source of the keys: GitHub documentation, "Workflow syntax for GitHub Actions". The classes have
-the keys that the release workflow uses; any other key is an error.
+the keys that the release workflow uses. Any other key is an error.
 """
 
 from pathlib import Path
@@ -22,20 +22,20 @@ from publisher.rehearsal.errors import RehearsalError
 
 
 class Text(str):
-    """A scalar or a key of a workflow file, and where it stands: `file:line`."""
+    """A scalar or a key of a workflow file, with its position, `file:line`."""
 
     __slots__ = ("where",)
     where: str
 
     def __new__(cls, text: str, where: str) -> Self:
-        """Return the text with its place."""
+        """Return the text with its position."""
         made = super().__new__(cls, text)
         made.where = where
         return made
 
 
 Texts = dict[str, Text]
-# Keys that change nothing here.
+# Keys that have no effect in a rehearsal.
 IGNORED = {"concurrency", "max-parallel", "permissions", "runs-on", "tags", "timeout-minutes"}
 
 
@@ -52,7 +52,7 @@ class _Part(BaseModel):
         known = IGNORED | {field.alias for field in cls.model_fields.values()}
         for key in found if isinstance(found, dict) else ():
             if key not in known:
-                raise RehearsalError(f"{key.where}: the key {key} is not rehearsed")
+                raise RehearsalError(f"{key.where}: a rehearsal does not support the key {key}")
         return found or {}
 
 
@@ -75,19 +75,19 @@ class Step(_Part):
 
     @property
     def where(self) -> str:
-        """Where its script or its action stands."""
+        """The position of its script or its action."""
         return (self.run or self.uses or Text("", "")).where
 
 
 class Strategy(_Part):
-    """The matrix of a job: an expression that gives a list, by a name or by `include`."""
+    """The matrix of a job: an expression for a list, under a name or under `include`."""
 
     matrix: Annotated[Texts, Field(min_length=1, max_length=1)]
     fail_fast: bool = True
 
 
 class Job(_Part):
-    """One job: `steps`, or `uses` names another workflow of the repository."""
+    """One job: it has `steps`, or `uses` names another workflow of the repository."""
 
     name: Text | None = None
     needs: Annotated[
@@ -104,7 +104,7 @@ class Job(_Part):
 
 
 class Event(_Part):
-    """An event that starts a workflow, and what is declared of its inputs."""
+    """An event that starts a workflow, with the declarations of its inputs."""
 
     inputs: dict[str, dict[str, str]] = {}
 
@@ -125,7 +125,7 @@ class _Loader(yaml.BaseLoader):
 def read_workflow(project: Path, path: str) -> Workflow:
     """Return the workflow at a path of the repository.
 
-    Raises `RehearsalError` with file and line for what is not known of it.
+    Raises `RehearsalError`, with file and line, for a part that is not supported.
     """
     try:
         loader = _Loader((project / path).read_bytes())
@@ -134,6 +134,6 @@ def read_workflow(project: Path, path: str) -> Workflow:
     except OSError as error:
         raise RehearsalError(f"{path}: cannot be read ({error.strerror})") from None
     except yaml.YAMLError as error:
-        raise RehearsalError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
+        raise RehearsalError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         raise RehearsalError(f"{path}: {first_problem(error)}; see `make lint`") from None

@@ -100,7 +100,7 @@ def test_each_rehearsal_begins_with_nothing_unless_it_is_the_next_release(folder
 def test_a_failure_is_told_and_again_goes_on(folder: Path) -> None:
     finished = rehearse(folder, "--weights", "elsewhere")
     assert finished.status == 1
-    assert "error: .github/workflows/release.yml:13: ended with status 1" in finished.stderr
+    assert "error: .github/workflows/release.yml:13: exited with status 1" in finished.stderr
     assert "no room" in finished.stderr
     assert rehearse(folder, "--again").status == 0
 
@@ -108,9 +108,9 @@ def test_a_failure_is_told_and_again_goes_on(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["--tag", "v1", "--dry-run"], 2, "a tag has no inputs"),
+        (["--tag", "v1", "--dry-run"], 2, "a pushed tag has no inputs"),
         (["--again", "--next"], 2, "give one"),
-        (["--to", "nowhere"], 1, "'nowhere' is no destination"),
+        (["--to", "nowhere"], 1, "'nowhere' is not a destination"),
         (["--registry", "none.yaml"], 1, "there is no such file"),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_name_that_is_misspelt_in_the_workflow_is_an_error_with_its_line(folde
     line = text[: text.index("inputs.glob ")].count("\n") + 1
     finished = rehearse(folder)
     assert finished.status == 1
-    said = f"release.yml:{line}: inputs.glob: there is no glob; there is globs,"
+    said = f"release.yml:{line}: inputs.glob: glob is not defined; defined: globs,"
     assert said in finished.stderr
 
 
@@ -144,4 +144,4 @@ def test_two_rehearsals_at_once_are_refused(folder: Path) -> None:
     with FileLock(folder / "build/rehearsal/.lock"):
         finished = rehearse(folder)
     assert finished.status == 1
-    assert "another rehearsal is at work here" in finished.stderr
+    assert "another rehearsal is running here" in finished.stderr

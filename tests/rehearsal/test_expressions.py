@@ -44,18 +44,18 @@ def test_an_expression_has_the_value_that_it_has_on_github(expression: str, valu
 @pytest.mark.parametrize(
     ("expression", "said"),
     [
-        ("needs.matrix.outputs.part", "there is no part; there is parts"),
-        ("inputs.dryrun", "there is no dryrun; there is dry-run, globs, none"),
-        ("inputs.globs.name", "there is no name; there is nothing"),
-        ("hashFiles('x')", "hashFiles('x') is not known here"),
-        ("fromJSON('[')", "is no JSON"),
-        ("matrix['part']", "is not known here"),
-        ("inputs.globs > '1'", "is not known here"),
-        ("inputs.dry-run == ''", "only texts can be compared here"),
-        ("!inputs.globs == 'x'", "only texts can be compared here"),
-        ("inputs.globs inputs.globs", "is not known here"),
-        ("(inputs.globs", "is not known here"),
-        ("", "is not known here"),
+        ("needs.matrix.outputs.part", "part is not defined; defined: parts"),
+        ("inputs.dryrun", "dryrun is not defined; defined: dry-run, globs, none"),
+        ("inputs.globs.name", "name is not defined; defined: nothing"),
+        ("hashFiles('x')", "hashFiles('x') is not supported here"),
+        ("fromJSON('[')", "is not JSON"),
+        ("matrix['part']", "is not supported here"),
+        ("inputs.globs > '1'", "is not supported here"),
+        ("inputs.dry-run == ''", "a rehearsal only compares texts"),
+        ("!inputs.globs == 'x'", "a rehearsal only compares texts"),
+        ("inputs.globs inputs.globs", "is not supported here"),
+        ("(inputs.globs", "is not supported here"),
+        ("", "is not supported here"),
     ],
 )
 def test_what_is_not_known_is_an_error_with_file_and_line(expression: str, said: str) -> None:
@@ -68,7 +68,7 @@ def test_expressions_are_filled_into_a_text() -> None:
     words = text("part-${{ matrix.part.name }}${{ inputs.none }} ${{ inputs.dry-run }}")
     assert filled_in(words, SCOPE) == "part-1 of 2 false"
     assert value_of(words, SCOPE) == "part-1 of 2 false"
-    with pytest.raises(RehearsalError, match=r"release\.yml:7: .* is no text"):
+    with pytest.raises(RehearsalError, match=r"release\.yml:7: .* is not a text"):
         filled_in(text("x${{ matrix.part.checkpoints }}"), SCOPE)
 
 

@@ -109,10 +109,15 @@ FAULTS = {
     "if of the build": ("release", "outputs.parts != '[]'", "outputs.parts == '[]'", NOTHING),
     "if of the release": ("release", "&& !inputs.dry-run", "&& inputs.dry-run", "nothing is pub"),
     "does not wait for artifacts": ("release", "needs: [matrix, build]", "needs: matrix", NOTHING),
-    "does not wait for a result": ("release", "    needs: release\n", "", "there is no release;"),
+    "does not wait for a result": (
+        "release",
+        "    needs: release\n",
+        "",
+        "release is not defined;",
+    ),
     "misspelt output of a step": (
         *("release", "steps.matrix.outputs.to }}", "steps.matrix.outputs.too }}"),
-        r"release.yml:\d+: steps.matrix.outputs.too: there is no too; there is parts, only, to",
+        r"release.yml:\d+: steps.matrix.outputs.too: too is not defined; defined: parts, only, to",
     ),
     "misspelt output of a job": (
         "release",
@@ -144,4 +149,4 @@ def test_a_second_run_that_cannot_replace_an_artifact_is_found(project: Path) ->
     path = project / WORKFLOWS / "build.yml"
     path.write_text(path.read_text().replace("          overwrite: true\n", ""))
     assert released(project)[1] == ""
-    assert "an artifact part-a is there; add overwrite: true" in released(project)[1]
+    assert "the artifact part-a exists; add overwrite: true" in released(project)[1]

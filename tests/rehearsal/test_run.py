@@ -118,8 +118,8 @@ def test_an_artifact_lands_where_the_action_puts_it(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("name: part, path: a, if-no-files-found: error", "w.yml:6: there is nothing in a"),
-        ("name: a/b, path: .", "'a/b' cannot be the name of an artifact"),
+        ("name: part, path: a, if-no-files-found: error", "w.yml:6: no files in a"),
+        ("name: a/b, path: .", "'a/b' is not a valid name of an artifact"),
     ],
 )
 def test_an_upload_fails_where_the_action_would(run: Run, arguments: str, said: str) -> None:
@@ -139,7 +139,7 @@ def test_a_failure_stops_its_job_and_those_that_need_it(run: Run, work: Path) ->
         + job("three", "test ${{ needs.one.result }} = failure", needs="one", if_="always()")
     )
     assert statuses(found) == {"one": "failure", "two": "skipped", "three": "success"}
-    assert "w.yml:5: ended with status 1" in found.results["one"].message
+    assert "w.yml:5: exited with status 1" in found.results["one"].message
     assert "\n  what went wrong" in found.results["one"].message
     (kept,) = (work / "jobs").iterdir()
     assert [path.name for path in (kept / "workspace").iterdir()] == ["still"]
@@ -176,7 +176,9 @@ def test_one_failing_entry_of_a_matrix_stops_the_others_if_it_should(
 @pytest.mark.parametrize("count", [0, 257])
 def test_a_matrix_that_github_would_refuse_is_refused(run: Run, count: int) -> None:
     strategy = "{matrix: {n: '${{ fromJSON(inputs.list) }}'}}"
-    with pytest.raises(RehearsalError, match=rf"^w\.yml:4: {count} entries; GitHub wants 1 to 256"):
+    with pytest.raises(
+        RehearsalError, match=rf"^w\.yml:4: {count} entries; GitHub requires 1 to 256"
+    ):
         run(job("one", "true", strategy=strategy), {"list": str([0] * count)})
 
 
@@ -198,17 +200,17 @@ def test_again_runs_what_did_not_succeed_and_what_needs_it(run: Run, project: Pa
 def test_actions_that_are_not_rehearsed_are_told(run: Run) -> None:
     found = run(job("one", "uses: x/attest@0", "uses: actions/cache@0", environment="release"))
     assert statuses(found) == {"one": "success"}
-    approval = "the approval that environment release asks for"
-    assert list(found.passed_over) == [approval, "x/attest (w.yml:6)"]
+    approval = "the approval that environment release requires"
+    assert list(found.not_rehearsed) == [approval, "x/attest (w.yml:6)"]
 
 
 @pytest.mark.parametrize(
     ("steps", "more", "said"),
     [
         ([f"{CHECKOUT}\n        with: {{ref: x}}"], {}, "w.yml:5: the argument ref is not"),
-        ([f"{UPLOAD}{{path: a/*}}"], {}, "w.yml:5: path: 'a/*' is not rehearsed"),
-        (["id: x\n        run: echo y >> $GITHUB_OUTPUT"], {}, "w.yml:6: 'y' is no output"),
-        (["true"], {"needs": "two"}, "w.yml:3: needs what is no job"),
+        ([f"{UPLOAD}{{path: a/*}}"], {}, "w.yml:5: a rehearsal does not support path: 'a/*'"),
+        (["id: x\n        run: echo y >> $GITHUB_OUTPUT"], {}, "w.yml:6: 'y' is not an output"),
+        (["true"], {"needs": "two"}, "w.yml:3: needs a job that does not exist"),
     ],
 )
 def test_what_is_not_rehearsed_is_an_error_with_file_and_line(

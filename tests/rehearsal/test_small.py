@@ -9,8 +9,8 @@ import pytest
 
 from publisher.registry import load_registry
 from publisher.rehearsal.errors import RehearsalError
+from publisher.rehearsal.prepare import prepare_registry
 from publisher.rehearsal.small import write_project
-from publisher.rehearsal.stage import write_stage
 from publisher.signing.signatures import key_signer
 from tests.builds import REGISTRY, ROOT, project
 
@@ -62,7 +62,7 @@ def test_it_is_written_from_the_command_line(tmp_path: Path) -> None:
 
 def test_all_destinations_of_a_rehearsal_are_folders_of_this_machine(tmp_path: Path) -> None:
     registry = project(tmp_path / "project", REGISTRY + DESTINATIONS)
-    places = write_stage(registry, tmp_path / "work", ["cards", "bucket"], small=False)
+    places = prepare_registry(registry, tmp_path / "work", ["cards", "bucket"], small=False)
     folder = tmp_path / "work/destinations"
     assert places == {"cards": folder / "cards", "bucket": folder / "bucket"}
     project(tmp_path / "work/overlay", (tmp_path / "work/overlay/models.yaml").read_text())
@@ -79,19 +79,19 @@ def test_all_destinations_of_a_rehearsal_are_folders_of_this_machine(tmp_path: P
 
 def test_a_registry_without_destinations_gets_one(tmp_path: Path) -> None:
     registry = project(tmp_path / "project")
-    assert list(write_stage(registry, tmp_path / "work", [], small=True)) == ["rehearsed"]
+    assert list(prepare_registry(registry, tmp_path / "work", [], small=True)) == ["rehearsed"]
 
 
 def test_an_unknown_destination_is_named(tmp_path: Path) -> None:
     registry = project(tmp_path / "project", REGISTRY + DESTINATIONS)
-    with pytest.raises(RehearsalError, match=r"'bukket' is no destination in .*: bucket, pages"):
-        write_stage(registry, tmp_path / "work", ["bukket"], small=False)
+    with pytest.raises(RehearsalError, match=r"'bukket' is not a destination in .*: bucket, pages"):
+        prepare_registry(registry, tmp_path / "work", ["bukket"], small=False)
 
 
 def test_the_key_signs_and_is_kept_for_the_next_run(tmp_path: Path) -> None:
-    from publisher.rehearsal.stage import throw_away_key
+    from publisher.rehearsal.prepare import throwaway_key
 
-    key = throw_away_key(tmp_path / "key.pem")
+    key = throwaway_key(tmp_path / "key.pem")
     assert key.stat().st_mode & 0o077 == 0
     first = key_signer(key, {}).key
-    assert key_signer(throw_away_key(tmp_path / "key.pem"), {}).key == first
+    assert key_signer(throwaway_key(tmp_path / "key.pem"), {}).key == first

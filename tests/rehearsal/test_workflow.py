@@ -32,7 +32,11 @@ def test_texts_know_their_line(tmp_path: Path) -> None:
     ("old", "new", "said"),
     [
         ("    runs-on:", "    container: x\n    runs-on:", "w.yml:7: the key container is not"),
-        ("run: make", "shell: sh\n        run: make", "w.yml:9: the key shell is not rehearsed"),
+        (
+            "run: make",
+            "shell: sh\n        run: make",
+            "w.yml:9: a rehearsal does not support the key shell",
+        ),
         ("    steps:", "    steps: x\n    env:", "w.yml: jobs.one.env: Input should be a valid"),
         ("    steps:", "\tsteps:", "line 8, column 1"),
     ],
