@@ -123,7 +123,7 @@ def server(root: Path, workers: int) -> Iterator[tuple[int, str]]:
     """Serve a release with so many workers; give the server's process and its address."""
     command = [
         *(sys.executable, "-u", "-m", "uvicorn", "--factory", "publisher.hub.app:from_environment"),
-        *("--http", "publisher.hub.protocol:ImpatientProtocol"),
+        *("--http", "publisher.hub.protocol:TimeoutProtocol"),
         *("--h11-max-incomplete-event-size", "16384", "--limit-concurrency", "512"),
         *("--no-server-header", "--no-access-log", "--port", "0", "--workers", str(workers)),
     ]

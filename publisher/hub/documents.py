@@ -1,4 +1,4 @@
-"""A model's README.md -> HTML that can hold nothing but text, tables, code and links."""
+"""Renders a model's README.md as HTML with nothing but text, tables, code and links."""
 
 import re
 
@@ -6,7 +6,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
 
 _METADATA = re.compile(r"\s*<!--.*-->\s*")
-# Whoever uses a keyboard can scroll only what can have the focus.
+# A keyboard can only scroll elements that can take the focus.
 _SCROLLING = {
     "<table>": '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>',
     "</table>": "</table></div>",
@@ -15,24 +15,27 @@ _SCROLLING = {
 
 
 def document_html(text: str) -> str:
-    """Return a module page as HTML without its first line, which is the page's own heading.
+    """Return a model's page as HTML, without its heading, which the template writes.
 
-    HTML in the text is shown as text, images as links, and links with a scheme that could
-    run something not at all.
+    Shows HTML in the text as text and images as links, and removes links whose scheme could run
+    code.
     """
     lines = text.splitlines()
     if lines and lines[0].startswith("# "):
         del lines[0]
     kept = "\n".join(line for line in lines if not _METADATA.fullmatch(line))
     html: str = _MARKDOWN.render(kept)
-    # These can only be the renderer's own: what the text brings is escaped.
+    # Only the renderer can have written these tags, because it escapes those in the text.
     for plain, scrolling in _SCROLLING.items():
         html = html.replace(plain, scrolling)
     return html
 
 
-def _quiet_corners(state: StateCore) -> None:
-    """Let the empty corner of a table be no heading: a screen reader would announce it."""
+def _unmark_empty_headers(state: StateCore) -> None:
+    """Turn empty header cells of a table into data cells, which a screen reader does not announce.
+
+    Gives the other header cells their scope.
+    """
     for position, token in enumerate(state.tokens):
         if token.type != "th_open":
             continue
@@ -43,4 +46,4 @@ def _quiet_corners(state: StateCore) -> None:
 
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
-_MARKDOWN.core.ruler.push("quiet_corners", _quiet_corners)
+_MARKDOWN.core.ruler.push("unmark_empty_headers", _unmark_empty_headers)

@@ -1,4 +1,4 @@
-"""The release that is being served: what was published since is seen, what is broken is not."""
+"""Keeps the served catalogue up to date, and keeps serving the last good one."""
 
 import asyncio
 import logging
@@ -13,22 +13,22 @@ logger = logging.getLogger("publisher.hub")
 
 
 class Live:
-    """A source with the last good catalogue that it gave.
+    """A source of releases, and the last good catalogue read from it.
 
-    Raises `ReleaseError` if there is none to begin with.
+    Raises `ReleaseError` if the source has no good catalogue at the start.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        # Taken before reading: a change on the way is seen at the next request.
+        # Taken before reading, so that the next request notices a change in between.
         self._stamp = source.stamp()
         self._catalogue = load(source)
         self._reading = asyncio.Lock()
 
     async def catalogue(self) -> Catalogue:
-        """Return the catalogue, read again if the release has changed.
+        """Return the catalogue; read it again if the release has changed.
 
-        A release that cannot be served is logged, once, and the one before it is kept.
+        If the new release cannot be served, logs that once and returns the one before it.
         """
         stamp = self.source.stamp()
         if stamp == self._stamp or self._reading.locked():
@@ -38,7 +38,7 @@ class Live:
             try:
                 self._catalogue = await to_thread.run_sync(load, self.source)
             except ReleaseError as error:
-                logger.error("the release has changed and is kept as it was: %s", error)
+                logger.error("cannot read the changed release; still serving the last: %s", error)
             else:
                 logger.info("the release has changed: %d versions", len(self._catalogue.models))
         return self._catalogue

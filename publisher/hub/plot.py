@@ -1,21 +1,21 @@
-"""Reported accuracy against size, laid out for an SVG; the template only draws it.
+"""Lays out a plot of reported accuracy against size, for a template that draws it as SVG.
 
-Numbers are in the SVG's own units, which are pixels where it is shown at its own width.
+Coordinates are in SVG units, which are pixels at the SVG's natural width.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SHAPES = ("circle", "square", "diamond", "triangle")  # told apart without colours too
+SHAPES = ("circle", "square", "diamond", "triangle")  # distinguishable without colours
 LINE = 15  # height of a label
-LETTER = 6.6  # width of one, about
-_SMALLEST = 1e-6  # what is closer together than that is one value
+LETTER = 6.6  # approximate width of a letter
+_SMALLEST = 1e-6  # values closer than this count as equal
 
 
 @dataclass(frozen=True)
 class Point:
-    """One reported figure: `x` is a size in bytes, `y` the figure."""
+    """One reported figure: `x` is the model's size in bytes, `y` the figure."""
 
     label: str
     source: str
@@ -25,7 +25,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point on the plot; `series` is the number of its source."""
+    """A point as drawn; `series` is the index of its source."""
 
     x: float
     y: float
@@ -36,7 +36,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Label:
-    """A text, to the right of its place, or to the left of it (`anchor` is `end`)."""
+    """A text that starts at its position, or ends there if `anchor` is `end`."""
 
     x: float
     y: float
@@ -46,7 +46,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Plot:
-    """Everything to draw, and the frame around it."""
+    """Everything to draw, and the plot's frame."""
 
     width: int
     height: int
@@ -62,7 +62,7 @@ class Plot:
 
 
 def plot(points: Sequence[Point], width: int, height: int) -> Plot | None:
-    """Lay points out on a plot of that size; `None` if there are none."""
+    """Return the layout of a plot of that size; `None` if there are no points."""
     if not points:
         return None
     left, right, top, bottom = 44.0, width - 12.0, 28.0, height - 40.0
@@ -71,17 +71,17 @@ def plot(points: Sequence[Point], width: int, height: int) -> Plot | None:
     x_end = x_ticks[-1]
     y_start, y_range = y_ticks[0], y_ticks[-1] - y_ticks[0]
 
-    def across(megabytes: float) -> float:
+    def x_of(megabytes: float) -> float:
         return round(left + (right - left) * megabytes / x_end, 1)
 
-    def up(value: float) -> float:
+    def y_of(value: float) -> float:
         return round(bottom - (bottom - top) * (value - y_start) / y_range, 1)
 
     sources = list(dict.fromkeys(point.source for point in points))
     marks = tuple(
         Mark(
-            across(point.x / 1e6),
-            up(point.y),
+            x_of(point.x / 1e6),
+            y_of(point.y),
             (series := sources.index(point.source) % len(SHAPES)),
             SHAPES[series],
             f"{point.label}: {point.y:g} ({point.source})",
@@ -98,14 +98,14 @@ def plot(points: Sequence[Point], width: int, height: int) -> Plot | None:
         bottom,
         marks,
         _labels(named, left, right, bottom),
-        tuple(Label(across(tick), bottom + 18, f"{tick:g}", "middle") for tick in x_ticks),
-        tuple(Label(left - 8, up(tick), f"{tick:g}", "end") for tick in y_ticks),
+        tuple(Label(x_of(tick), bottom + 18, f"{tick:g}", "middle") for tick in x_ticks),
+        tuple(Label(left - 8, y_of(tick), f"{tick:g}", "end") for tick in y_ticks),
         tuple((source, SHAPES[number % len(SHAPES)]) for number, source in enumerate(sources)),
     )
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
-    """Return about `count` round numbers, evenly apart, from at most `low` to at least `high`."""
+    """Return about `count` evenly spaced round numbers that span `low` to `high`."""
     spans = (high - low, abs(high) * 0.1, 1.0)
     span = next(span for span in spans if span >= _SMALLEST)
     rough = span / count
@@ -117,7 +117,7 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def _labels(named: dict[str, Mark], left: float, right: float, bottom: float) -> tuple[Label, ...]:
-    """Place each label beside its first mark, moved down while another one is in its way."""
+    """Place each label beside its first mark, and move it down until it overlaps no other."""
     placed: list[tuple[float, float, float]] = []
     labels = []
     for text, mark in sorted(named.items(), key=lambda item: item[1].y):

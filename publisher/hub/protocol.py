@@ -1,7 +1,7 @@
-"""uvicorn's HTTP/1.1 protocol with timeouts.
+"""Adds timeouts to uvicorn's HTTP/1.1 protocol.
 
-uvicorn closes connections that are idle; one that sends its headers byte by byte, or that
-asks for an archive and does not read it, would hold its place for ever.
+uvicorn only closes idle connections. A client that sends its headers byte by byte, or requests an
+archive and does not read it, would occupy a connection forever.
 """
 
 import asyncio
@@ -13,51 +13,51 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 LARGEST_HEADERS = 16 * 1024  # bytes of a request before its body
 
 
-class ImpatientProtocol(H11Protocol):
-    """Gives a client so many seconds for a request, and for each piece of an answer."""
+class TimeoutProtocol(H11Protocol):
+    """An HTTP/1.1 protocol with timeouts for receiving a request and for a stalled response."""
 
     request_seconds = 15.0
     reading_seconds = 60.0
-    _request: asyncio.TimerHandle | None = None
-    _reading: asyncio.TimerHandle | None = None
+    _request_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a request, but not for ever."""
+        """Start the timeout for the first request."""
         super().connection_made(transport)
-        _send_at_once(transport)
-        self._expect()
+        _disable_nagle(transport)
+        self._start_request_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Go on waiting until a request is whole."""
+        """Stop the request timeout once a request is complete; start it for the next one."""
         super().data_received(data)
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering:
-            self._expect_nothing()
-        elif self._request is None:
-            self._expect()
+            self._cancel_request_timer()
+        elif self._request_timer is None:
+            self._start_request_timer()
 
     def pause_writing(self) -> None:
-        """Wait for the client to read, but not for ever."""
+        """Start the timeout for the client to read."""
         super().pause_writing()
-        if self._reading is None:
-            self._reading = self.loop.call_later(self.reading_seconds, self.transport.abort)
+        if self._read_timer is None:
+            self._read_timer = self.loop.call_later(self.reading_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Stop waiting: the client reads again."""
+        """Stop the read timeout, because the client reads again."""
         super().resume_writing()
-        self._stop_waiting_for_reader()
+        self._cancel_read_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
-        self._expect_nothing()
-        self._stop_waiting_for_reader()
+        """Stop both timeouts."""
+        self._cancel_request_timer()
+        self._cancel_read_timer()
         super().connection_lost(exc)
 
-    def _expect(self) -> None:
-        self._request = self.loop.call_later(self.request_seconds, self._give_up)
+    def _start_request_timer(self) -> None:
+        self._request_timer = self.loop.call_later(self.request_seconds, self._request_timed_out)
 
-    def _give_up(self) -> None:
-        self._request = None
+    def _request_timed_out(self) -> None:
+        self._request_timer = None
         if self.transport.is_closing():
             return
         if self.conn.our_state is h11.IDLE:
@@ -66,22 +66,22 @@ class ImpatientProtocol(H11Protocol):
             )
         self.transport.close()
 
-    def _expect_nothing(self) -> None:
-        if self._request is not None:
-            self._request.cancel()
-            self._request = None
+    def _cancel_request_timer(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
 
-    def _stop_waiting_for_reader(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            self._reading = None
+    def _cancel_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
 
-def _send_at_once(transport: asyncio.BaseTransport) -> None:
-    """Let no body wait until the client has acknowledged the head, which takes 40 ms.
+def _disable_nagle(transport: asyncio.BaseTransport) -> None:
+    """Disable Nagle's algorithm: it delays a body by 40 ms, until the client acknowledges the head.
 
-    asyncio sees to it only where a socket names its protocol, and one that uvicorn shares
-    between workers does not.
+    asyncio does so itself, but only for a socket that names its protocol. The sockets that uvicorn
+    shares between workers do not.
     """
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):

@@ -1,4 +1,4 @@
-"""What a visitor of the catalogue looks for. `hub.js` does the same in the browser."""
+"""Filters the models of the catalogue. `hub.js` does the same in the browser."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ LONGEST = 100  # characters of one value
 
 @dataclass(frozen=True)
 class Filters:
-    """The fields of the catalogue's form; an empty one lets everything through."""
+    """The fields of the catalogue's form. An empty field matches every model."""
 
     q: str = ""
     architecture: str = ""
@@ -19,16 +19,16 @@ class Filters:
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> "Filters":
-        """Return the filters in a query string; other parameters are left alone."""
+        """Return the filters in a query string. Ignores other parameters."""
         return cls(**{name: query.get(name, "").strip()[:LONGEST] for name in asdict(cls())})
 
     @property
     def empty(self) -> bool:
-        """Whether everything is let through."""
+        """Whether every model matches."""
         return self == Filters()
 
     def match(self, model: Model) -> bool:
-        """Whether a model is one that is looked for: every word is in its text."""
+        """Return whether a model matches the fields, and its text contains every word."""
         entry, text = model.entry, searched_text(model)
         return (
             all(word in text for word in self.q.lower().split())
@@ -39,7 +39,7 @@ class Filters:
 
 
 def searched_text(model: Model) -> str:
-    """Return the words that a search for a model is held to, in lower case."""
+    """Return the text of a model that a search looks at, in lower case."""
     entry = model.entry
     words = (
         entry.handle,
@@ -56,7 +56,7 @@ def searched_text(model: Model) -> str:
 
 
 def choices(models: Iterable[Model]) -> dict[str, list[str]]:
-    """Return the values that each filter can have."""
+    """Return the values that the form offers for each filter."""
     entries = [model.entry for model in models]
     return {
         "architecture": sorted({entry.architecture for entry in entries}),

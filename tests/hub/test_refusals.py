@@ -14,7 +14,7 @@ import pytest
 
 from publisher.hub import answers
 from publisher.hub.app import application
-from publisher.hub.protocol import LARGEST_HEADERS, ImpatientProtocol
+from publisher.hub.protocol import LARGEST_HEADERS, TimeoutProtocol
 from publisher.release.errors import ReleaseError
 from publisher.release.sources.directory import DirectorySource
 from tests.hub.releases import Answer, ask, publish_into, resize, served
@@ -176,7 +176,7 @@ def test_huge_headers_are_refused_before_they_end(hub: str, request_bytes: bytes
     [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\n"],
 )
 def test_a_client_that_does_not_finish_its_request_is_let_go(release: Path, start: bytes) -> None:
-    class Hasty(ImpatientProtocol):
+    class Hasty(TimeoutProtocol):
         request_seconds = 0.01
 
     with (
@@ -188,7 +188,7 @@ def test_a_client_that_does_not_finish_its_request_is_let_go(release: Path, star
 
 
 def test_a_client_that_goes_on_slowly_is_let_go_after_its_first_answer_too(release: Path) -> None:
-    class Hasty(ImpatientProtocol):
+    class Hasty(TimeoutProtocol):
         pass
 
     whole = b"GET /hub.svg HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -208,7 +208,7 @@ def test_a_client_that_goes_on_slowly_is_let_go_after_its_first_answer_too(relea
 def test_a_client_that_does_not_read_is_let_go(own: Path) -> None:
     gone = threading.Event()
 
-    class Hasty(ImpatientProtocol):
+    class Hasty(TimeoutProtocol):
         reading_seconds = 0.05
 
         def connection_lost(self, exc: Exception | None) -> None:

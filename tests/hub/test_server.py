@@ -17,7 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from publisher.cli.main import main
 from publisher.hub.app import application
 from publisher.hub.errors import HubError
-from publisher.hub.protocol import ImpatientProtocol
+from publisher.hub.protocol import TimeoutProtocol
 from publisher.hub.server import address_of, bind, is_loopback
 from publisher.release.sources.directory import DirectorySource
 from tests.hub.html import cards, parsed
@@ -178,7 +178,7 @@ def test_several_workers_serve_one_release(release: Path) -> None:
         "--factory",
         "publisher.hub.app:from_environment",
         "--http",
-        "publisher.hub.protocol:ImpatientProtocol",
+        "publisher.hub.protocol:TimeoutProtocol",
         "--workers",
         "2",
         "--port",
@@ -212,7 +212,7 @@ def test_an_answer_is_not_held_back_for_an_acknowledgement(
 ) -> None:
     options = []
 
-    class Watched(ImpatientProtocol):
+    class Watched(TimeoutProtocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             connection = transport.get_extra_info("socket")
