@@ -1,11 +1,10 @@
-"""Who vouches for a release, how it came to be, and what it consists of.
+"""Signs a release, and records its provenance and its bill of materials.
 
 Read in this order:
 
-`source`      the checkout and the machine that a statement is made on;
-`provenance`  how a version was made, as an in-toto statement with SLSA's predicate;
-`bom`         what it consists of, as a CycloneDX bill of materials;
-`bundle`      what a signature says, read without trust and without any library;
-`signatures`  making and proving signatures, with the extra `sign`;
-`sign`        all of it, for a release directory.
+`origin`      finds the checkout and the builder that a build comes from;
+`provenance`  writes and reads in-toto statements with the predicate SLSA Provenance;
+`bom`         writes and reads CycloneDX bills of materials;
+`signatures`  makes and verifies signatures, with the extra `sign`;
+`sign`        signs a release directory, with all of the above.
 """

@@ -1,7 +1,7 @@
-"""What a version consists of: a CycloneDX 1.6 bill of materials with a model card.
+"""Writes and reads a version's bill of materials (CycloneDX 1.6, with a model card).
 
-Source of the form: CycloneDX specification 1.6, JSON. It follows from the manifest and the
-registry alone; its serial number too, so that the same facts give the same bytes.
+Source of the format: CycloneDX specification 1.6, JSON. The bill of materials and its serial
+number depend only on the manifest and the registry, so equal facts give equal bytes.
 """
 
 from typing import Annotated, Any, Literal
@@ -18,8 +18,8 @@ from publisher.signing.provenance import packages, purl
 from publisher.util.files import json_bytes, sha256
 
 SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
-WEIGHTS = "weights"  # the reference of their component
-# SPDX's names; the registry has them in lower case.
+WEIGHTS = "weights"  # the `bom-ref` of the weights' component
+# SPDX identifiers; the registry has them in lower case.
 _LICENSES = (
     "Apache-2.0",
     "BSD-2-Clause",
@@ -40,8 +40,8 @@ _LICENSES = (
 def bom(manifest: Manifest, checkpoint: Checkpoint | None) -> dict[str, Any]:
     """Return the bill of materials of one version.
 
-    `checkpoint` is the registry's entry, which has the license and says how the weights were
-    trained; none where it has left the registry.
+    `checkpoint` is the registry's entry, which has the license and a description of the training;
+    `None` if the registry no longer has it.
     """
     libraries = [_library(*one) for one in packages(manifest.toolchain).items()]
     datasets = [_dataset(name) for name in manifest.checkpoint.datasets]
@@ -197,13 +197,13 @@ class _Bom(_Read):
 
 
 def read_bom(content: bytes) -> tuple[str, int]:
-    """Return the SHA-256 of what a bill of materials is of, and how many components it lists.
+    """Return the SHA-256 of the archive in a bill of materials, and its number of components.
 
-    Raises `SigningError` if it is none.
+    Raises `SigningError` if `content` is not a bill of materials.
     """
     try:
         found = _Bom.model_validate_json(content)
     except ValidationError as error:
-        raise SigningError(f"is no bill of materials ({first_problem(error)})") from None
+        raise SigningError(f"is not a bill of materials ({first_problem(error)})") from None
     digests = [one.content for one in found.metadata.component.hashes if one.alg == "SHA-256"]
     return (digests[0] if len(digests) == 1 else ""), len(found.components)

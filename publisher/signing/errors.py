@@ -4,4 +4,4 @@ from publisher.errors import PublisherError
 
 
 class SigningError(PublisherError):
-    """Something cannot be signed, or is not what was signed."""
+    """A file cannot be signed, or its signature or statement is not valid."""

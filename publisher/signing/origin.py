@@ -1,7 +1,7 @@
-"""Where a build comes from: the checkout it is made in, and the builder.
+"""Finds the checkout and the builder that a build comes from.
 
-In GitHub Actions the environment of the run says it (GitHub documentation, "Variables
-reference"); elsewhere git does. What neither knows stays unknown.
+In GitHub Actions, the environment names them (GitHub documentation, "Variables reference");
+elsewhere git does. Facts that neither knows stay unknown.
 """
 
 import re
@@ -27,10 +27,10 @@ _HOSTS = ("github-hosted", "self-hosted")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a build comes from: commit, repository and builder; None is what is not known.
+    """The commit, repository and builder of a build; `None` if unknown.
 
-    `dirty` says whether files that git knows are not as committed; `builder`, `workflow`
-    and `invocation` are those of SLSA: what ran, by which instructions, and which run.
+    `dirty` is true if tracked files differ from the commit. `builder`, `workflow` and
+    `invocation` are SLSA's terms: the platform, its instructions, and this run of them.
     """
 
     commit: str | None = None
@@ -42,10 +42,10 @@ class Origin:
 
 
 def origin_of(registry_file: Path, environment: Mapping[str, str]) -> Origin:
-    """Return what is known of the checkout that holds `models.yaml`, and of this run.
+    """Return the origin of a build from the checkout that holds `models.yaml`, and of this run.
 
-    A checkout that does not know the file says nothing of it. No path of this machine and
-    no user or password of an address gets in.
+    Ignores the checkout if git does not track the file. The result contains no local path, and no
+    user name or password from an address.
     """
     commit = repository = dirty = None
     if _git(registry_file, environment, "ls-files", "--error-unmatch", registry_file.name):
@@ -56,16 +56,16 @@ def origin_of(registry_file: Path, environment: Mapping[str, str]) -> Origin:
     if environment.get("GITHUB_ACTIONS") != "true":
         return Origin(commit, repository, dirty)
 
-    def told(pattern: re.Pattern[str], variable: str) -> str | None:
+    def valid(pattern: re.Pattern[str], variable: str) -> str | None:
         return _matching(pattern, environment.get(variable))
 
     host = environment.get("RUNNER_ENVIRONMENT")
-    server, name = told(_SERVER, "GITHUB_SERVER_URL"), told(_REPOSITORY, "GITHUB_REPOSITORY")
-    workflow, run = told(_WORKFLOW, "GITHUB_WORKFLOW_REF"), told(_NUMBER, "GITHUB_RUN_ID")
-    attempt = told(_NUMBER, "GITHUB_RUN_ATTEMPT") or "1"
+    server, name = valid(_SERVER, "GITHUB_SERVER_URL"), valid(_REPOSITORY, "GITHUB_REPOSITORY")
+    workflow, run = valid(_WORKFLOW, "GITHUB_WORKFLOW_REF"), valid(_NUMBER, "GITHUB_RUN_ID")
+    attempt = valid(_NUMBER, "GITHUB_RUN_ATTEMPT") or "1"
     home = f"{server}/{name}" if server and name else None
     return Origin(
-        commit or told(_COMMIT, "GITHUB_SHA"),
+        commit or valid(_COMMIT, "GITHUB_SHA"),
         home or repository,
         dirty,
         f"{RUNNER}/{host}" if host in _HOSTS else RUNNER,
@@ -75,14 +75,14 @@ def origin_of(registry_file: Path, environment: Mapping[str, str]) -> Origin:
 
 
 def _git(file: Path, environment: Mapping[str, str], *arguments: str) -> str | None:
-    """Return what git says in the folder of `file`; None if it is not there or says no."""
+    """Return the output of git in the folder of `file`; `None` if git is missing or fails."""
     program = shutil.which("git", path=environment.get("PATH"))
     if program is None:
         return None
     try:
-        # A checkout's own settings can name a program for git to run, and variables another
-        # checkout.
-        done = subprocess.run(  # noqa: S603  fixed words, and the name of a file that was read
+        # A checkout's settings can make git run a program, and environment variables can point
+        # git to another checkout. Allow neither.
+        done = subprocess.run(  # noqa: S603  fixed arguments, and the name of a file we have read
             [program, "-c", "core.fsmonitor=false", *arguments],
             cwd=file.absolute().parent,
             env={name: environment[name] for name in ("PATH", "HOME") if name in environment}
@@ -102,7 +102,7 @@ def _matching(pattern: re.Pattern[str], text: str | None) -> str | None:
 
 
 def _public(address: str | None) -> str | None:
-    """Return a repository's address without user and password; None if it is a path."""
+    """Return a repository's address without user and password; `None` for a local path."""
     if _matching(_ADDRESS, address) is None or address is None:
         return None
     if "://" not in address:

@@ -1,7 +1,7 @@
-"""How a version was made: an in-toto Statement v1 with the predicate SLSA Provenance v1.
+"""Writes and reads a version's provenance: an in-toto Statement v1 with SLSA Provenance v1.
 
-Source of the forms: in-toto attestation framework, "Statement" and "ResourceDescriptor";
-SLSA, "Build: Provenance". It holds no time, so that the same inputs give the same bytes.
+Source of the formats: in-toto attestation framework, "Statement" and "ResourceDescriptor"; SLSA,
+"Build: Provenance". The statement contains no time, so equal inputs give equal bytes.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ from publisher.util.files import sha256
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
-# What the parameters below mean; docs/verifying.md describes it.
+# Defines the meaning of the parameters below; see docs/verifying.md.
 BUILD_TYPE = "urn:bit-publisher:build:v1"
 SOURCE, WEIGHTS = "source", "weights"  # names of dependencies
-# Of a manifest's toolchain what is no package.
+# The entries of a manifest's toolchain that are not packages.
 _OWN = ("publisher", "platform")
 _PARAMETERS = (
     "handle",
@@ -39,11 +39,11 @@ _PARAMETERS = (
 def provenance(
     manifest: Manifest, manifest_bytes: bytes, *, upstream: str, source: Origin
 ) -> dict[str, Any]:
-    """Return the statement on one version.
+    """Return the statement about one version.
 
-    What it was made from and with is what its manifest records. The source is that of the
-    run that makes the statement, and is marked so: nothing records which checkout built a
-    version. `upstream` is the registry's; synthetic weights come from nowhere.
+    The manifest records the version's inputs and toolchain. Nothing records which checkout built
+    it, so `source` is the checkout of the run that signs it, and the statement says so.
+    `upstream` is the registry's address of the weights; synthetic weights have none.
     """
     checkpoint, stated = manifest.checkpoint, manifest.as_json()
     toolchain = manifest.toolchain
@@ -101,7 +101,7 @@ def _weights(checkpoint: Source, upstream: str, *, synthetic: bool) -> dict[str,
 
 
 def _sources(source: Origin) -> list[dict[str, Any]]:
-    """Return the source as a dependency; none if nothing is known of it."""
+    """Return the source as a dependency; no dependency if its commit is unknown."""
     if source.commit is None:
         return []
     uri = {"uri": f"git+{source.repository}"} if source.repository else {}
@@ -118,7 +118,7 @@ def _sources(source: Origin) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Claims:
-    """What a statement says: the SHA-256 of its subjects by name, and what made them."""
+    """The claims of a statement: the SHA-256 of its subjects by name, and their origin."""
 
     subjects: Mapping[str, str]
     commit: str | None
@@ -127,7 +127,7 @@ class Claims:
     builder: str
 
 
-# What is shown of somebody else's statement is one word, and not long.
+# We print these fields of untrusted statements, so each must be one short word.
 _Word = Annotated[str, Field(pattern=r"^[!-~]{1,300}$")]
 _Commit = Annotated[str, Field(pattern="^[0-9a-f]{40,64}$")]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -180,18 +180,18 @@ class _Statement(_Read):
 
 
 def read_provenance(content: bytes) -> Claims:
-    """Return what a statement says. Raises `SigningError` if it is no such statement."""
+    """Return the claims of a statement. Raises `SigningError` if it is not such a statement."""
     try:
         statement = _Statement.model_validate_json(content)
     except ValidationError as error:
-        raise SigningError(f"is no statement of provenance ({first_problem(error)})") from None
+        raise SigningError(f"is not a provenance statement ({first_problem(error)})") from None
     source = next(
         (one for one in statement.predicate.definition.dependencies if one.name == SOURCE),
         _Descriptor(),
     )
     subjects = {one.name or "": one.digest.sha256 or "" for one in statement.subject}
     if len(subjects) < len(statement.subject):
-        raise SigningError("is no statement of provenance (subject: a name is there twice)")
+        raise SigningError("is not a provenance statement (subject: a name occurs twice)")
     return Claims(
         subjects,
         source.digest.commit,

@@ -1,8 +1,8 @@
-"""A release directory -> the same one, signed.
+"""Signs a release directory.
 
-What is not true any more is written anew, and what is signed already stays as it is, so
-that a second run changes nothing. The list of digests and its signature come last: a run
-that was killed left whole files behind, and the next one finishes.
+Rewrites outdated documents and keeps valid signatures, so a second run changes nothing. Writes
+the list of digests and its signature last. A killed run leaves only whole files, and the next run
+completes them.
 """
 
 import time
@@ -38,20 +38,20 @@ from publisher.util.files import json_bytes, sha256, sha256_file
 from publisher.util.reporter import Reporter, Silent
 
 STAGE = "sign"
-# `left`: somebody else signed it, for the files as they are. `refused`: for others.
+# Another signer's signature is `left` if it matches the files, and `refused` if it does not.
 Status = Literal["signed", "unchanged", "left", "refused"]
 
 
 @dataclass(frozen=True)
 class Signed:
-    """What became of one version, by its handle, or of the index."""
+    """The outcome for one version (`what` is its handle) or for the index."""
 
     what: str
     status: Status
     detail: str = ""
 
     def as_json(self) -> dict[str, str]:
-        """Return it as `--json` prints it."""
+        """Return the outcome as `--json` prints it."""
         return {"what": self.what, "status": self.status, "detail": self.detail}
 
 
@@ -73,21 +73,21 @@ def sign_release(
     again: bool = False,
     reporter: Reporter | None = None,
 ) -> list[Signed]:
-    """Sign each version of a release, then its index; return what became of each.
+    """Sign each version of a release, then its index; return the outcomes.
 
-    The directory has to be locked. All files are compared with what the release states of
-    them first, so that nothing damaged is ever signed. `again` signs anew what somebody else
-    signed. Raises `SigningError` for a release that is not whole, or if signing fails, and
-    `DestinationError` where the directory says no.
+    The caller must hold the directory's lock. First compares all files with the digests that the
+    release states, so that it never signs a damaged file. With `again`, replaces the signatures
+    of other signers. Raises `SigningError` if the release is incomplete or signing fails, and
+    `DestinationError` if the directory cannot be read or written.
     """
     reporter = reporter or Silent()
     held = directory.manifests()
     index, sums = directory.read(INDEX), directory.read(SUMS)
     if not held or index is None or sums is None:
-        raise SigningError(f"{directory.name}: holds no release; publish one there first")
+        raise SigningError(f"{directory.name}: contains no release; publish one there first")
     _require_listed(directory, held, index, sums)
     for handle, manifest in held.items():
-        reporter.started(handle, STAGE, "its archive is compared with its manifest")
+        reporter.started(handle, STAGE, "comparing its archive with its manifest")
         begin = time.monotonic()
         _require_archive(directory, handle, manifest)
         size = manifest.archive.size
@@ -101,7 +101,7 @@ def sign_release(
 
 
 def _version(work: _Work, handle: str, manifest: Manifest) -> Signed:
-    """Write what belongs to one version, its signature last."""
+    """Write the documents of one version, and its signature last."""
     directory, folder = work.directory, folder_of(handle)
     manifest_bytes = held_file(handle, MANIFEST, directory)
     before = {name: directory.read(f"{folder}/{name}") for name in SIGNED}
@@ -113,7 +113,7 @@ def _version(work: _Work, handle: str, manifest: Manifest) -> Signed:
     }
     other = _other_signer(work.signer, before[SIGNATURE])
     if other and not work.again:
-        return _left(handle, other, before[SIGNATURE] or b"", found)
+        return _not_replaced(handle, other, before[SIGNATURE] or b"", found)
     written = {
         PROVENANCE: _statement(work, manifest, manifest_bytes, fixed, before[PROVENANCE]),
         BOM: _materials(work, manifest, before[BOM]),
@@ -121,7 +121,7 @@ def _version(work: _Work, handle: str, manifest: Manifest) -> Signed:
     for name, content in written.items():
         directory.write(f"{folder}/{name}", content)
     digests = fixed | {name: sha256(content) for name, content in written.items()}
-    if _good(work.signer, before[SIGNATURE], digests):
+    if _is_valid(work.signer, before[SIGNATURE], digests):
         return Signed(handle, "unchanged")
     directory.write(f"{folder}/{SIGNATURE}", work.signer.sign(handle, digests))
     return Signed(handle, "signed", f"instead of {other}" if other else "")
@@ -129,20 +129,20 @@ def _version(work: _Work, handle: str, manifest: Manifest) -> Signed:
 
 def _index(work: _Work, digests: Digests) -> Signed:
     before = work.directory.read(INDEX_SIGNATURE)
-    if _good(work.signer, before, digests):
+    if _is_valid(work.signer, before, digests):
         return Signed("index", "unchanged")
     other = _other_signer(work.signer, before)
     if other and not work.again:
-        left = _left("index", other, before or b"", digests)
-        if left.status == "left":
-            return left
-    # One for another index is good for nothing, whoever made it.
+        outcome = _not_replaced("index", other, before or b"", digests)
+        if outcome.status == "left":
+            return outcome
+    # Replace a signature of another index, whoever made it: it is worthless.
     work.directory.write(INDEX_SIGNATURE, work.signer.sign("index", digests))
     return Signed("index", "signed", f"instead of {other}" if other else "")
 
 
-def _good(signer: Signer, content: bytes | None, digests: Digests) -> bool:
-    """Whether that is the signer's own signature of these files."""
+def _is_valid(signer: Signer, content: bytes | None, digests: Digests) -> bool:
+    """Return whether `content` is the signer's own signature of these files."""
     try:
         return content is not None and signer.check(content).digests == digests
     except (DocumentError, SigningError):
@@ -150,7 +150,7 @@ def _good(signer: Signer, content: bytes | None, digests: Digests) -> bool:
 
 
 def _other_signer(signer: Signer, content: bytes | None) -> str:
-    """Return who made a signature; empty if the signer did, or nobody who can be told."""
+    """Return who made a signature; empty if the signer did, or if it is unreadable."""
     try:
         signature = read_signature(content or b"")
     except (DocumentError, SigningError):
@@ -164,15 +164,16 @@ def _other_signer(signer: Signer, content: bytes | None) -> str:
     return ""
 
 
-def _left(what: str, other: str, content: bytes, digests: Digests) -> Signed:
+def _not_replaced(what: str, other: str, content: bytes, digests: Digests) -> Signed:
+    """Return the outcome for a signature that another signer made and `again` may replace."""
     problems = differences(read_signature(content).digests, digests)
     if not problems:
         return Signed(what, "left", f"signed by {other}")
     return Signed(
         what,
         "refused",
-        f"signed by {other}, and since then changed ({', '.join(problems)}); see what changed it,"
-        " and add --again to sign it as it is",
+        f"signed by {other}, and changed since then ({', '.join(problems)}); find out what changed"
+        " it, and add --again to sign it as it is",
     )
 
 
@@ -183,28 +184,28 @@ def _statement(
     subjects: Digests,
     before: bytes | None,
 ) -> bytes:
-    """Return the provenance: the one that is there if it is of these files.
+    """Return the provenance: the existing statement if it is about these files, or a new one.
 
-    Another run may have built the version and said so, and this one knows no better.
+    The existing statement may come from the run that built the version, which knew more.
     """
     try:
         if before is not None and read_provenance(before).subjects == subjects:
             return before
     except (DocumentError, SigningError):
-        pass  # whatever that is, it is replaced
+        pass  # replace an unreadable document
     upstream = work.registry.upstream
     return json_bytes(provenance(manifest, manifest_bytes, upstream=upstream, source=work.source))
 
 
 def _materials(work: _Work, manifest: Manifest, before: bytes | None) -> bytes:
-    """Return the bill of materials; the one that is there if the registry knows no more."""
+    """Return the bill of materials: the existing one if the registry lost the checkpoint."""
     checkpoint = work.registry.checkpoints.get(manifest.checkpoint.name)
     try:
         known = checkpoint is not None or before is None
         if not known and read_bom(before or b"")[0] == manifest.archive.sha256:
             return before or b""
     except (DocumentError, SigningError):
-        pass  # whatever that is, it is replaced
+        pass  # replace an unreadable document
     return json_bytes(bom(manifest, checkpoint))
 
 
@@ -216,15 +217,15 @@ def _require_archive(directory: Directory, handle: str, manifest: Manifest) -> N
         raise SigningError(f"{archive}: cannot be read ({error.strerror})") from error
     if digest != manifest.archive.sha256:
         raise SigningError(
-            f"{archive}: has other bytes than its manifest states, and nothing was signed; restore"
-            " it from a copy"
+            f"{archive}: does not have the digest that its manifest states, so nothing was signed;"
+            " restore it from a copy"
         )
 
 
 def _require_listed(
     directory: Directory, held: Mapping[str, Manifest], index: bytes, sums: bytes
 ) -> None:
-    """Raise `SigningError` if a file is not as the list of digests has it."""
+    """Raise `SigningError` if a file differs from the list of digests."""
     documents = kept_documents(held, {}, directory)
     now = sums_of(held, documents, index, {}, directory)
     differing = sorted(
@@ -232,13 +233,13 @@ def _require_listed(
     )
     if differing:
         raise SigningError(
-            f"{directory.name}/{differing[0]}: is not as {SUMS} lists it, and nothing was signed;"
-            " publish again, or restore it from a copy"
+            f"{directory.name}/{differing[0]}: differs from its entry in {SUMS}, so nothing was"
+            " signed; publish again, or restore it from a copy"
         )
 
 
 def _unsigned_lines(sums: bytes) -> set[str]:
-    """Return the lines of what is there without signatures too."""
+    """Return the lines of the files that an unsigned release has too."""
     return {
         line
         for line in sums.decode(errors="replace").splitlines()

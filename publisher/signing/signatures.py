@@ -1,7 +1,7 @@
-"""Making and proving signatures, with OpenSSF Model Signing (the extra `sign`).
+"""Makes and verifies signatures with OpenSSF Model Signing (the extra `sign`).
 
-The library would read every file to sign a folder. Here it is given the digests, which are
-known already, and only of those files that are meant.
+To sign a folder, the library would hash every file in it. This module passes it the digests of
+the files to sign, which are already known.
 """
 
 import importlib.util
@@ -15,15 +15,15 @@ from publisher.documents.signature import Signature, read_signature
 from publisher.signing.errors import SigningError
 from publisher.util.files import sha256
 
-if TYPE_CHECKING:  # what the extra brings is imported where it is needed
+if TYPE_CHECKING:  # the extra may not be installed, so functions import it when they need it
     from model_signing.hashing import Config as HashingConfig
     from model_signing.hashing import PathLike
     from model_signing.manifest import Manifest
     from model_signing.signing import Config as SigningConfig
     from model_signing.verifying import Config as VerifyingConfig
 
-# The variable that holds the password of an encrypted private key.
-PASSWORD = "PUBLISHER_KEY_PASSWORD"  # noqa: S105  its name
+# The environment variable with the password of an encrypted private key.
+PASSWORD = "PUBLISHER_KEY_PASSWORD"  # noqa: S105  the variable's name
 LARGEST_KEY = 1 << 16  # bytes of a key file
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 NEW_KEY = "openssl ecparam -name prime256v1 -genkey -noout -out key.pem"
@@ -32,37 +32,37 @@ Digests = Mapping[str, str]
 
 
 class Verifier(Protocol):
-    """Knows the signatures of one signer."""
+    """A verifier of one signer's signatures."""
 
     @property
     def by(self) -> str:
-        """Whose signatures those are, in words."""
+        """The signer, in words."""
 
     def check(self, content: bytes) -> Signature:
-        """Return what a signature says, which then is what the signer signed.
+        """Verify a signature and return it.
 
-        Raises `SigningError` if it was made by somebody else, and `DocumentError` or
-        `SigningError` if it was changed since.
+        Raises `SigningError` if another signer made it, and `DocumentError` or `SigningError` if
+        it was changed afterwards.
         """
 
 
 class Signer(Verifier, Protocol):
-    """Signs in one name, and knows its own signatures."""
+    """A signer, which can also verify its own signatures."""
 
     @property
     def key(self) -> str | None:
-        """The SHA-256 of the public key; None for an identity."""
+        """The SHA-256 of the public key; `None` for an identity."""
 
     def sign(self, name: str, digests: Digests) -> bytes:
-        """Return a signature of files, given by their SHA-256; `name` is what they are.
+        """Sign files by their SHA-256; return the signature. `name` identifies the files.
 
-        Raises `SigningError` if it cannot be made.
+        Raises `SigningError` if signing fails.
         """
 
 
 @dataclass(frozen=True)
 class KeyVerifier:
-    """Knows the signatures of one elliptic-curve key, given as PEM."""
+    """A verifier of the signatures of one elliptic-curve key, given as PEM."""
 
     pem: bytes
 
@@ -77,10 +77,10 @@ class KeyVerifier:
         return f"key SHA-256 {self.key}"
 
     def check(self, content: bytes) -> Signature:
-        """Return what a signature of this key says. Raises `SigningError`."""
+        """Verify a signature of this key and return it. Raises `SigningError`."""
         signature = read_signature(content)
         if signature.key != self.key:
-            other = f"another key ({signature.key})" if signature.key else "an identity, no key"
+            other = f"another key ({signature.key})" if signature.key else "an identity, not a key"
             raise SigningError(f"was made with {other}")
         from model_signing import verifying
 
@@ -88,42 +88,42 @@ class KeyVerifier:
             public = Path(folder, "public.pem")
             public.write_bytes(self.pem)
             config = verifying.Config().use_elliptic_key_verifier(public_key=public)  # type: ignore[no-untyped-call]
-            _prove(config, content, signature)
+            _verify(config, content, signature)
         return signature
 
 
 @dataclass(frozen=True)
 class KeySigner(KeyVerifier):
-    """Signs with a private key, which stays in its file."""
+    """A signer with a private key, which stays in its file."""
 
     file: Path
     password: bytes | None = field(repr=False)
 
     def sign(self, name: str, digests: Digests) -> bytes:
-        """Return a signature. Raises `SigningError`."""
+        """Sign files by their SHA-256. Raises `SigningError`."""
         from model_signing import signing
 
         config = signing.Config()  # type: ignore[no-untyped-call]
-        other = SigningError(
-            f"{self.file}: is no longer the private key that it was; bring it back"
+        changed = SigningError(
+            f"{self.file}: the private key has changed during this run; restore it"
         )
         try:
             config.use_elliptic_key_signer(
                 private_key=self.file,
-                # The library asks for text, and hands it on to what takes bytes only.
+                # The library declares text, but passes it to a function that takes bytes.
                 password=self.password,  # type: ignore[arg-type]
             )
         except (OSError, ValueError, TypeError):
-            raise other from None
+            raise changed from None
         content = _signed(config, name, digests)
         if read_signature(content).key != self.key:
-            raise other
+            raise changed
         return content
 
 
 @dataclass(frozen=True)
 class IdentityVerifier:
-    """Knows the signatures that Sigstore certified for an identity, by its issuer's word."""
+    """A verifier of the signatures of an identity that an issuer vouches for, with Sigstore."""
 
     identity: str
     issuer: str
@@ -134,7 +134,7 @@ class IdentityVerifier:
         return f"{self.identity} (by {self.issuer})"
 
     def check(self, content: bytes) -> Signature:
-        """Return what a signature of this identity says. Raises `SigningError`."""
+        """Verify a signature of this identity and return it. Raises `SigningError`."""
         signature = read_signature(content)
         if signature.key is not None:
             raise SigningError(f"was made with a key ({signature.key}), not with an identity")
@@ -143,62 +143,63 @@ class IdentityVerifier:
         config = verifying.Config()  # type: ignore[no-untyped-call]
         try:
             config.use_sigstore_verifier(identity=self.identity, oidc_issuer=self.issuer)
-        except Exception as error:  # whatever fetching Sigstore's root of trust can raise
+        except Exception as error:  # fetching Sigstore's root of trust can raise nearly anything
             raise SigningError(
-                "cannot be proved, because Sigstore's root of trust cannot be fetched"
+                "cannot be verified, because Sigstore's root of trust cannot be fetched"
                 f" ({type(error).__name__})"
             ) from None
-        _prove(config, content, signature)
+        _verify(config, content, signature)
         return signature
 
 
 @dataclass(frozen=True)
 class IdentitySigner:
-    """Signs as the workload that runs, in CI, with Sigstore; there is no key to keep."""
+    """A signer that uses the identity of this CI run, with Sigstore and without a key."""
 
     own: IdentityVerifier | None
     key: None = None
 
     @property
     def by(self) -> str:
-        """The identity, where it is known."""
+        """The identity in words."""
         return self.own.by if self.own else "the identity of this run"
 
     def check(self, content: bytes) -> Signature:
-        """Return what a signature of this identity says. Raises `SigningError`."""
+        """Verify a signature of this identity and return it. Raises `SigningError`."""
         if self.own is None:
-            raise SigningError("cannot be told from others, because this run's name is not known")
+            raise SigningError("cannot be verified, because this run's identity is not known")
         return self.own.check(content)
 
     def sign(self, name: str, digests: Digests) -> bytes:
-        """Return a signature, which Sigstore's public log records. Raises `SigningError`."""
+        """Sign files by their SHA-256. Sigstore's public log records it. Raises `SigningError`."""
         from model_signing import signing
         from sigstore.oidc import detect_credential
 
         config = signing.Config()  # type: ignore[no-untyped-call]
         try:
-            # Asked for anew each time, because it is good for minutes only; and never left
-            # to the library, which would open a browser where there is none.
+            # Request a token for each signature, because it expires after minutes. Without one,
+            # the library would try to open a browser.
             token = detect_credential()
             if token is not None:
                 config.use_sigstore_signer(identity_token=token)
-        except Exception as error:  # the network, the service, its answers
+        except Exception as error:  # the network or the service failed
             raise SigningError(
-                f"Sigstore cannot be used ({type(error).__name__}); see to the network, and that"
+                f"Sigstore cannot be used ({type(error).__name__}); check the network, and that"
                 " the workflow has `permissions: id-token: write`"
             ) from None
         if token is None:
             raise SigningError(
-                "--identity needs an identity that CI gives, and there is none; in GitHub Actions"
-                " give the job `permissions: id-token: write`, elsewhere sign with --key"
+                "--identity needs an identity from CI, and this run has none; in GitHub Actions,"
+                " give the job `permissions: id-token: write`; elsewhere, sign with --key"
             )
         return _signed(config, name, digests)
 
 
 def key_signer(file: Path, environment: Mapping[str, str]) -> KeySigner:
-    """Return what signs with the private key in a PEM file.
+    """Return a signer with the private key in a PEM file.
 
-    Raises `SigningError` if it is none, or its password is not in the variable `PASSWORD`.
+    Raises `SigningError` if the file has no such key, or if the environment variable `PASSWORD`
+    does not have its password.
     """
     content = _key_file(file)
     from cryptography.hazmat.primitives import serialization
@@ -210,7 +211,7 @@ def key_signer(file: Path, environment: Mapping[str, str]) -> KeySigner:
     except TypeError:  # it is encrypted
         if password is None:
             raise SigningError(
-                f"{file}: is encrypted; put its password into the variable {PASSWORD}"
+                f"{file}: is encrypted; set the environment variable {PASSWORD} to its password"
             ) from None
         try:
             private = serialization.load_pem_private_key(content, password)
@@ -218,36 +219,36 @@ def key_signer(file: Path, environment: Mapping[str, str]) -> KeySigner:
             raise SigningError(
                 f"{file}: cannot be decrypted with the password in {PASSWORD}; correct it"
             ) from None
-    except Exception:  # what is in the file may make it raise nearly anything
+    except Exception:  # a hostile file can make the parser raise nearly anything
         raise SigningError(
-            f"{file}: holds no private key in PEM form; make one: {NEW_KEY}"
+            f"{file}: contains no private key in PEM format; create one: {NEW_KEY}"
         ) from None
     return KeySigner(_public_pem(private.public_key(), file), file, password)
 
 
 def key_verifier(file: Path) -> KeyVerifier:
-    """Return what knows the signatures of the public key in a PEM file.
+    """Return a verifier with the public key in a PEM file.
 
-    Raises `SigningError` if it is none.
+    Raises `SigningError` if the file has no such key.
     """
     content = _key_file(file)
     if b"PRIVATE KEY" in content:
         raise SigningError(
-            f"{file}: holds a private key; give the public one: openssl pkey -in KEY -pubout"
+            f"{file}: contains a private key; give the public one: openssl pkey -in KEY -pubout"
         )
     from cryptography.hazmat.primitives import serialization
 
     try:
         key = serialization.load_pem_public_key(content)
-    except Exception:  # what is in the file may make it raise nearly anything
+    except Exception:  # a hostile file can make the parser raise nearly anything
         raise SigningError(
-            f"{file}: holds no public key in PEM form; get it from the publisher again"
+            f"{file}: contains no public key in PEM format; get it from the publisher again"
         ) from None
     return KeyVerifier(_public_pem(key, file))
 
 
 def identity_signer(environment: Mapping[str, str]) -> IdentitySigner:
-    """Return what signs as this run of a workflow. Nothing is asked of anybody yet.
+    """Return a signer with the identity of this workflow run. Sends no request yet.
 
     Raises `SigningError` if the library is missing. Source of the names: Sigstore
     documentation, "Sigstore CI Quickstart".
@@ -264,7 +265,7 @@ def identity_signer(environment: Mapping[str, str]) -> IdentitySigner:
 
 
 def identity_verifier(identity: str, issuer: str) -> IdentityVerifier:
-    """Return what knows the signatures of an identity.
+    """Return a verifier of an identity's signatures.
 
     Raises `SigningError` if the library is missing.
     """
@@ -280,20 +281,20 @@ def _key_file(file: Path) -> bytes:
     except OSError as error:
         raise SigningError(f"{file}: cannot be read ({error.strerror}); correct --key") from None
     if len(content) > LARGEST_KEY:
-        raise SigningError(f"{file}: is larger than a key can be; correct --key")
+        raise SigningError(f"{file}: is too large for a key; correct --key")
     return content
 
 
 def _public_pem(key: object, file: Path) -> bytes:
-    """Return a public key as OpenSSL writes it. Raises `SigningError` for other kinds."""
+    """Return a public key as OpenSSL writes it. Raises `SigningError` for unsupported kinds."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
     if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in CURVES:
         kind = key.curve.name if isinstance(key, EllipticCurvePublicKey) else type(key).__name__
         raise SigningError(
-            f"{file}: is a key of another kind ({kind}); known are the elliptic curves"
-            f" {', '.join(CURVES)}: {NEW_KEY}"
+            f"{file}: keys of the kind {kind} are not supported, only elliptic curves"
+            f" ({', '.join(CURVES)}); create one: {NEW_KEY}"
         )
     return key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -303,30 +304,30 @@ def _public_pem(key: object, file: Path) -> bytes:
 def _signed(config: "SigningConfig", name: str, digests: Digests) -> bytes:
     with tempfile.TemporaryDirectory(prefix="publisher-sign-") as folder:
         target = Path(folder, "signature")
-        config.set_hashing_config(_known(digests))
+        config.set_hashing_config(_precomputed(digests))
         try:
             config.sign(name, target)
-        except Exception as error:  # the network and the service; a key was tried before
+        except Exception as error:  # the network or the service failed; keys are valid here
             raise SigningError(
                 f"{name}: cannot be signed ({type(error).__name__}); run again"
             ) from None
         return target.read_bytes()
 
 
-def _prove(config: "VerifyingConfig", content: bytes, signature: Signature) -> None:
-    """Raise `SigningError` if a signature is not by whom the library was told."""
+def _verify(config: "VerifyingConfig", content: bytes, signature: Signature) -> None:
+    """Raise `SigningError` if a signature is not by the signer that `config` names."""
     with tempfile.TemporaryDirectory(prefix="publisher-verify-") as folder:
-        place = Path(folder, "signature")
-        place.write_bytes(content)
-        config.set_hashing_config(_known(signature.digests))
+        file = Path(folder, "signature")
+        file.write_bytes(content)
+        config.set_hashing_config(_precomputed(signature.digests))
         try:
-            config.verify("", place)
-        except Exception:  # what is in it may make it raise nearly anything
-            raise SigningError("was made by somebody else, or changed since it was made") from None
+            config.verify("", file)
+        except Exception:  # a hostile signature can make the library raise nearly anything
+            raise SigningError("was made by another signer, or changed since then") from None
 
 
-def _known(digests: Digests) -> "HashingConfig":
-    """Return the library's settings for files whose SHA-256 are known already."""
+def _precomputed(digests: Digests) -> "HashingConfig":
+    """Return a hashing configuration that uses these SHA-256 instead of reading files."""
     from model_signing import hashing, manifest
     from model_signing._hashing.hashing import Digest
 
@@ -334,7 +335,7 @@ def _known(digests: Digests) -> "HashingConfig":
         {"method": "files", "hash_type": "sha256", "allow_symlinks": False}
     )
 
-    class Known(hashing.Config):
+    class Precomputed(hashing.Config):
         def hash(self, model_path: "PathLike", *, files_to_hash: Any = None) -> "Manifest":
             items = [
                 form.new_item(name, Digest("sha256", bytes.fromhex(value)))
@@ -342,7 +343,7 @@ def _known(digests: Digests) -> "HashingConfig":
             ]
             return manifest.Manifest(str(model_path), items, form)
 
-    return Known()  # type: ignore[no-untyped-call]
+    return Precomputed()  # type: ignore[no-untyped-call]
 
 
 def _require_library() -> None:

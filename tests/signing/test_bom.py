@@ -170,7 +170,7 @@ def test_which_archive_it_is_of_is_read_back(manifest: Manifest, registry: Regis
     ],
 )
 def test_what_is_no_bill_of_materials_is_refused(content: bytes) -> None:
-    with pytest.raises(SigningError, match="is no bill of materials"):
+    with pytest.raises(SigningError, match="is not a bill of materials"):
         read_bom(content)
 
 

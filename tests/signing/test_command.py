@@ -95,7 +95,7 @@ def test_a_directory_without_a_release_is_said(command: Command, folder: Path, k
     (folder / "dist").mkdir()
     finished = command("sign", "--key", keys.private)
     assert finished.status == 1
-    assert "holds no release; publish one there first" in finished.stderr
+    assert "contains no release; publish one there first" in finished.stderr
 
 
 def test_two_cannot_write_at_once(

@@ -185,12 +185,12 @@ def changed(manifest: Manifest, path: list[str | int], value: Any) -> bytes:
 def test_what_is_no_such_statement_is_refused(
     path: list[str | int], value: Any, manifest: Manifest
 ) -> None:
-    with pytest.raises(SigningError, match="is no statement of provenance") as caught:
+    with pytest.raises(SigningError, match="is not a provenance statement") as caught:
         read_provenance(changed(manifest, path, value))
     assert "\x1b" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"{", b"[" * 100_000])
 def test_what_is_no_json_is_refused(content: bytes) -> None:
-    with pytest.raises(SigningError, match="is no statement of provenance"):
+    with pytest.raises(SigningError, match="is not a provenance statement"):
         read_provenance(content)

@@ -273,7 +273,7 @@ def test_what_changed_since_somebody_else_signed_it_is_refused(
         CLASSIFIER: "refused",
         "index": "signed",
     }
-    assert f"since then changed ({name} has other bytes)" in done[CLASSIFIER].detail
+    assert f"changed since then ({name} has other bytes)" in done[CLASSIFIER].detail
     assert "--again" in done[CLASSIFIER].detail
     assert tree(release / "models") == before
 
@@ -310,10 +310,10 @@ def test_a_broken_signature_of_one_s_own_is_replaced(release: Path, keys: Keys) 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        (f"{FOLDER}/model.tar.gz", "has other bytes than its manifest states"),
-        (f"{FOLDER}/README.md", "is not as SHA256SUMS lists it"),
-        ("index.json", "is not as SHA256SUMS lists it"),
-        ("tfhub.dev/assets/docs/sayakpaul/sayakpaul.md", "is not as SHA256SUMS lists it"),
+        (f"{FOLDER}/model.tar.gz", "does not have the digest that its manifest states"),
+        (f"{FOLDER}/README.md", "differs from its entry in SHA256SUMS"),
+        ("index.json", "differs from its entry in SHA256SUMS"),
+        ("tfhub.dev/assets/docs/sayakpaul/sayakpaul.md", "differs from its entry in SHA256SUMS"),
     ],
 )
 def test_a_damaged_release_is_not_signed(name: str, said: str, release: Path, keys: Keys) -> None:
@@ -328,7 +328,7 @@ def test_a_damaged_release_is_not_signed(name: str, said: str, release: Path, ke
 
 def test_a_file_that_is_listed_and_missing_is_damage(release: Path, keys: Keys) -> None:
     (release / "tfhub.dev/assets/docs/sayakpaul/sayakpaul.md").unlink()
-    with pytest.raises(SigningError, match=r"sayakpaul\.md: is not as SHA256SUMS lists it"):
+    with pytest.raises(SigningError, match=r"sayakpaul\.md: differs from its entry in SHA256SUMS"):
         sign(release, keys)
 
 
@@ -336,7 +336,7 @@ def test_a_file_that_is_listed_and_missing_is_damage(release: Path, keys: Keys) 
 def test_without_these_it_is_no_release(name: str, release: Path, keys: Keys) -> None:
     path = release / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(SigningError, match="holds no release; publish one there first"):
+    with pytest.raises(SigningError, match="contains no release; publish one there first"):
         sign(release, keys)
 
 

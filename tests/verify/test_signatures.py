@@ -395,6 +395,6 @@ def test_a_key_that_is_none_is_said_before_anything_is_read(
 ) -> None:
     (tmp_path / "key.pem").write_text("key")
     said = refusal(verify, "--release", "http://nowhere.invalid/", "--key", tmp_path / "key.pem")
-    assert "holds no public key in PEM form" in said
+    assert "contains no public key in PEM format" in said
     said = refusal(verify, "--release", "http://nowhere.invalid/", "--key", keys.private)
-    assert "holds a private key; give the public one" in said
+    assert "contains a private key; give the public one" in said
