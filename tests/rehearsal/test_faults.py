@@ -123,9 +123,14 @@ FAULTS = {
         "release",
         "s.matrix.outputs.to }",
         "s.matrix.outputs.t }",
-        "no t;",
+        " t is not defined;",
     ),
-    "secret that nobody passes on": ("build", "${{ vars.WEIGHTS }}", "${{ secrets.W }}", "no W;"),
+    "secret that nobody passes on": (
+        "build",
+        "${{ vars.WEIGHTS }}",
+        "${{ secrets.W }}",
+        " W is not defined;",
+    ),
     "no checkout": ("build", "uses: actions/checkout@", "uses: actions/cache@", "No rule to make"),
 }
 

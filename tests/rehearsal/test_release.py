@@ -170,7 +170,9 @@ def test_one_failing_checkpoint_keeps_all_back_if_that_is_wanted(
     assert "nothing was published, because not every variant is good" in nothing.finished.stderr
     for handle in OF_SECOND:
         assert f"{handle}: is not in " in nothing.finished.stderr
-    assert f"its full output is in {story.work / 'logs/build-1-of-1-b.log'}" in nothing.finished.stderr
+    assert (
+        f"its full output is in {story.work / 'logs/build-1-of-1-b.log'}" in nothing.finished.stderr
+    )
     assert "distill/b.npz" in nothing.finished.stderr
     assert nothing.shelf == nothing.bucket == {}
 

@@ -207,7 +207,11 @@ def test_actions_that_are_not_rehearsed_are_told(run: Run) -> None:
 @pytest.mark.parametrize(
     ("steps", "more", "said"),
     [
-        ([f"{CHECKOUT}\n        with: {{ref: x}}"], {}, "w.yml:5: the argument ref is not"),
+        (
+            [f"{CHECKOUT}\n        with: {{ref: x}}"],
+            {},
+            "w.yml:5: a rehearsal does not support the argument ref",
+        ),
         ([f"{UPLOAD}{{path: a/*}}"], {}, "w.yml:5: a rehearsal does not support path: 'a/*'"),
         (["id: x\n        run: echo y >> $GITHUB_OUTPUT"], {}, "w.yml:6: 'y' is not an output"),
         (["true"], {"needs": "two"}, "w.yml:3: needs a job that does not exist"),

@@ -31,7 +31,11 @@ def test_texts_know_their_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("    runs-on:", "    container: x\n    runs-on:", "w.yml:7: the key container is not"),
+        (
+            "    runs-on:",
+            "    container: x\n    runs-on:",
+            "w.yml:7: a rehearsal does not support the key container",
+        ),
         (
             "run: make",
             "shell: sh\n        run: make",
