@@ -1,16 +1,17 @@
-"""Measures this project against the notebook's route, side by side in one run.
+"""Compares this project with the notebook's route, side by side in one run.
 
-`python -m benchmarks` writes `results.json`, `results.md` and `results.svg` here, and the
-table and the plot into README.md. Read in this order:
+`python -m benchmarks` writes `results.json`, `results.md` and `results.svg` to this folder, and
+updates the table and the plot in README.md. Read in this order:
 
 `baseline`  the notebook's route: a Keras model, `model.save`, `tar czf`;
-`probe`     one measurement, in a process of its own;
-`runtimes`  other makers' converters and runtimes, in `.venv-clients`;
-`measure`   runs a process, and watches its time and its memory;
-`figures`   what is measured, and what is to be reached;
-`run`       takes the samples, the baseline and this project in turn;
-`report`    samples -> table and plot.
+`probe`     makes one measurement in its own process;
+`runtimes`  third-party converters and runtimes, installed in `.venv-clients`;
+`measure`   runs a process, and measures its time and its memory;
+`figures`   the figures to measure, and their targets;
+`limits`    measures the work that no implementation can avoid;
+`run`       takes all samples, alternating between the baseline and this project;
+`report`    writes the samples as tables and a plot.
 
-`python -m benchmarks.serving` measures what a server of the hub bears, with `clients`, and
-writes it into docs/serving.md.
+`python -m benchmarks.serving` measures the throughput and the memory of a hub's server with
+`clients`, and updates docs/serving.md.
 """

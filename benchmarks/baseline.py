@@ -1,11 +1,10 @@
-"""The notebook's route, to measure against.
+"""The notebook's route, which is the baseline.
 
-A Keras 2 (`tf-keras`) model of nested layers, one for each operation, with group
-normalization on a five-dimensional reshape and kernels standardized at every call; the
-weights are read into a dictionary and assigned one by one; `model.save`; `tar czf`.
+It builds a Keras 2 (`tf-keras`) model of nested layers, one for each operation. Group
+normalization reshapes to five dimensions, and every call standardizes the kernels. It reads the
+weights into a dictionary, assigns them one by one, and runs `model.save` and `tar czf`.
 
-Written from that description, and kept as plain as the notebook is: it is no place to be
-clever, but neither to be slower than the route it stands for.
+Keep this module as plain as the notebook: neither faster nor slower.
 """
 
 import subprocess
@@ -24,23 +23,23 @@ STANDARDIZATION_EPSILON = 1e-10
 
 
 class StandardizedConv2D(keras.layers.Conv2D):
-    """A convolution without bias or padding, whose kernel is standardized at every call."""
+    """A convolution without bias or padding that standardizes its kernel at every call."""
 
     def __init__(self, filters: int, size: int, stride: int = 1, **options: object) -> None:
         super().__init__(filters, size, strides=stride, use_bias=False, **options)
 
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """Convolve; called by Keras, which hands its own kernel over."""
+        """Convolve with the standardized kernel. Keras calls this with the layer's kernel."""
         mean, variance = tf.nn.moments(kernel, axes=[0, 1, 2], keepdims=True)
         standardized = (kernel - mean) / tf.sqrt(variance + STANDARDIZATION_EPSILON)
         return super().convolution_op(inputs, standardized)
 
 
 class FiveDimensionalGroupNorm(keras.layers.Layer):
-    """Group normalization on (batch, height, width, groups, channels of a group)."""
+    """Group normalization on (batch, height, width, groups, channels per group)."""
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        """Make gamma and beta, one of each a channel."""
+        """Create gamma and beta, one of each per channel."""
         channels = input_shape[-1]
         self.gamma = self.add_weight("gamma", (channels,), initializer="ones")
         self.beta = self.add_weight("beta", (channels,), initializer="zeros")
@@ -98,7 +97,7 @@ class BottleneckUnit(keras.layers.Layer):
 
 
 class Network(keras.Model):
-    """The BiT network; without `classes` it ends with the pooled features."""
+    """The BiT network. Without `classes`, it returns the pooled features."""
 
     def __init__(self, architecture: BitArchitecture, classes: int | None) -> None:
         super().__init__(name="resnet")
@@ -131,7 +130,7 @@ class Network(keras.Model):
 
 
 def build(architecture: BitArchitecture, classes: int | None) -> keras.Model:
-    """Return the model, its weights still random, for images of any height and width."""
+    """Return the model with random weights, for images of any height and width."""
     return keras.Sequential([keras.Input((None, None, 3)), Network(architecture, classes)])
 
 
@@ -142,12 +141,12 @@ def assign(model: keras.Model, weights: Path) -> None:
     for name, variable in _variables(model.layers[-1]):
         array = arrays[name]
         if name == HEAD_KERNEL:
-            array = array.reshape(array.shape[2:])  # a 1x1 convolution, here a dense layer
+            array = array.reshape(array.shape[2:])  # from a 1x1 convolution to a dense layer
         variable.assign(array)
 
 
 def _variables(network: Network) -> Iterator[tuple[str, tf.Variable]]:
-    """Yield each variable under the name of its array."""
+    """Yield each variable with the name of its array."""
     yield "resnet/root_block/standardized_conv2d/kernel", network.root.layers[1].kernel
     for block in network.blocks:
         for unit in block.layers:

@@ -1,4 +1,4 @@
-"""Clients of a server that cost little beside it, because they share its machine."""
+"""Lightweight HTTP clients. They share the server's machine, so they must use little of it."""
 
 import http.client
 import socket
@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 
 from benchmarks.measure import BenchmarkError
 
-BLOCK = 1 << 18  # bytes of an archive that a client takes at a time
-PATIENCE = 120  # seconds
+BLOCK = 1 << 18  # bytes that a client reads at a time
+TIMEOUT = 120  # seconds
 
 
-class Repeated:
-    """One connection, on which one request is sent again and again.
+class RepeatedRequest:
+    """A connection that repeats one request.
 
-    Its answers all have the same length, so that only the first has to be understood.
+    All responses have the same length, so it only parses the first one.
     """
 
     def __init__(self, address: str, path: str, status: int, headers: Mapping[str, str]) -> None:
@@ -27,7 +27,7 @@ class Repeated:
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._request = "\r\n".join([*lines, "", ""]).encode()
         self._start = f"HTTP/1.1 {status} ".encode()
-        self._socket = socket.create_connection(_host_and_port(address), PATIENCE)
+        self._socket = socket.create_connection(_host_and_port(address), TIMEOUT)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self._answer = memoryview(bytearray(self._first()))
@@ -36,7 +36,7 @@ class Repeated:
             raise
 
     def ask(self) -> None:
-        """Send the request and take the answer. Raises `BenchmarkError` if it is another one."""
+        """Send the request and read the response. Raises `BenchmarkError` if its status differs."""
         self._socket.sendall(self._request)
         taken = 0
         while taken < len(self._answer):
@@ -51,7 +51,7 @@ class Repeated:
         self._socket.close()
 
     def _first(self) -> int:
-        """Send the request for the first time, and return the length of the answer."""
+        """Send the first request; return the length of the response."""
         self._socket.sendall(self._request)
         answer = b""
         while b"\r\n\r\n" not in answer:
@@ -87,25 +87,25 @@ def rate(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> float:
-    """Return how many requests a second are answered on so many connections at once."""
+    """Return the number of requests per second that the server answers."""
 
-    def many(client: Repeated) -> None:
+    def repeat(client: RepeatedRequest) -> None:
         for _ in range(requests // connections):
             client.ask()
 
     with ExitStack() as opened, ThreadPoolExecutor(connections) as pool:
         clients = [
-            opened.enter_context(closing(Repeated(address, path, status, headers or {})))
+            opened.enter_context(closing(RepeatedRequest(address, path, status, headers or {})))
             for _ in range(connections)
         ]
         begin = time.perf_counter()
-        list(pool.map(many, clients))
+        list(pool.map(repeat, clients))
         seconds = time.perf_counter() - begin
     return requests // connections * connections / seconds
 
 
 def etag(address: str, path: str) -> str:
-    """Return the entity tag of what is at a path."""
+    """Return the entity tag of the resource at a path."""
     with closing(_connection(address)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -114,7 +114,7 @@ def etag(address: str, path: str) -> str:
 
 
 def digest(address: str, path: str) -> str:
-    """Return the SHA-256 of what is at a path."""
+    """Return the SHA-256 of the resource at a path."""
     found = sha256()
     with closing(_connection(address)) as connection:
         connection.request("GET", path)
@@ -125,9 +125,9 @@ def digest(address: str, path: str) -> str:
 
 
 def fetch_at_once(address: str, path: str, size: int, clients: int) -> float:
-    """Return the seconds in which so many clients fetch a file of that size at once.
+    """Return the seconds until all clients have fetched a file concurrently.
 
-    Raises `BenchmarkError` if one of them gets less, or more.
+    Raises `BenchmarkError` if a client does not get exactly `size` bytes.
     """
 
     def fetch(_: int) -> None:
@@ -148,11 +148,11 @@ def fetch_at_once(address: str, path: str, size: int, clients: int) -> float:
 
 
 def _connection(address: str) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(*_host_and_port(address), timeout=PATIENCE)
+    return http.client.HTTPConnection(*_host_and_port(address), timeout=TIMEOUT)
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
     parts = urlsplit(address)
     if parts.hostname is None or parts.port is None:
-        raise BenchmarkError(f"{address}: is no address with a host and a port")
+        raise BenchmarkError(f"{address}: is not an address with a host and a port")
     return parts.hostname, parts.port

@@ -1,30 +1,31 @@
-"""What is measured, and what is to be reached."""
+"""The figures to measure, and their targets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-# faster: at least so many times the baseline's speed, where seconds are measured;
-# more:   at least so many times the baseline's value;
-# share:  at most this part of the baseline's value;
-# most:   at most this value, whatever the baseline's is.
+# The meaning of a target t:
+# faster: at most 1/t of the baseline's seconds;
+# more:   at least t times the baseline's value;
+# share:  at most t times the baseline's value;
+# most:   at most t, whatever the baseline's value is.
 Kind = Literal["faster", "more", "share", "most"]
 Unit = Literal["s", "B", "1", "1/s"]
 
-# The kinds whose ratio is to be large.
+# The kinds whose ratio must be at least the target.
 AT_LEAST: tuple[Kind, ...] = ("faster", "more")
 
-# A measurement is disturbed if other programs kept more cores busy meanwhile.
+# A measurement is disturbed if other programs kept more cores than this busy.
 DISTURBED = 0.2
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table. A `target` of None is not to be reached, only to be known.
+    """One line of the table. A `target` of `None` means that there is no target.
 
-    What a title calls "beside folded" is held to this project's folded form, and not to the
-    baseline.
+    A figure with "beside folded" in its title is compared with this project's folded form instead
+    of the baseline.
     """
 
     key: str
@@ -75,9 +76,9 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Limit:
-    """A figure beside the bare work in it, which no way of doing it avoids.
+    """A figure, and the work in it that no implementation can avoid.
 
-    `work` are keys of what `limits` measured; their seconds are added up.
+    `work` are keys of the measured limits, whose seconds add up.
     """
 
     figure: str
@@ -98,9 +99,9 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class Samples:
-    """What was measured of one figure, pair by pair; there may be no baseline.
+    """The samples of one figure, in pairs; `baseline` may be empty.
 
-    `beside` says what stands in the baseline's place: `folded`, where it is this project's
+    `beside` names the side that `baseline` holds: `baseline`, or `folded` for this project's
     folded form.
     """
 
@@ -109,19 +110,19 @@ class Samples:
     beside: str = "baseline"
 
     def ratios(self, kind: Kind) -> list[float]:
-        """Return a ratio for each pair: how many times better, else which part."""
+        """Return each pair's ratio: how many times better ours is, or its share of theirs."""
         return self.times(kind) if kind in AT_LEAST else [o / b for b, o in self._pairs()]
 
     def times(self, kind: Kind) -> list[float]:
-        """Return for each pair how many times better than the baseline's value ours is."""
+        """Return for each pair how many times better ours is than the baseline."""
         return [o / b if kind == "more" else b / o for b, o in self._pairs()]
 
     def _pairs(self) -> list[tuple[float, float]]:
-        return list(zip(self.baseline, self.ours, strict=False))  # a run may have broken off
+        return list(zip(self.baseline, self.ours, strict=False))  # the run may have stopped early
 
 
 def reached(figure: Figure, samples: Samples) -> bool | None:
-    """Tell whether the median reaches the target; None if that cannot be said."""
+    """Return whether the median reaches the target; `None` without a target or samples."""
     values = samples.ours if figure.kind == "most" else samples.ratios(figure.kind)
     if figure.target is None or not values:
         return None

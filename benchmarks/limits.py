@@ -1,7 +1,4 @@
-"""What the bare work costs that no way of doing it can avoid.
-
-Measured in the same run as the figures, each in a process of its own (see `probe`).
-"""
+"""Measures the work that no implementation can avoid, such as reading and hashing the bytes."""
 
 import hashlib
 import tempfile
@@ -17,11 +14,11 @@ from publisher.families.bit.layout import BitArchitecture
 from publisher.formats.archive import COMPRESSION_LEVEL, THREADS
 
 BLOCK = 1 << 20
-CLIENT_BLOCK = 10 * 1024  # bytes that Python's tarfile reads of a stream at a time
+CLIENT_BLOCK = 10 * 1024  # bytes that Python's tarfile reads from a stream at a time
 
 
 def of_bytes(path: Path) -> dict[str, float]:
-    """Return the seconds to read, sum, hash, write, deflate and inflate the file at `path`."""
+    """Return the seconds to read, checksum, hash, write, deflate and inflate the file `path`."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         copy, packed = Path(folder, "copy"), Path(folder, "packed.gz")
         return {
@@ -35,7 +32,7 @@ def of_bytes(path: Path) -> dict[str, float]:
 
 
 def convolutions(architecture: BitArchitecture, resolution: int) -> Callable[[], float]:
-    """Return a function that does all convolutions of one image, and nothing between them."""
+    """Return a function that computes all convolutions for one image, and nothing else."""
     import tensorflow as tf
 
     from publisher.families.bit import layers
@@ -56,7 +53,7 @@ def convolutions(architecture: BitArchitecture, resolution: int) -> Callable[[],
         x = tf.nn.max_pool2d(x, 3, 2, "SAME")
         for unit in architecture.residual_units():
             if unit.projected:
-                # Its result counts, or the runtime would leave the convolution out.
+                # Use the result below, or the runtime would prune the convolution.
                 shortcut = convolve(x, f"{unit.name}/a/proj", unit.stride)
             hidden = convolve(x, f"{unit.name}/a")
             hidden = convolve(hidden, f"{unit.name}/b", unit.stride)
@@ -94,6 +91,6 @@ def _deflate(source: Path, target: Path) -> None:
 
 
 def _inflate(packed: Path) -> None:
-    """Inflate as a client does: with zlib, block by block, from memory."""
+    """Inflate as a client does: with zlib, and in small blocks."""
     inflater = zlib.decompressobj(31)
     _each_block(packed, inflater.decompress, CLIENT_BLOCK)

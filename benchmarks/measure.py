@@ -1,4 +1,4 @@
-"""Runs a process and watches its time and the memory of all its children."""
+"""Runs a process, and measures its time and the memory of its process tree."""
 
 import os
 import resource
@@ -14,23 +14,22 @@ from typing import Self
 
 from publisher.errors import PublisherError
 
-INTERVAL = 0.1  # seconds between two looks at the processes
-TAIL = 2_000  # characters of a failed process's last words
+INTERVAL = 0.1  # seconds between two samples of the memory
+TAIL = 2_000  # characters of a failed process's output that a message shows
 
 
 class BenchmarkError(PublisherError):
-    """A measured process failed, or this machine cannot be measured."""
+    """A measurement failed, or is not possible on this machine."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One finished process.
+    """The measurements of one finished process.
 
-    `seconds` from its start to its end. `one_process` is the most resident memory, in
-    bytes, that the process or any one of its descendants ever had (the kernel's own high
-    water mark). `at_once` is the largest sum over all of them that a look found, ten
-    times a second; memory that two processes share counts twice in it. `others` is how
-    many cores all other programs kept busy meanwhile: it should be near zero.
+    `seconds` is its wall-clock time. `one_process` is the peak resident memory, in bytes, of any
+    single process in the tree, from the kernel's high-water marks. `at_once` is the largest sum
+    over the whole tree, sampled ten times a second; it counts shared memory once per process.
+    `others` is the mean number of cores that other programs kept busy, which should be near zero.
     """
 
     seconds: float
@@ -41,14 +40,14 @@ class Measured:
 
 
 def run(command: Sequence[str], environment: Mapping[str, str]) -> Measured:
-    """Run `command` to its end. Raises `BenchmarkError` with its last words if it fails."""
+    """Run `command` to its end. Raises `BenchmarkError` with the end of its output if it fails."""
     if sys.platform != "linux":
         raise BenchmarkError(
             f"{sys.platform}: memory is measured through /proc; run the benchmarks on Linux"
         )
-    os.sync()  # what an earlier process left to be written would slow this one down
+    os.sync()  # pending writes of an earlier process would slow this one down
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        others = Others()
+        other_load = OtherLoad()
         begin = time.perf_counter()
         process = subprocess.Popen(
             command,
@@ -68,21 +67,21 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> Measured:
             raise
         finally:
             watch.stop()
-        disturbance = others.cores()
+        others = other_load.cores()
         output.seek(0)
         errors.seek(0)
         if status != 0:
-            last_words = (output.read() + errors.read())[-TAIL:].strip()
+            tail = (output.read() + errors.read())[-TAIL:].strip()
             raise BenchmarkError(
-                f"{' '.join(command)}: ended with status {status}; its last words:\n{last_words}"
+                f"{' '.join(command)}: exited with status {status}; its output ends with:\n{tail}"
             )
-        return Measured(seconds, watch.one_process, watch.at_once, disturbance, output.read())
+        return Measured(seconds, watch.one_process, watch.at_once, others, output.read())
 
 
-class Others:
-    """How many cores other programs keep busy, from now on.
+class OtherLoad:
+    """The load of other programs since the creation of this object.
 
-    What this process and its finished descendants use is no other's.
+    Other programs are all but this process and its finished descendants.
     """
 
     def __init__(self) -> None:
@@ -90,31 +89,31 @@ class Others:
         self._busy, self._own = _busy(), _own()
 
     def cores(self) -> float:
-        """Return the mean number of cores until now."""
+        """Return the mean number of cores that other programs have kept busy."""
         busy, own = _busy() - self._busy, _own() - self._own
         return max(busy - own, 0.0) / (time.perf_counter() - self._begin)
 
 
 def resident(pid: int) -> int:
-    """Return the resident memory of a process and its descendants, added up, in bytes."""
+    """Return the total resident memory of a process and its descendants, in bytes."""
     return sum(_memory(one)[0] for one in _family(pid))
 
 
 def _busy() -> float:
-    """Return the seconds for which the cores of this machine have been busy, added up."""
+    """Return the total seconds for which the cores of this machine have been busy."""
     first = Path("/proc/stat").read_text().partition("\n")[0]
     user, nice, system, _, _, *interrupts = (int(ticks) for ticks in first.split()[1:9])
     return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 def _own() -> float:
-    """Return the processor seconds of this process and its finished descendants."""
+    """Return the processor time, in seconds, of this process and its finished descendants."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 class Watch(threading.Thread):
-    """Looks at the memory of a process and its descendants until told to stop."""
+    """A thread that samples the memory of a process and its descendants."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -124,9 +123,9 @@ class Watch(threading.Thread):
         self.at_once = 0
 
     def run(self) -> None:
-        """Look, wait, and look again."""
+        """Sample the memory at each interval until `stop`."""
         while True:
-            self._look()
+            self._sample()
             if self._stopped.wait(INTERVAL):
                 return
 
@@ -138,11 +137,11 @@ class Watch(threading.Thread):
         self.stop()
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the thread, and wait for its end."""
         self._stopped.set()
         self.join()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         memory = [_memory(pid) for pid in _family(self._pid)]
         self.one_process = max([self.one_process, *(peak for _, peak in memory)])
         self.at_once = max(self.at_once, sum(now for now, _ in memory))
@@ -153,9 +152,9 @@ def _family(pid: int) -> set[int]:
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            # The name in parentheses may hold anything, a closing parenthesis included.
+            # The name in parentheses may itself contain a closing parenthesis.
             after_name = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended since
+        except OSError:  # the process has ended
             continue
         parents[int(folder.name)] = int(after_name[1])
     family = {pid}
@@ -165,7 +164,7 @@ def _family(pid: int) -> set[int]:
 
 
 def _memory(pid: int) -> tuple[int, int]:
-    """Return the resident memory of a process now and at its highest, in bytes."""
+    """Return the current and the peak resident memory of a process, in bytes."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

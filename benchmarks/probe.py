@@ -1,8 +1,8 @@
-"""One measurement in a process of its own: `python -m benchmarks.probe TASK ARGUMENTS`.
+"""Makes one measurement in its own process: `python -m benchmarks.probe TASK ARGUMENTS`.
 
-ARGUMENTS is a JSON object; the last line of standard output is the answer, another one.
-`predict`, `latency`, `loads`, `convert_on`, `runtime_latency` and `first_gradient_step` treat
-the baseline's SavedModels and ours alike: they are a user's program.
+ARGUMENTS is a JSON object, and so is the answer, the last line of standard output. `predict`,
+`latency`, `loads`, `convert_on`, `runtime_latency` and `first_gradient_step` represent a user's
+program, so they treat the baseline's SavedModels and ours alike.
 """
 
 import gc
@@ -21,9 +21,10 @@ import numpy.typing as npt
 Answer = dict[str, Any]
 Work = Mapping[str, Callable[[], object]]
 CLASSES = 1000
-WARM_UP = 2  # calls after the first that are not counted either
-# Seconds. Threads of ONNX Runtime wait busily for more work: where three sessions of one file
-# are called in turn, the second, which never follows itself, would seem slower.
+WARM_UP = 2  # uncounted calls after the first, which is not counted either
+# Seconds between two calls. Threads of ONNX Runtime spin for a while after a call, which slows
+# down the next session. `in_turn` reverses each round, so of three sessions only the first and
+# the last sometimes follow themselves; without a pause, the one in between would seem slower.
 PAUSE = 0.1
 
 
@@ -34,7 +35,7 @@ def seeded_images(resolution: int, seed: int, batch: int = 1) -> npt.NDArray[np.
 
 
 def convert(side: str, weights: str, architecture: str, head: str, directory: str) -> Answer:
-    """Write a SavedModel; `side` says by which route: `baseline`, `ours` or `folded`."""
+    """Write a SavedModel by the route `side`: `baseline`, `ours` or `folded`."""
     from publisher.families.bit import ARCHITECTURES
 
     classifier = head == "classifier"
@@ -65,7 +66,7 @@ def convert(side: str, weights: str, architecture: str, head: str, directory: st
 
 
 def archive(side: str, directory: str, target: str) -> Answer:
-    """Pack a SavedModel; return seconds and bytes."""
+    """Pack a SavedModel; return the seconds and the bytes of the archive."""
     from benchmarks import baseline
     from publisher.formats.archive import pack
 
@@ -76,7 +77,7 @@ def archive(side: str, directory: str, target: str) -> Answer:
 
 
 def reference(weights: str, resolution: int, seeds: list[int], target: str) -> Answer:
-    """Save the float64 logits of one seeded image a row to `target`."""
+    """Save float64 logits to `target`, one row per seed, each of one seeded image."""
     from publisher.families.bit import reference as truth
     from publisher.weights import open_npz
 
@@ -89,8 +90,8 @@ def reference(weights: str, resolution: int, seeds: list[int], target: str) -> A
 def predict(directory: str, resolution: int, seed: int, expected: str) -> Answer:
     """Load a SavedModel and call it on one image.
 
-    Returns the seconds of `hub.load` and of the first call, and the largest difference from
-    row `seed` of the reference.
+    Returns the seconds of `hub.load` and of the first call, and the largest difference between
+    the logits and row `seed` of the reference.
     """
     import tensorflow as tf
 
@@ -116,10 +117,10 @@ def latency(
     batch: int = 1,
     architecture: str | None = None,
 ) -> Answer:
-    """Call several SavedModels on a batch of images in turn (see `in_turn`).
+    """Call several SavedModels in turn on a batch of images (see `in_turn`).
 
-    Returns the seconds of each counted call by the names in `directories`, and with an
-    architecture those of its convolutions alone, on one image.
+    Returns the seconds of each counted call by the names in `directories`. With an architecture,
+    also returns those of its convolutions alone, on one image.
     """
     import tensorflow as tf
 
@@ -141,11 +142,11 @@ def latency(
 
 
 def in_turn(work: Work, calls: int, pause: float = 0) -> dict[str, list[float]]:
-    """Call several functions in turn, call by call, each round the other way about.
+    """Call several functions in turn, reversing their order in each round.
 
-    So a machine that is slower for a while is so for all of them. Before each call come
-    `pause` seconds, in which threads of the call before may come to rest. Returns the seconds
-    of each counted call.
+    A machine that is slow for a while thus slows all of them down. Pauses `pause` seconds before
+    each call, so that the threads of the last call come to rest. Returns the seconds of each
+    counted call.
     """
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for index in range(-1 - WARM_UP, calls):
@@ -159,9 +160,9 @@ def in_turn(work: Work, calls: int, pause: float = 0) -> dict[str, list[float]]:
 
 
 def loads(directory: str, count: int) -> Answer:
-    """Load a SavedModel so many times in a process, each time letting go of it.
+    """Load and release a SavedModel `count` times in one process.
 
-    Returns the resident memory in bytes after each.
+    Returns the resident memory, in bytes, after each time.
     """
     from benchmarks import measure
 
@@ -175,7 +176,7 @@ def loads(directory: str, count: int) -> Answer:
 
 
 def convert_on(runtime: str, directory: str, folder: str) -> Answer:
-    """Convert a SavedModel for a runtime of `runtimes`; return the bytes of what came of it."""
+    """Convert a SavedModel for a runtime of `runtimes`; return the size of the result in bytes."""
     from benchmarks.runtimes import RUNTIMES
 
     Path(folder).mkdir()
@@ -186,16 +187,16 @@ def convert_on(runtime: str, directory: str, folder: str) -> Answer:
 def runtime_latency(
     runtime: str, folders: dict[str, str], resolution: int, seed: int, calls: int
 ) -> Answer:
-    """Call several converted models on one image in turn in a runtime (see `in_turn`).
+    """Call several converted models in turn on one image in a runtime (see `in_turn`).
 
-    Returns the seconds of each counted call by the names in `folders`, and the largest
-    difference between what two of the models answer, as a part of the largest answer.
+    Returns the seconds of each counted call by the names in `folders`, and the largest difference
+    between the outputs of two models, relative to the largest output.
     """
     from benchmarks.runtimes import RUNTIMES
 
     load = RUNTIMES[runtime].load
     if load is None:
-        raise ValueError(f"{runtime}: has nothing to call a model with")
+        raise ValueError(f"{runtime}: converts models but cannot run them")
     images = seeded_images(resolution, seed)
     work = {name: partial(load(Path(folder)), images) for name, folder in folders.items()}
     answers = np.array([call() for call in work.values()])
@@ -218,13 +219,13 @@ def first_gradient_step(directory: str, resolution: int, batch: int) -> Answer:
     variables = model.trainable_variables
     for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
         variable.assign_sub(1e-3 * gradient)
-    float(tf.reduce_sum(variables[0]))  # whatever still runs has to end
+    float(tf.reduce_sum(variables[0]))  # wait for pending operations
     seconds = time.perf_counter() - begin
     return {"load": load, "seconds": seconds, "loss": float(loss), "variables": len(variables)}
 
 
 def byte_limits(directory: str) -> Answer:
-    """Return what handling the bytes of a SavedModel's variables costs at least."""
+    """Return the least costs of handling the bytes of a SavedModel's variables (see `limits`)."""
     from benchmarks import limits
     from publisher.formats.saved_model.bundle import DATA
 
@@ -232,7 +233,7 @@ def byte_limits(directory: str) -> Answer:
 
 
 def _loaded(directory: str) -> tuple[Any, float]:
-    """Return the model at `directory` and the seconds of `hub.load`, imports not counted."""
+    """Return the model in `directory` and the seconds of `hub.load`, without imports."""
     import tensorflow_hub
 
     begin = time.perf_counter()

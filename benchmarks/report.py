@@ -1,4 +1,4 @@
-"""Samples -> a table for people and a plot."""
+"""Writes the samples as tables and a plot."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,10 +24,10 @@ from publisher.util.files import write_whole
 
 Results = Mapping[str, Any]
 
-# Told apart, and read, on a white page as on a black one.
+# Distinguishable and legible on white and on black pages.
 REACHED, MISSED, NEUTRAL, INK = "#3b8ea5", "#d1762c", "#8a8f98", "#7a7f87"
 PLOT_SETTINGS: Any = {
-    # Without a salt of its own, every file has other identifiers.
+    # Without a fixed salt, every file gets other identifiers.
     "svg.hashsalt": "benchmarks",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -38,7 +38,7 @@ PLOT_SETTINGS: Any = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
-# What is done to bytes, by the keys of `limits.of_bytes`.
+# The keys of `limits.of_bytes`, in words.
 BYTES = (
     ("read", "read"),
     ("crc32c", "read and summed (CRC-32C)"),
@@ -51,17 +51,17 @@ TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 def write(results: Results, folder: Path) -> None:
-    """Write `results.md` and `results.svg` to `folder`; the same bytes for the same results."""
+    """Write `results.md` and `results.svg` to `folder`. Equal results give equal bytes."""
     content = f"{table(results)}\n{limits_table(results)}"
     write_whole(folder / "results.md", content.encode())
     draw(results, folder / "results.svg")
 
 
 def write_pages(results: Results, readme: Path, performance: Path) -> None:
-    """Put table and plot into README, and the table of limits into the page on performance.
+    """Update the table and the plot in README, and the table of limits on the performance page.
 
-    Each goes between two marks that stand on lines of their own: `<!-- benchmarks -->` and
-    `<!-- /benchmarks -->`, `<!-- limits -->` and `<!-- /limits -->`.
+    They stand between the markers `<!-- benchmarks -->` and `<!-- /benchmarks -->`, and
+    `<!-- limits -->` and `<!-- /limits -->`, each on its own line.
     """
     plot = "![How many times better than the notebook's route](benchmarks/results.svg)"
     write_marked(readme, "benchmarks", f"{table(results)}\n{plot}\n")
@@ -69,7 +69,7 @@ def write_pages(results: Results, readme: Path, performance: Path) -> None:
 
 
 def write_marked(page: Path, mark: str, content: str) -> None:
-    """Put content between two marks of a page; a page without both is left alone."""
+    """Replace the content between two markers of a page. Ignores a page without them."""
     if not page.exists():
         return
     text = page.read_text()
@@ -80,7 +80,7 @@ def write_marked(page: Path, mark: str, content: str) -> None:
 
 
 def table(results: Results) -> str:
-    """Return the Markdown table, under a line that says what it was measured on."""
+    """Return the Markdown table of all figures, preceded by the machine and the versions."""
     lines = [
         _measured_on(results),
         "",
@@ -113,7 +113,7 @@ def table(results: Results) -> str:
 
 
 def limits_table(results: Results) -> str:
-    """Return the Markdown table of how near figures are to the bare work in them."""
+    """Return the Markdown table that compares figures with the unavoidable work in them."""
     lines = [
         "| | takes | the bare work in it | takes | times |",
         "|---|--:|---|--:|--:|",
@@ -151,7 +151,7 @@ def _measured_on(results: Results) -> str:
 
 
 def machine_words(machine: Mapping[str, Any]) -> str:
-    """Return what a machine is, in a line."""
+    """Return one line that describes a machine."""
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory'] / 2**30:.0f} GiB,"
         f" {machine['system']}"
@@ -159,7 +159,7 @@ def machine_words(machine: Mapping[str, Any]) -> str:
 
 
 def _spread(values: Sequence[float], unit: Unit) -> str:
-    """Return the median, and the extremes in the median's scale: `36.1 s (35.0 to 37.2)`."""
+    """Return the median and the extremes, in the median's unit: `36.1 s (35.0 to 37.2)`."""
     if not values:
         return ""
     middle = median(values)
@@ -173,13 +173,13 @@ def _spread(values: Sequence[float], unit: Unit) -> str:
 
 
 def _other(figure: Figure, samples: Samples) -> str:
-    """Return what ours stands beside; where that is not the baseline, it says so."""
+    """Return the samples that ours are compared with. Names their side if not the baseline."""
     words = _spread(samples.baseline, figure.unit)
     return words if samples.beside == "baseline" else f"{samples.beside}: {words}"
 
 
 def _scale(value: float, unit: Unit) -> tuple[float, str, int]:
-    """Return what to divide by, the name of the result's unit, and how many decimals to show."""
+    """Return the divisor, the name and the number of decimals of the unit to display."""
     if unit == "B":
         return (1e9, "GB", 2) if value >= 1e9 else (1e6, "MB", 0)
     if unit == "1":
@@ -214,7 +214,7 @@ def _target(figure: Figure) -> str:
 
 
 def draw(results: Results, target: Path) -> None:
-    """Draw how many times better each figure is than the baseline's, and what was aimed at."""
+    """Plot how many times better than the baseline each figure is, and its target."""
     measured = [(figure, samples_of(results["figures"], figure.key)) for figure in FIGURES]
     rows = [
         (figure, samples)
@@ -228,12 +228,12 @@ def draw(results: Results, target: Path) -> None:
         largest = 1.0
         for row, (figure, samples) in enumerate(rows):
             times = samples.times(figure.kind)
-            aim = _aim(figure, samples)
+            target_ratio = _target_ratio(figure, samples)
             colour = {True: REACHED, False: MISSED, None: NEUTRAL}[reached(figure, samples)]
             middle = median(times)
             axes.barh(row, middle - 1, left=1, height=0.5, color=colour)
             axes.plot([min(times), max(times)], [row, row], color=INK, linewidth=1)
-            end = max(*times, middle, aim or 1, 1)
+            end = max(*times, middle, target_ratio or 1, 1)
             axes.annotate(
                 f"{middle:.1f}x",
                 (end, row),
@@ -241,8 +241,9 @@ def draw(results: Results, target: Path) -> None:
                 textcoords="offset points",
                 verticalalignment="center",
             )
-            if aim:
-                axes.plot([aim, aim], [row - 0.42, row + 0.42], color=INK, linewidth=2.5)
+            if target_ratio:
+                ends = [row - 0.42, row + 0.42]
+                axes.plot([target_ratio, target_ratio], ends, color=INK, linewidth=2.5)
             largest = max(largest, end)
         axes.axvline(1, color=INK, linewidth=0.8)
         ticks = [tick for tick in TICKS if tick <= 1.6 * largest]
@@ -257,8 +258,8 @@ def draw(results: Results, target: Path) -> None:
         canvas.savefig(target, transparent=True, metadata={"Date": None})
 
 
-def _aim(figure: Figure, samples: Samples) -> float | None:
-    """Return the target as a number of times better than the baseline."""
+def _target_ratio(figure: Figure, samples: Samples) -> float | None:
+    """Return the target as a ratio to the baseline, as `Samples.times` does."""
     if figure.target is None:
         return None
     if figure.kind in AT_LEAST:

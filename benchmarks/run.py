@@ -1,4 +1,4 @@
-"""Takes all samples, the baseline and this project in turn: `python -m benchmarks`."""
+"""Takes all samples, alternating between the baseline and this project: `python -m benchmarks`."""
 
 import datetime
 import json
@@ -34,27 +34,27 @@ RESULTS = Path("benchmarks")
 README = Path("README.md")
 PERFORMANCE = Path("docs/performance.md")
 SIDES = ("baseline", "ours")
-# A folded model is held to the baseline too, which has no form for prediction only.
+# The folded form is compared with the baseline too, which has no form for prediction only.
 WITH_FOLDED = (*SIDES, "folded")
 DISTRIBUTIONS = ("tensorflow", "tf-keras", "tensorflow-hub", "numpy", "isal")
-# Of all that runs Python, on both routes: no GPU, Keras 2, nothing on standard error but errors,
-# and a module is compiled once, as it is where nobody forbids it.
+# For all Python processes of both routes: no GPU, Keras 2, only errors on standard error, and
+# Python's default of caching compiled modules.
 ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "-1",
     "PYTHONDONTWRITEBYTECODE": "",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_USE_LEGACY_KERAS": "1",
 }
-# OpenVINO's converter reports to nobody that it was used, and notes who uses it below WORK.
+# OpenVINO's converter sends no telemetry in CI, and writes its identifier to HOME.
 CLIENT_ENVIRONMENT = {**ENVIRONMENT, "CI": "true", "HOME": str(WORK)}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A checkpoint that stands for its kind, and how often it is measured.
+    """A representative checkpoint, and the numbers of its measurements.
 
-    `calls` are the counted calls of one process; `gradient` is the batch and the
-    resolution of the gradient step.
+    `converts`, `predicts` and `gradients` count processes, and `calls` the counted calls in one.
+    `gradient` is the batch size and the resolution of the gradient step.
     """
 
     architecture: str
@@ -69,22 +69,22 @@ class Case:
 
 SMALL = Case("R50x1", "R50x1_224", 224, 5, 5, 20, (4, 224), 3)
 LARGE = Case("R152x2", "R152x2_T_384", 384, 2, 3, 5, (1, 128), 1)
-# The batches whose throughput is measured, and the counted calls of each: of 32 images, one
-# takes seconds.
+# The batch sizes for throughput, and the counted calls of each. A call with 32 images takes
+# seconds.
 BATCHES = {8: 5, 32: 3}
 LOADS, QUICK_LOADS = 20, 5
-# Where converted models are called: the resolution, the processes, the counted calls of each.
+# For converted models: the resolution, the processes, and the counted calls of each process.
 CONVERTED_AT, CONVERTED_PROCESSES, CONVERTED_CALLS = 160, 2, 15
-# Answers of converted models that are further apart, as a part of the largest, are not of the
-# same network.
-APART = 1e-3
+# If the outputs of converted models differ by more, relative to the largest output, the models are
+# not the same network.
+LARGEST_DIFFERENCE = 1e-3
 ARCHIVES = 2
-NOTHINGS = 3
+IDLE_RUNS = 3
 
 
 @dataclass
 class Bench:
-    """One run: what it measured so far, and the models it has made."""
+    """One run: its measurements so far, and the models that it has converted."""
 
     registry: Registry
     quick: bool
@@ -94,23 +94,23 @@ class Bench:
     models: set[Path] = field(default_factory=set)
 
     def repetitions(self, count: int) -> int:
-        """Return how often to measure what a whole run measures `count` times."""
+        """Return the number of measurements: `count`, or 1 in a quick run."""
         return 1 if self.quick else count
 
     def sample(self, key: str, side: str, value: float) -> None:
-        """Keep one sample of a figure."""
+        """Record one sample of a figure."""
         self.figures.setdefault(key, {}).setdefault(side, []).append(value)
 
     def probe(
         self, task: str, about: Mapping[str, Any], *, client: bool = False, **arguments: Any
     ) -> dict[str, Any]:
-        """Run one probe and return its answer, with the time and memory of its process.
+        """Run one probe; return its answer, with the time and memory of its process.
 
-        `about` says in the results file and on the screen what was measured. The probe of a
-        client runs where the other makers' programs are.
+        `about` describes the measurement in the results file and on the screen. With `client`, the
+        probe runs in the environment of the third-party runtimes.
         """
         if client and not CLIENTS.exists():
-            raise BenchmarkError(f"{CLIENTS}: is not there; `make bench` makes it")
+            raise BenchmarkError(f"{CLIENTS}: does not exist; run: make bench")
         python = str(CLIENTS) if client else sys.executable
         command = [python, "-m", "benchmarks.probe", task, json.dumps(arguments)]
         measured = measure.run(command, CLIENT_ENVIRONMENT if client else ENVIRONMENT)
@@ -119,7 +119,7 @@ class Bench:
     def keep(
         self, task: str, about: Mapping[str, Any], measured: Measured, answer: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Keep what a process measured, and say it."""
+        """Record and print the measurements of a process; return them with its answer."""
         process = {
             "seconds": measured.seconds,
             "one_process": measured.one_process,
@@ -136,7 +136,7 @@ class Bench:
 
 
 def turns(count: int, sides: Sequence[str] = SIDES) -> Iterator[tuple[int, str]]:
-    """Yield (repetition, side), each pair in the other order than the one before."""
+    """Yield (repetition, side), and reverse the order of the sides in each repetition."""
     for repetition in range(count):
         for side in sides if repetition % 2 == 0 else reversed(sides):
             yield repetition, side
@@ -148,7 +148,7 @@ def weights_of(bench: Bench, case: Case) -> Path:
 
 
 def make_weights(registry: Registry) -> None:
-    """Put a synthetic weight file of full size on disk for every checkpoint."""
+    """Write a synthetic weight file of full size for every checkpoint."""
     for checkpoint in registry.checkpoints.values():
         path = WEIGHTS / checkpoint.path
         if not path.exists():
@@ -157,7 +157,7 @@ def make_weights(registry: Registry) -> None:
 
 
 def empty(folder: Path) -> Path:
-    """Return `folder`, which does not exist any more, but its parent does."""
+    """Remove `folder`, create its parent, and return `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     return folder
@@ -180,20 +180,20 @@ def converted(bench: Bench, side: str, case: Case) -> tuple[Path, dict[str, Any]
 
 
 def model(bench: Bench, side: str, case: Case) -> Path:
-    """Return the SavedModel that this run has made, making it if it has not."""
+    """Return the SavedModel of a case; convert it first if this run has not done so."""
     directory = WORK / "models" / side / case.architecture
     return directory if directory in bench.models else converted(bench, side, case)[0]
 
 
 def measure_convert(bench: Bench, case: Case) -> None:
-    """Make SavedModels of weights: a whole process each, imports included."""
+    """Convert weights to SavedModels. Measures whole processes, imports included."""
     for _, side in turns(bench.repetitions(case.converts)):
         _, answer = converted(bench, side, case)
         bench.sample(f"convert-{case.architecture}", side, answer["process"]["seconds"])
 
 
 def measure_archive(bench: Bench) -> None:
-    """Make archives of a SavedModel. Both sides pack the same folder: ours."""
+    """Pack a SavedModel. Both sides pack the same folder, ours."""
     directory = model(bench, "ours", LARGE)
     target = WORK / "archive.tar.gz"
     for _, side in turns(bench.repetitions(ARCHIVES)):
@@ -207,14 +207,14 @@ def measure_archive(bench: Bench) -> None:
 
 
 def measure_limits(bench: Bench) -> None:
-    """Measure what the bare work costs (see `limits`)."""
+    """Measure the work that no implementation can avoid (see `limits`)."""
     directory = model(bench, "ours", LARGE)
     answer = bench.probe("byte_limits", {}, directory=str(directory))
     bench.limits.update({key: answer[key] for key in answer if key != "process"})
 
 
 def measure_predict(bench: Bench, case: Case) -> None:
-    """Load a SavedModel and call it; every repetition sees another image."""
+    """Load a SavedModel and call it, on another image in each repetition."""
     name = case.architecture
     count = bench.repetitions(case.predicts)
     directories = {side: model(bench, side, case) for side in SIDES}
@@ -243,10 +243,10 @@ def measure_predict(bench: Bench, case: Case) -> None:
 
 
 def measure_latency(bench: Bench, case: Case) -> None:
-    """Call loaded models in turn; every repetition is a process of its own, with another image."""
+    """Call loaded models in turn. Each repetition is a new process with another image."""
     name = case.architecture
     directories = {side: str(model(bench, side, case)) for side in WITH_FOLDED}
-    alone = []
+    convolutions = []
     for repetition in range(bench.repetitions(case.predicts)):
         answer = bench.probe(
             "latency",
@@ -257,19 +257,19 @@ def measure_latency(bench: Bench, case: Case) -> None:
             seed=repetition,
             calls=case.calls,
         )
-        medians = {of: median(seconds) for of, seconds in answer["calls"].items()}
+        medians = {side: median(seconds) for side, seconds in answer["calls"].items()}
         bench.sample(f"latency-{name}", "baseline", medians["baseline"])
         bench.sample(f"latency-{name}", "ours", medians["ours"])
         bench.sample(f"folded-{name}", "baseline", medians["baseline"])
         bench.sample(f"folded-{name}", "ours", medians["folded"])
-        alone.append(medians["convolutions"])
-    bench.limits[f"convolutions-{name}"] = median(alone)
+        convolutions.append(medians["convolutions"])
+    bench.limits[f"convolutions-{name}"] = median(convolutions)
 
 
 def measure_throughput(bench: Bench, batch: int) -> None:
-    """Call loaded models on a batch of images in turn, in one process.
+    """Call loaded models in turn on a batch of images, in one process.
 
-    It is a sample a call: more processes would take long to say the same.
+    Records one sample per call. More processes would take long and give the same result.
     """
     directories = {side: str(model(bench, side, SMALL)) for side in WITH_FOLDED}
     answer = bench.probe(
@@ -281,7 +281,7 @@ def measure_throughput(bench: Bench, batch: int) -> None:
         calls=BATCHES[batch],
         batch=batch,
     )
-    rates = {of: [batch / each for each in seconds] for of, seconds in answer["calls"].items()}
+    rates = {side: [batch / each for each in seconds] for side, seconds in answer["calls"].items()}
     for key, side in (("throughput", "ours"), ("folded-throughput", "folded")):
         for baseline, ours in zip(rates["baseline"], rates[side], strict=True):
             bench.sample(f"{key}-{batch}", "baseline", baseline)
@@ -289,7 +289,7 @@ def measure_throughput(bench: Bench, batch: int) -> None:
 
 
 def measure_loads(bench: Bench) -> None:
-    """Load a model again and again in one process, and let go of it each time."""
+    """Load and release a model repeatedly in one process."""
     for side in SIDES:
         answer = bench.probe(
             "loads",
@@ -301,7 +301,7 @@ def measure_loads(bench: Bench) -> None:
 
 
 def converted_on(bench: Bench, runtime: str, side: str) -> tuple[Path, int]:
-    """Convert a SavedModel for a runtime; return the folder of what came of it, and its bytes."""
+    """Convert a SavedModel for a runtime; return the folder of the result, and its size."""
     folder = empty(WORK / "converted" / runtime / side)
     answer = bench.probe(
         "convert_on",
@@ -317,9 +317,8 @@ def converted_on(bench: Bench, runtime: str, side: str) -> tuple[Path, int]:
 def measure_runtime(bench: Bench, runtime: str) -> None:
     """Convert models for a runtime and call them there in turn.
 
-    The unfolded one is held to the baseline, and to the folded one: its kernels are to be
-    constants once it is converted. Every repetition is a process of its own, with another
-    image.
+    Compares the unfolded model with the baseline, and with the folded one: conversion should turn
+    its kernels into constants, too. Each repetition is a new process with another image.
     """
     made = {side: converted_on(bench, runtime, side) for side in WITH_FOLDED}
     bench.sample(f"{runtime}-size-folded", "folded", made["folded"][1])
@@ -335,9 +334,12 @@ def measure_runtime(bench: Bench, runtime: str) -> None:
             seed=repetition,
             calls=CONVERTED_CALLS,
         )
-        if answer["apart"] > APART:
-            raise BenchmarkError(f"{runtime}: models answer {answer['apart']:.1e} apart")
-        medians = {of: median(seconds) for of, seconds in answer["calls"].items()}
+        if answer["apart"] > LARGEST_DIFFERENCE:
+            raise BenchmarkError(
+                f"{runtime}: the outputs of the converted models differ by {answer['apart']:.1e},"
+                f" more than {LARGEST_DIFFERENCE:.0e}"
+            )
+        medians = {side: median(seconds) for side, seconds in answer["calls"].items()}
         for key, other in ((f"{runtime}-latency", "baseline"), (f"{runtime}-folded", "folded")):
             bench.sample(key, other, medians[other])
             bench.sample(key, "ours", medians["ours"])
@@ -345,7 +347,7 @@ def measure_runtime(bench: Bench, runtime: str) -> None:
 
 
 def measure_quantized(bench: Bench) -> None:
-    """Convert models for TFLite with its default quantization, which needs no images."""
+    """Convert models to TFLite with its default quantization, which needs no images."""
     for side in SIDES:
         folder, size = converted_on(bench, "tflite-quantized", side)
         bench.sample("tflite-quantized", side, size)
@@ -371,7 +373,7 @@ def measure_gradient(bench: Bench, case: Case) -> None:
 
 
 def measure_all(bench: Bench) -> None:
-    """Finish all variants of the registry, and once more when there is nothing to do."""
+    """Publish all variants of the registry, then publish again with nothing to do."""
     seconds = one_process = at_once = 0.0
     for measured in all_of_baseline(bench):
         seconds += measured["seconds"]
@@ -387,14 +389,14 @@ def measure_all(bench: Bench) -> None:
     bench.sample("all", "ours", ours.seconds)
     bench.sample("memory-one", "ours", ours.one_process)
     bench.sample("memory-at-once", "ours", ours.at_once)
-    for _ in range(bench.repetitions(NOTHINGS)):
+    for _ in range(bench.repetitions(IDLE_RUNS)):
         again = publish(bench, "nothing", *options, "--release", f"{folder}/dist")
         bench.sample("nothing", "ours", again.seconds)
     shutil.rmtree(folder)
 
 
 def all_of_baseline(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Convert and pack one variant after another; yield time and memory of each process."""
+    """Convert and pack one variant after another; yield the measurements of each process."""
     for variant in bench.registry.variants:
         checkpoint = bench.registry.checkpoint_of(variant)
         about = {"side": "baseline", "variant": variant.handle}
@@ -419,7 +421,7 @@ def publish(bench: Bench, task: str, *options: str) -> Measured:
     command = [sys.executable, "-m", "publisher", "publish", "--json", "--quiet"]
     measured = measure.run([*command, "--weights", str(WEIGHTS), *options], ENVIRONMENT)
     events = json.loads(measured.output)["events"]
-    # The rest of an event may name places of this machine.
+    # Other fields of an event may contain local paths.
     kept = ("event", "subject", "stage", "at", "seconds")
     trace = [{key: event[key] for key in kept if key in event} for event in events]
     bench.keep(task, {"side": "ours"}, measured, {"events": trace})
@@ -428,7 +430,7 @@ def publish(bench: Bench, task: str, *options: str) -> Measured:
 
 @dataclass(frozen=True)
 class Step:
-    """Something that is measured together, and the figures that come of it."""
+    """One measurement, and the keys of the figures that it samples."""
 
     action: Callable[[Bench], None]
     figures: tuple[str, ...]
@@ -470,14 +472,14 @@ STEPS = (
 
 
 def chosen(only: Sequence[str]) -> list[Step]:
-    """Return the steps that measure a figure which one of the globs matches; none means all.
+    """Return the steps that measure a figure matching one of the globs; all steps without globs.
 
-    Raises `BenchmarkError` for a glob that matches none.
+    Raises `BenchmarkError` for a glob that matches no figure.
     """
     keys = [key for step in STEPS for key in step.figures]
     for glob in only:
         if not any(fnmatchcase(key, glob) for key in keys):
-            raise BenchmarkError(f"{glob}: no figure's name; there are {', '.join(keys)}")
+            raise BenchmarkError(f"{glob}: matches no figure; the figures are {', '.join(keys)}")
     return [
         step
         for step in STEPS
@@ -486,7 +488,7 @@ def chosen(only: Sequence[str]) -> list[Step]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on besides the code."""
+    """Return a description of this machine for the results file."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -505,19 +507,19 @@ def machine() -> dict[str, Any]:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", is_flag=True, help="Measure everything once; for a first look.")
+@click.option("--quick", is_flag=True, help="Measure everything once, for a first impression.")
 @click.option(
     "--only",
     multiple=True,
     metavar="GLOB",
-    help="Only figures of this name (convert-R50x1, 'latency-*', all, ...); may be repeated.",
+    help="Measure only these figures (convert-R50x1, 'latency-*', all, ...); repeatable.",
 )
 def main(quick: bool, only: tuple[str, ...]) -> None:
-    """Measure this project and the notebook's route, one after the other.
+    """Compare this project with the notebook's route.
 
-    Run it in the project's root, with nothing else at work on the machine. A whole run
-    writes benchmarks/results.{json,md,svg} and README.md; with --quick or --only, or if
-    something fails, results.* go to build/bench instead.
+    Run it in the project's root, on an otherwise idle machine. A complete run writes
+    benchmarks/results.{json,md,svg} and updates README.md. With --quick or --only, or after a
+    failure, it writes results.* to build/bench instead.
     """
     try:
         steps = chosen(only)
@@ -535,7 +537,7 @@ def main(quick: bool, only: tuple[str, ...]) -> None:
         except BenchmarkError as error:
             failures.append(f"{', '.join(step.figures)}: {error}")
             click.echo(f"error: {failures[-1]}", err=True)
-        save(bench, WORK)  # a long run that is broken off leaves what it has
+        save(bench, WORK)  # so that an interrupted run keeps its results
     whole = not (quick or only or failures)
     if whole:
         save(bench, RESULTS)

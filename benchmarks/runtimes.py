@@ -1,8 +1,8 @@
-"""Runtimes of other makers, and the converters that lead to them.
+"""Third-party runtimes and their converters, installed in `.venv-clients`.
 
-They are in `.venv-clients`. Each is called as its users do who change none of its settings:
-number of threads, optimizations, images of any size. Only OpenVINO is told something: to
-compute and store float32, as the others do, also where it would round for the sake of speed.
+All use their default number of threads and optimizations, and accept images of any size. There is
+one exception: OpenVINO may round to a lower precision for speed, so it is set to compute and store
+float32, as the others do.
 """
 
 import subprocess
@@ -22,10 +22,10 @@ SIGNATURE = "serving_default"
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime: `convert` writes a SavedModel's form for it into a folder, `load` reads that.
+    """A runtime. `convert` converts a SavedModel into a folder, and `load` loads it from there.
 
-    What `load` returns calls the model on (batch, height, width, 3) images. A form without it
-    is only made.
+    `load` returns a function that calls the model on images, (batch, height, width, 3). Without
+    `load`, the benchmarks only measure the conversion.
     """
 
     convert: Callable[[Path, Path], None]
@@ -33,7 +33,7 @@ class Runtime:
 
 
 def to_onnx(directory: Path, folder: Path) -> None:
-    """Write `model.onnx`, with the command of tf2onnx."""
+    """Write `model.onnx` with tf2onnx's command."""
     command = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(directory)]
     command += ["--tag", "serve", "--signature_def", SIGNATURE]
     subprocess.run([*command, "--output", str(folder / "model.onnx")], check=True)
@@ -50,7 +50,7 @@ def _load_onnx(folder: Path) -> Callable[[Images], Answer]:
 
 
 def lite_converter(directory: Path) -> Any:
-    """Return TensorFlow's converter to TensorFlow Lite, for the signature of a SavedModel."""
+    """Return TensorFlow's Lite converter for the signature of a SavedModel."""
     import tensorflow as tf
 
     return tf.lite.TFLiteConverter.from_saved_model(str(directory), signature_keys=[SIGNATURE])

@@ -1,8 +1,8 @@
-"""What a hub bears on this machine: `python -m benchmarks.serving`, or `make bench-serving`.
+"""Load-tests a hub on this machine: `python -m benchmarks.serving`, or `make bench-serving`.
 
-It makes a release with the names and pages of `models.yaml`, and one archive of true size
-(made-up bytes); serves it as docs/serving.md says, in processes of its own; asks for pages,
-and fetches the archive with many clients at once; and writes what it saw into that page.
+It writes a release with the names and pages of `models.yaml`, whose first archive has a realistic
+size (of random bytes), and serves it as docs/serving.md describes. It then requests pages, fetches
+the archive with many clients at once, and updates the figures in docs/serving.md.
 """
 
 import datetime
@@ -42,10 +42,10 @@ from publisher.validation.report import Check, Report
 
 PAGE = Path("docs/serving.md")
 TEMPLATES = Path("templates")
-SIZE = 868_000_000  # bytes: what an R152x2 takes
+SIZE = 868_000_000  # bytes, as in the archive of an R152x2
 SMALL = 10_000
-CLIENTS = 16  # that fetch the archive at once
-CONNECTIONS = 8  # that ask for pages
+CLIENTS = 16  # concurrent downloads of the archive
+CONNECTIONS = 8  # concurrent connections that request pages
 REQUESTS = 4_000
 ROUNDS = 3
 WORKERS = (1, 2)
@@ -55,9 +55,10 @@ ENDS_WITHIN = 30
 
 @dataclass(frozen=True)
 class Load:
-    """What a server with so many workers bore. Rates are a second, memory is in bytes.
+    """The measurements of one server. Rates are requests per second, memory is in bytes.
 
-    The memory is that of the server and all its workers, added up.
+    `before`, `highest` and `after` are the total memory of the server and its workers before,
+    during and after the downloads, which took `fetching` seconds.
     """
 
     workers: int
@@ -72,7 +73,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Served:
-    """A release on disk, and which of its models has the large archive."""
+    """A release on disk, and the handle, size and digest of its large archive."""
 
     root: Path
     handle: str
@@ -81,7 +82,7 @@ class Served:
 
 
 def make_release(registry: Registry, folder: Path, size: int) -> Served:
-    """Publish all variants with made-up archives, the first one's of that size."""
+    """Publish all variants with archives of random bytes; the first archive has `size` bytes."""
     shutil.rmtree(folder, ignore_errors=True)
     built = []
     digests = []
@@ -109,8 +110,8 @@ def make_release(registry: Registry, folder: Path, size: int) -> Served:
 
 
 def _made_up(path: Path, size: int, seed: int) -> Archive:
-    """Write so many bytes that look like nothing, the same ones each time."""
-    block = random.Random(seed).randbytes(1 << 20)  # noqa: S311  nothing is kept secret by them
+    """Write `size` pseudorandom bytes from a seed."""
+    block = random.Random(seed).randbytes(1 << 20)  # noqa: S311  not for cryptography
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for start in range(0, size, len(block)):
@@ -120,7 +121,7 @@ def _made_up(path: Path, size: int, seed: int) -> Archive:
 
 @contextmanager
 def server(root: Path, workers: int) -> Iterator[tuple[int, str]]:
-    """Serve a release with so many workers; give the server's process and its address."""
+    """Serve a release with `workers` workers; yield the server's process id and its address."""
     command = [
         *(sys.executable, "-u", "-m", "uvicorn", "--factory", "publisher.hub.app:from_environment"),
         *("--http", "publisher.hub.protocol:TimeoutProtocol"),
@@ -138,7 +139,7 @@ def server(root: Path, workers: int) -> Iterator[tuple[int, str]]:
     with process:
         try:
             address = _address(process, workers)
-            # A worker says that it is ready, and listens then.
+            # A worker reports that it is ready before it listens.
             wait = Retrying(
                 retry=retry_if_exception_type(requests.ConnectionError),
                 stop=stop_after_delay(STARTS_WITHIN),
@@ -156,7 +157,7 @@ def server(root: Path, workers: int) -> Iterator[tuple[int, str]]:
 
 
 def _address(process: subprocess.Popen[str], workers: int) -> str:
-    """Return where a server is, when all its workers have started."""
+    """Wait until all workers of a server have started; return its address."""
     address, ready, seen = "", 0, []
     for line in process.stdout or ():
         seen.append(line)
@@ -169,7 +170,7 @@ def _address(process: subprocess.Popen[str], workers: int) -> str:
 
 
 def measured(served: Served, workers: int, *, asked: int, rounds: int) -> Load:
-    """Ask a server of that release for pages, and then for its archive."""
+    """Measure a server of that release: first its pages, then its archive."""
     page, archive = f"/{served.handle}", f"/{served.handle}?tf-hub-format=compressed"
     with server(served.root, workers) as (process, address):
 
@@ -186,9 +187,9 @@ def measured(served: Served, workers: int, *, asked: int, rounds: int) -> Load:
                 for _ in range(rounds)
             ]
 
-        # Whoever gets another archive measures something else. It also brings it into memory.
+        # Check that the server sends the right archive. This also loads it into the page cache.
         if clients.digest(address, archive) != served.digest:
-            raise BenchmarkError(f"{archive}: the archive that came is not the one that was made")
+            raise BenchmarkError(f"{archive}: the server sent another archive than the release's")
         catalogue, model = rates("/"), rates(page)
         unchanged = rates("/", 304, **{"If-None-Match": clients.etag(address, "/")})
         before = measure.resident(process)
@@ -201,7 +202,7 @@ def measured(served: Served, workers: int, *, asked: int, rounds: int) -> Load:
 
 
 def table(loads: Sequence[Load], size: int, others: float, about: dict[str, Any]) -> str:
-    """Return what was measured as Markdown, under a line that says on what."""
+    """Return the measurements as a Markdown table, preceded by the machine and the versions."""
 
     def line(words: str, cell: Callable[[Load], str]) -> str:
         return f"| {words} | {' | '.join(cell(load) for load in loads)} |"
@@ -241,18 +242,20 @@ def _rates(values: Sequence[float]) -> str:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", is_flag=True, help="Ask less, of a smaller archive; writes nothing.")
+@click.option(
+    "--quick", is_flag=True, help="Send fewer requests to a smaller release; write nothing."
+)
 def main(quick: bool) -> None:
-    """Measure what a server of the hub bears, and write it into docs/serving.md.
+    """Load-test a server of the hub, and update docs/serving.md.
 
-    Run it in the project's root, with nothing else at work on the machine.
+    Run it in the project's root, on an otherwise idle machine.
     """
     size, asked, rounds = (SIZE // 10, REQUESTS // 10, 1) if quick else (SIZE, REQUESTS, ROUNDS)
     folder = WORK / "serving"
     try:
         served = make_release(load_registry(REGISTRY), folder, size)
-        os.sync()  # what is left to be written would slow down what comes
-        others = measure.Others()
+        os.sync()  # pending writes would slow down the measurement
+        others = measure.OtherLoad()
         loads = [measured(served, workers, asked=asked, rounds=rounds) for workers in WORKERS]
         busy = others.cores()
     except PublisherError as error:

@@ -55,7 +55,7 @@ def test_converted_models_are_called_in_turn_and_compared(
 
 
 def test_what_nothing_calls_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="tflite-quantized: has nothing to call"):
+    with pytest.raises(ValueError, match="tflite-quantized: converts models but cannot run"):
         probe.runtime_latency("tflite-quantized", {}, resolution=8, seed=0, calls=1)
 
 
