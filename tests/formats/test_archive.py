@@ -276,11 +276,11 @@ def add_device(directory: Path) -> None:
         (add_file("variables/variables.index.bak"), "index.bak", "not part of a SavedModel"),
         (add_file("variables/._variables.index"), "variables/._", "not part of a SavedModel"),
         (add_file("variables/old/variables.index"), "variables/old", "not part of a SavedModel"),
-        (add_file("assets/._class_names.txt"), "assets/._class", "cannot be a name"),
-        (add_file("assets/two words.txt"), "assets/two words.txt", "cannot be a name"),
-        (add_file("assets/-r.txt"), "assets/-r.txt", "cannot be a name"),
-        (add_file("assets/größe.txt"), "assets/größe.txt", "cannot be a name"),
-        (add_file("assets/.hidden/names.txt"), "assets/.hidden", "cannot be a name"),
+        (add_file("assets/._class_names.txt"), "assets/._class", "is not a valid name"),
+        (add_file("assets/two words.txt"), "assets/two words.txt", "is not a valid name"),
+        (add_file("assets/-r.txt"), "assets/-r.txt", "is not a valid name"),
+        (add_file("assets/größe.txt"), "assets/größe.txt", "is not a valid name"),
+        (add_file("assets/.hidden/names.txt"), "assets/.hidden", "is not a valid name"),
         (add_file(f"assets/{'n' * 94}"), "nnn", "up to 100 ASCII letters"),
     ],
 )
@@ -345,7 +345,7 @@ def test_a_full_disk_leaves_nothing_behind(size: int, saved_model: Path, tmp_pat
     threads = threading.active_count()
     with (
         disk_that_ends_at(size),
-        pytest.raises(PackageError, match=r"cannot be packed into .*: File too large; see to"),
+        pytest.raises(PackageError, match=r"cannot be packed into .*: File too large; check"),
     ):
         pack(saved_model, target)
     assert not target.exists()

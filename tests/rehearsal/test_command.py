@@ -109,7 +109,7 @@ def test_a_failure_is_told_and_again_goes_on(folder: Path) -> None:
     ("arguments", "status", "said"),
     [
         (["--tag", "v1", "--dry-run"], 2, "a pushed tag has no inputs"),
-        (["--again", "--next"], 2, "give one"),
+        (["--again", "--next"], 2, "give only one"),
         (["--to", "nowhere"], 1, "'nowhere' is not a destination"),
         (["--registry", "none.yaml"], 1, "there is no such file"),
     ],

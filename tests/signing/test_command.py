@@ -116,7 +116,7 @@ def test_an_identity_outside_ci_is_refused_and_nothing_is_signed(
         monkeypatch.delenv(name, raising=False)
     finished = command("sign", "--sigstore")
     assert finished.status == 1
-    assert "there is none; in GitHub Actions give the job" in finished.stderr
+    assert "this run has none; in GitHub Actions, give the job" in finished.stderr
     assert not list((folder / "dist").rglob("*.sig"))
 
 

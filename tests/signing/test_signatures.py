@@ -248,5 +248,5 @@ def test_a_key_knows_no_signature_of_an_identity(good: bytes, keys: Keys) -> Non
     content = changed(good, lambda value: value.update(verificationMaterial=IDENTITY))
     with pytest.raises(SigningError, match="was made with an identity, not a key"):
         keys.verifier.check(content)
-    with pytest.raises(SigningError, match="this run's name is not known"):
+    with pytest.raises(SigningError, match="this run's identity is not known"):
         identity_signer({}).check(content)

@@ -94,7 +94,7 @@ def test_a_missing_asset_stops_the_export(
     architecture: Architecture, arrays: dict[str, npt.NDArray[np.float32]], tmp_path: Path
 ) -> None:
     """TensorFlow itself would leave it out without a word."""
-    with pytest.raises(ExportError, match=r"nowhere\.txt: .* is not there; put it there, or"):
+    with pytest.raises(ExportError, match=r"nowhere\.txt: does not exist, .*; restore it, or"):
         export(
             architecture,
             arrays,
