@@ -1,4 +1,4 @@
-"""Evaluates the text inside `${{ }}`: the subset of GitHub's expressions that we use.
+"""Evaluates the text inside `${{ }}`, as far as the release workflow uses GitHub's expressions.
 
 Source: GitHub documentation, "Evaluate expressions in workflows and actions". An undefined name
 is an error here. On GitHub it is empty, so a misspelt output goes unnoticed.

@@ -198,7 +198,7 @@ def _statement(
 
 
 def _materials(work: _Work, manifest: Manifest, before: bytes | None) -> bytes:
-    """Return the bill of materials: the existing one if the registry lost the checkpoint."""
+    """Return the bill of materials. Keeps the existing one if the checkpoint left the registry."""
     checkpoint = work.registry.checkpoints.get(manifest.checkpoint.name)
     try:
         known = checkpoint is not None or before is None
