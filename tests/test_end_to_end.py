@@ -319,7 +319,7 @@ def test_a_model_of_true_size_goes_the_whole_path(tmp_path: Path) -> None:
     import tensorflow as tf
     import tensorflow_hub as hub
 
-    names = (ROOT / "publisher" / "data" / "ilsvrc2012_wordnet_lemmas.txt").read_text()
+    names = (ROOT / "data" / "ilsvrc2012_wordnet_lemmas.txt").read_text()
     handle = "sayakpaul/distill_bit_resnet50x1_224_classification/1"
     full = checkpoint(
         "R50x1_224",

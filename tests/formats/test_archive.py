@@ -91,7 +91,7 @@ def test_packs_a_real_saved_model(
     classifier: Path, classifier_archive: Path, feature_extractor_archive: Path
 ) -> None:
     assert set(read_as_a_stream(classifier_archive)) == {
-        "assets/class_names.txt",
+        "assets/names.txt",
         "fingerprint.pb",
         "saved_model.pb",
         "variables/variables.data-00000-of-00001",
@@ -170,7 +170,7 @@ def test_members_are_sorted_folders_and_files_of_nobody(saved_model: Path, tmp_p
         found = tar.getmembers()
     assert [member.name for member in found] == [
         *("assets", "assets.extra", "assets.extra/notes", "variables"),
-        *("assets/class_names.txt", "assets.extra/notes/about.txt"),
+        *("assets/names.txt", "assets.extra/notes/about.txt"),
         *("fingerprint.pb", "saved_model.pb"),
         *("variables/variables.data-00000-of-00001", "variables/variables.index"),
     ]

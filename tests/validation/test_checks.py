@@ -12,11 +12,11 @@ import tensorflow as tf
 import tensorflow_hub as hub
 from tensorflow.core.protobuf import saved_model_pb2
 
-import publisher
 from publisher.documents.report import Tolerance
 from publisher.families.bit import BitArchitecture, network
 from publisher.families.bit.network import FOLDED_NETWORK_OPERATIONS
 from publisher.formats.archive import pack
+from publisher.util.resources import distributed
 from publisher.validation import checks, graph_checks, training_checks
 from publisher.validation.checks import CHECKS, Subject
 from publisher.validation.expected import expected_features
@@ -669,7 +669,7 @@ class Sees:
 
 @pytest.fixture(scope="module")
 def imagenet() -> tuple[str, ...]:
-    path = Path(publisher.__file__).parent / "data" / "ilsvrc2012_wordnet_lemmas.txt"
+    path = distributed("data/ilsvrc2012_wordnet_lemmas.txt")
     return tuple(path.read_text(encoding="utf-8").splitlines())
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import publisher
+from publisher.util.resources import distributed
 from publisher.validation import photographs
 from publisher.validation.photographs import PHOTOGRAPHS, Photograph, load
 
-NAMES = Path(publisher.__file__).parent / "data" / "ilsvrc2012_wordnet_lemmas.txt"
+NAMES = distributed("data/ilsvrc2012_wordnet_lemmas.txt")
 
 
 @pytest.mark.parametrize("photograph", PHOTOGRAPHS, ids=lambda photograph: photograph.file)
