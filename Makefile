@@ -86,7 +86,7 @@ plan: $(READY) ## Say what publish-all would do; the same variables.
 
 .PHONY: publish-small
 publish-small: $(READY) ## Build all variants with small stand-ins of their networks, into build/small.
-	@$(RUN) publisher.rehearsal.small --output '$(BUILD)/small'
+	@$(RUN) publisher ci stand-ins --output '$(BUILD)/small'
 	@$(RUN) publisher publish --registry '$(BUILD)/small/models.yaml' --weights synthetic \
 	  --build-dir '$(BUILD)/small/build' --release '$(BUILD)/small/dist' $(FLAGS) $(globs)
 
@@ -115,7 +115,7 @@ reproduce: $(READY) ## Build one published variant again and compare all bytes (
 
 .PHONY: rehearse-release
 rehearse-release: $(READY) ## Run the release workflow here, without GitHub (WEIGHTS=, ONLY=, TO=, FLAGS=).
-	@$(RUN) publisher.rehearsal --work '$(BUILD)/rehearsal' $(if $(WEIGHTS),--weights '$(WEIGHTS)') \
+	@$(RUN) publisher ci rehearse --work '$(BUILD)/rehearsal' $(if $(WEIGHTS),--weights '$(WEIGHTS)') \
 	  $(to) $(FLAGS) $(globs)
 
 .PHONY: list

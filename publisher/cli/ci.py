@@ -15,6 +15,7 @@ from publisher.cli.options import (
     build_dir_option,
     built_option,
     common_options,
+    gathered,
     globs_argument,
     output_option,
     release_option,
@@ -23,6 +24,7 @@ from publisher.cli.options import (
 )
 from publisher.cli.results import Problems
 from publisher.registry import load_registry
+from publisher.rehearsal.settings import RehearsalSettings
 
 
 @click.group()
@@ -181,4 +183,75 @@ def next_to_rebuild(common: Common, number: int, release: str) -> int:
         console.print_json({"handle": handle})
     else:
         sys.stdout.write(f"{handle}\n")
+    return DONE
+
+
+@ci.command()
+@globs_argument
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build/rehearsal"),
+    show_default=True,
+    help="The folder to work in and to publish to.",
+)
+@click.option("--weights", default="synthetic", show_default=True, help="As for `publish`.")
+@click.option("--to", multiple=True, metavar="NAME", help="A destination; default: all.")
+@click.option("--small", is_flag=True, help="Replace the networks by small stand-ins.")
+@click.option("--tag", help="Run as if this tag had been pushed; default: started by hand.")
+@click.option("--all-or-nothing", is_flag=True, help="The workflow's input.")
+@click.option("--dry-run", is_flag=True, help="The workflow's input.")
+@click.option(
+    "--again", is_flag=True, help="Run again what did not succeed, as `Re-run failed jobs` does."
+)
+@click.option(
+    "--next", "further", is_flag=True, help="Release again, on top of what the last one published."
+)
+@gathered("settings", RehearsalSettings)
+@common_options
+def rehearse(common: Common, settings: RehearsalSettings) -> int:
+    """Run the release workflow on this machine, without GitHub.
+
+    Run it in the root of the checkout. It publishes to folders in --work, named after the
+    destinations in models.yaml.
+    """
+    from publisher.rehearsal.rehearse import rehearse as run
+
+    if settings.tag is not None and (settings.globs or settings.all_or_nothing or settings.dry_run):
+        raise click.UsageError("a pushed tag has no inputs; leave out --tag, or the inputs")
+    if settings.again and settings.further:
+        raise click.UsageError("--again continues a run and --next starts one; give only one")
+    with console.Commentary(quiet=common.quiet) as commentary:
+        rehearsed = run(Path.cwd(), common.registry, settings, os.environ, commentary)
+    rows = [
+        [name, one.status, "as in the last run" if one.again else one.message.partition("\n")[0]]
+        for name, one in rehearsed.results.items()
+    ]
+    if common.as_json:
+        jobs = [dict(zip(("job", "result", "note"), row, strict=True)) for row in rows]
+        places = {name: str(path) for name, path in rehearsed.places.items()}
+        not_rehearsed = list(rehearsed.not_rehearsed)
+        console.print_json({"jobs": jobs, "destinations": places, "not_rehearsed": not_rehearsed})
+    else:
+        console.print_table(["JOB", "RESULT", "NOTE"], rows)
+        spent = console.duration(commentary.seconds)
+        console.print_line(f"\nrehearsed in {spent}; what was published is in:")
+        for name, path in rehearsed.places.items():
+            console.print_line(f"  {name}: {path}")
+        if rehearsed.not_rehearsed:
+            console.print_line("\n  ".join(["not rehearsed:", *rehearsed.not_rehearsed]))
+    for one in rehearsed.results.values():
+        if one.message:
+            console.print_error(one.message)
+    return FAILED if rehearsed.failed else DONE
+
+
+@ci.command("stand-ins")
+@output_option
+@common_options
+def stand_ins(common: Common, output: Path) -> int:
+    """Write the registry with small stand-ins for its networks."""
+    from publisher.rehearsal.small import write_project
+
+    console.print_line(f"{write_project(common.registry.absolute(), output)}: written")
     return DONE

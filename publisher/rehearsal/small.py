@@ -1,19 +1,16 @@
 """Replaces the networks of a registry by stand-ins of a hundredth of their size.
 
-`python -m publisher.rehearsal.small --output build/small` writes such a registry and the files
-it needs. The stand-in has every kind of unit, so it exercises all code. Its weights are always
-synthetic, and its pages describe a network of no use to anyone.
+`publisher ci stand-ins --output build/small` writes such a registry and the files it needs. The
+stand-in has every kind of unit, so it exercises all code. Its weights are always synthetic, and
+its pages describe a network of no use to anyone.
 """
 
 import shutil
 from pathlib import Path
 from typing import Any
 
-import click
 import yaml
 
-from publisher.cli.console import print_error, print_line
-from publisher.errors import PublisherError
 from publisher.registry import load_registry
 from publisher.registry.document import Problem, parse
 from publisher.registry.errors import RegistryError
@@ -77,20 +74,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
-
-
-@click.command()
-@click.option("--registry", type=click.Path(path_type=Path), default=Path("models.yaml"))
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True)
-def main(registry: Path, output: Path) -> None:
-    """Write the registry with its networks replaced by small stand-ins."""
-    try:
-        print_line(f"{write_project(registry.absolute(), output)}: written")
-    except PublisherError as error:
-        for line in str(error).splitlines():
-            print_error(line)
-        raise SystemExit(2) from None
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""`python -m publisher.rehearsal` as people type it, with a release of a few lines."""
+"""`publisher ci rehearse` as people type it, with a release of a few lines."""
 
 import os
 import subprocess
@@ -63,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
 
 def rehearse(folder: Path, *arguments: str) -> Finished:
     done = subprocess.run(
-        [sys.executable, "-m", "publisher.rehearsal", *arguments],
+        [sys.executable, "-m", "publisher", "ci", "rehearse", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -111,7 +111,7 @@ def test_a_failure_is_told_and_again_goes_on(folder: Path) -> None:
         (["--tag", "v1", "--dry-run"], 2, "a pushed tag has no inputs"),
         (["--again", "--next"], 2, "give only one"),
         (["--to", "nowhere"], 1, "'nowhere' is not a destination"),
-        (["--registry", "none.yaml"], 1, "there is no such file"),
+        (["--registry", "none.yaml"], 2, "there is no such file"),
     ],
 )
 def test_what_contradicts_or_is_not_there_is_said(

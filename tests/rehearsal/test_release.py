@@ -68,7 +68,7 @@ class Story:
     def run(self, *arguments: str) -> Chapter:
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "publisher.rehearsal"),
+                *(sys.executable, "-m", "publisher", "ci", "rehearse"),
                 *("--weights", str(self.weights), "--quiet", *arguments),
             ],
             cwd=self.folder,

@@ -45,7 +45,7 @@ def test_a_registry_without_templates_and_class_names_of_its_own_has_one(tmp_pat
 def test_it_is_written_from_the_command_line(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "publisher.rehearsal.small", *arguments],
+            [sys.executable, "-m", "publisher", "ci", "stand-ins", *arguments],
             cwd=ROOT,
             capture_output=True,
             text=True,
