@@ -170,7 +170,7 @@ def test_members_are_sorted_folders_and_files_of_nobody(saved_model: Path, tmp_p
         found = tar.getmembers()
     assert [member.name for member in found] == [
         *("assets", "assets.extra", "assets.extra/notes", "variables"),
-        *("assets/names.txt", "assets.extra/notes/about.txt"),
+        *("assets/class_names.txt", "assets.extra/notes/about.txt"),
         *("fingerprint.pb", "saved_model.pb"),
         *("variables/variables.data-00000-of-00001", "variables/variables.index"),
     ]

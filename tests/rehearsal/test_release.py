@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from publisher.families import ARCHITECTURES
 from publisher.release.contents import INDEX_SIGNATURE, SIGNED, SUMS
 from publisher.weights import write_synthetic
-from tests.builds import CLASSES, HANDLES, REGISTRY, Finished, Project, publisher
-from tests.rehearsal.projects import checkout
+from tests.builds import CLASSES, HANDLES, REGISTRY, Finished, Project, publisher, share
+from tests.rehearsal.projects import checkout, git
 from tests.releases import tree
 
 REASON = "Wrong class names."
@@ -53,8 +53,12 @@ class Chapter:
 class Story:
     """A checkout whose release is rehearsed several times."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, graphs: Path) -> None:
         self.folder = checkout(folder / "project", REGISTRY + DESTINATIONS)
+        # git tracks the link, so the builds of all jobs share what they find of graphs.
+        share(graphs, self.folder / "build")
+        git(self.folder, "add", "--force", "build/graphs")
+        git(self.folder, "commit", "--quiet", "--message", "Share graphs")
         self.weights = folder / "weights"
         self.work = self.folder / "build/rehearsal"
         self.arrays = ARCHITECTURES["R20x0.5"].arrays(CLASSES)
@@ -87,8 +91,8 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
-    return Story(tmp_path_factory.mktemp("release"))
+def story(graphs: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    return Story(tmp_path_factory.mktemp("release"), graphs)
 
 
 @pytest.fixture(scope="module")
