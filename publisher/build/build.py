@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from publisher.build import engine as tasks
+from publisher.build import engine
 from publisher.build.engine import Key
 from publisher.build.stages import Run, tasks_of
 from publisher.build.workers import Workers
@@ -77,15 +77,15 @@ def build_lock(build: Path) -> Iterator[None]:
 def build(run: Run, variants: Sequence[Variant]) -> list[Built | Failed]:
     """Bring every variant up to date, in as many processes as the settings allow."""
     todo = tasks_of(run, variants)
-    looked_at = tasks.rehearse(todo)
-    stale = [found for found in looked_at.values() if isinstance(found, tasks.Stale)]
+    looked_at = engine.dry_run(todo)
+    stale = [found for found in looked_at.values() if isinstance(found, engine.StaleTask)]
     done = {key: found for key, found in looked_at.items() if isinstance(found, Record)}
     run.workers = Workers(run.settings.jobs)
     try:
         if any(found.stage in ("fetch", *IN_WORKERS) for found in stale):
             run.workers.warm_up(min(run.settings.jobs, len(stale)))
         jobs, memory = run.settings.jobs, run.settings.memory
-        found = tasks.run(todo, run.reporter, jobs=jobs, memory=memory, done=done)
+        found = engine.run(todo, run.reporter, jobs=jobs, memory=memory, done=done)
     finally:
         run.workers.close()
     _tell_of_unchosen(run, variants, found)
@@ -99,15 +99,15 @@ def build(run: Run, variants: Sequence[Variant]) -> list[Built | Failed]:
     return results
 
 
-def rehearse(run: Run, variants: Sequence[Variant]) -> list[Built | Stale | Failed]:
+def dry_run(run: Run, variants: Sequence[Variant]) -> list[Built | Stale | Failed]:
     """Say what `build` would do, as far as can be known before, and do nothing."""
-    found = tasks.rehearse(tasks_of(run, variants))
+    found = engine.dry_run(tasks_of(run, variants))
     results: list[Built | Stale | Failed] = []
     for variant in variants:
         result = found[Key("try", variant.handle)]
         if isinstance(result, Record):
             results.append(_built(run, variant, found))
-        elif isinstance(result, tasks.Stale):
+        elif isinstance(result, engine.StaleTask):
             results.append(Stale(variant, result.stage, result.reason))
         else:
             results.append(Failed(variant, result))

@@ -63,7 +63,7 @@ class Task:
 
     It cannot be done where one of `needs` failed; where one of `after` did, it can.
     `memory` is what the step is expected to take at its peak, in bytes. Of the tasks with
-    the same `turn`, where it is not empty, one runs at a time.
+    the same `mutex`, where it is not empty, one runs at a time.
     """
 
     key: Key
@@ -71,11 +71,11 @@ class Task:
     step: Callable[[Records], Step]
     memory: int = 0
     after: tuple[Key, ...] = ()
-    turn: str = ""
+    mutex: str = ""
 
 
 @dataclass(frozen=True)
-class Stale:
+class StaleTask:
     """In a rehearsal: this stage would have to run, and so would all that need it."""
 
     stage: str
@@ -86,14 +86,14 @@ class TaskError(PublisherError):
     """A stage could not read or write what it needs."""
 
 
-def rehearse(tasks: Mapping[Key, Task]) -> dict[Key, Record | Stale | PublisherError]:
+def dry_run(tasks: Mapping[Key, Task]) -> dict[Key, Record | StaleTask | PublisherError]:
     """Say of every task whether it is up to date, or cannot even be looked at; run nothing."""
-    results: dict[Key, Record | Stale | PublisherError] = {}
+    results: dict[Key, Record | StaleTask | PublisherError] = {}
     done: dict[Key, Record] = {}
     for key, task in tasks.items():
         before = [results[need] for need in task.needs]
         errors = [found for found in before if isinstance(found, PublisherError)]
-        stale = [found for found in before if isinstance(found, Stale)]
+        stale = [found for found in before if isinstance(found, StaleTask)]
         if errors or stale:
             results[key] = (errors or stale)[0]
             continue
@@ -102,11 +102,11 @@ def rehearse(tasks: Mapping[Key, Task]) -> dict[Key, Record | Stale | PublisherE
         except PublisherError as error:
             results[key] = error
             continue
-        waits_for = [other for other in task.after if isinstance(results[other], Stale)]
+        waits_for = [other for other in task.after if isinstance(results[other], StaleTask)]
         if isinstance(ready, _Ready):
-            results[key] = Stale(key.stage, ready.reason)
+            results[key] = StaleTask(key.stage, ready.reason)
         elif waits_for:
-            results[key] = Stale(key.stage, f"{waits_for[0].subject} is not up to date")
+            results[key] = StaleTask(key.stage, f"{waits_for[0].subject} is not up to date")
         else:
             results[key] = done[key] = ready
     return results
@@ -136,16 +136,16 @@ class _State:
         """Whether a task is done or has failed."""
         return key in self.done or key in self.failed
 
-    def has_room(self, task: Task, jobs: int, memory: int) -> bool:
+    def fits(self, task: Task, jobs: int, memory: int) -> bool:
         """Whether a task may run beside those that run now."""
         if not self.running:
             return True
         held = sum(other.memory for other in self.running.values())
         return len(self.running) < jobs and held + task.memory <= memory
 
-    def has_turn(self, task: Task) -> bool:
-        """Whether no task of the same turn runs."""
-        return not task.turn or all(other.turn != task.turn for other in self.running.values())
+    def mutex_is_free(self, task: Task) -> bool:
+        """Whether no task of the same mutex runs."""
+        return not task.mutex or all(other.mutex != task.mutex for other in self.running.values())
 
 
 def run(
@@ -210,10 +210,10 @@ def _start_what_can_start(state: _State, jobs: int, memory: int) -> None:
             del state.waiting[key]
             continue
         waits = not all(state.settled(need) for need in task.needs + task.after)
-        if waits or not state.has_turn(task):
+        if waits or not state.mutex_is_free(task):
             continue
-        # Whoever had the turn before may have done what this task is for.
-        if task.turn or key not in state.ready:
+        # Whoever held the mutex before may have done what this task is for.
+        if task.mutex or key not in state.ready:
             try:
                 found = _look(task, state.done)
             except PublisherError as error:
@@ -225,7 +225,7 @@ def _start_what_can_start(state: _State, jobs: int, memory: int) -> None:
                 del state.waiting[key]
                 continue
             state.ready[key] = found
-        if state.has_room(task, jobs, memory):
+        if state.fits(task, jobs, memory):
             del state.waiting[key]
             state.running[key] = task
             ready = state.ready.pop(key)

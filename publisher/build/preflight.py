@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 
 from publisher.build import engine
-from publisher.build.engine import Key, Stale
+from publisher.build.engine import Key, StaleTask
 from publisher.build.manifest import kept_arrays
 from publisher.build.stages import Run, archive_path, saved_model_path, tasks_of, weights_folder
 from publisher.errors import PublisherError
@@ -36,8 +36,8 @@ def preflight(
     `to` names destinations of models.yaml, whose pages have templates of their own. `release` is
     the release directory; where it is on another file system, archives are copied.
     """
-    looked_at = engine.rehearse(tasks_of(run, variants))
-    stale = {key for key, found in looked_at.items() if isinstance(found, Stale)}
+    looked_at = engine.dry_run(tasks_of(run, variants))
+    stale = {key for key, found in looked_at.items() if isinstance(found, StaleTask)}
     if not stale:
         return []
     named = (run.registry.destinations.get(name) for name in to)

@@ -104,12 +104,12 @@ def _tasks(run: Run, variant: Variant, *, chosen: bool) -> list[Task]:
     validated, rendered = Key("validate", handle), Key("render", handle)
     # Of downloads one at a time, so that a source that gives no answer is asked once; of
     # others, checkpoints that share a file.
-    turn = "download" if run.source.remote else run.registry.checkpoint_of(variant).path
+    mutex = "download" if run.source.remote else run.registry.checkpoint_of(variant).path
     sibling = run.sibling(variant)
     compared = (Key("validate", sibling.handle),) if sibling else ()
     bind = functools.partial
     tasks = [
-        Task(fetched, (), bind(_fetch, run, variant), turn=turn),
+        Task(fetched, (), bind(_fetch, run, variant), mutex=mutex),
         Task(converted, (fetched,), bind(_convert, run, variant), TENSORFLOW_MEMORY + size),
         Task(expected, (fetched,), bind(_expect, run, variant), TENSORFLOW_MEMORY),
         Task(packed, (converted,), bind(_package, run, variant)),
@@ -131,7 +131,7 @@ def _tasks(run: Run, variant: Variant, *, chosen: bool) -> list[Task]:
                 bind(_try, run, variant),
                 TENSORFLOW_MEMORY + SNIPPET_MEMORY,
                 # Variants with the same stand-in share it, and the blocks that ran with it.
-                turn=f"try {replace(_stand_in(run, variant), assets=())}",
+                mutex=f"try {replace(_stand_in(run, variant), assets=())}",
             )
         )
     return tasks

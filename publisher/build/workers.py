@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from publisher.errors import PublisherError
 from publisher.families import Architecture
 from publisher.util import memory
-from publisher.util.collector import uncollected
+from publisher.util.collector import collector_paused
 from publisher.validation.request import Request
 
 if TYPE_CHECKING:  # a process that only converts need not wait for what renders pages
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # a process that only converts need not wait for what renders
 
 # Bytes that a process may hold after its work. What libraries keep would add to what the next
 # piece of work needs, so that one that holds more is ended, and another takes its place.
-KEPT = 750_000_000
+MOST_KEPT = 750_000_000
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Workers:
             pool = self._free.get()
             if pool is None:
                 pool = self._start()
-                with _interruptions_held_back():
+                with _sigint_blocked():
                     pool.submit(_import_tensorflow)
             self._free.put(pool)
 
@@ -101,10 +101,10 @@ class Workers:
         replacement = self._free.get()
         try:
             replacement = pool = replacement or self._start()
-            with _interruptions_held_back():
+            with _sigint_blocked():
                 future: Future[tuple[T, int]] = pool.submit(_guarded, task, args, kwargs)
             result, kept = future.result(seconds)
-            if kept > KEPT:
+            if kept > MOST_KEPT:
                 _end(pool)
                 replacement = None
             return result
@@ -173,7 +173,7 @@ def run_alone(task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 @contextmanager
-def _interruptions_held_back() -> Iterator[None]:
+def _sigint_blocked() -> Iterator[None]:
     """Let a process that is started here never see Ctrl-C: its parent does, and ends it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -188,7 +188,7 @@ def _guarded(task: Callable[P, T], args: Any, kwargs: Any) -> tuple[T, int]:
     Returns what the task did, and how many bytes the process holds then.
     """
     try:
-        return task(*args, **kwargs), memory.resident()
+        return task(*args, **kwargs), memory.resident_bytes()
     except PublisherError:
         raise
     except OSError as error:
@@ -221,7 +221,7 @@ def _prepare(scratch: str, threads: int) -> None:
     os.environ["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"] = "1"
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)
-    memory.keep_little()
+    memory.return_large_blocks_early()
     # Threads of NumPy's matrix products that wait for the next one keep a core busy, which
     # another process could use. What is not loaded yet cannot be limited.
     import numpy  # noqa: F401
@@ -238,7 +238,7 @@ def _end_with_the_parent() -> None:
 
 
 def _import_tensorflow() -> None:
-    with uncollected():
+    with collector_paused():
         import tensorflow_hub  # noqa: F401  it imports TensorFlow
 
 
@@ -283,13 +283,13 @@ def convert(
     with ThreadPoolExecutor(1) as beside:
         # Opening a file compares the checksums of all that is in it.
         opened = beside.submit(open_npz, weights) if weights else None
-        with uncollected(), _without_keras():
+        with collector_paused(), _without_keras():
             import tensorflow  # noqa: F401  what is exported will need it
     if opened is None:
         arrays = {name: synthetic_array(name, shapes[name]) for name in kept}
     else:
         arrays = opened.result().streamed(kept)
-    with uncollected():
+    with collector_paused():
         export(
             architecture,
             arrays,

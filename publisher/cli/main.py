@@ -8,9 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from publisher.util.collector import uncollected
+from publisher.util.collector import collector_paused
 
-with uncollected():  # much of the time of a run that finds nothing to do
+with collector_paused():  # much of the time of a run that finds nothing to do
     import click
 
     import publisher

@@ -28,7 +28,7 @@ from publisher.cli.options import (
 )
 from publisher.cli.results import Problems, conclude, consent_of, planned_rows, print_planned
 from publisher.release.settings import PublishSettings
-from publisher.util.collector import uncollected
+from publisher.util.collector import collector_paused
 
 publish_options = options(
     globs_argument,
@@ -82,7 +82,7 @@ def _plan(
     markdown: bool = False,
     save: Path | None = None,
 ) -> int:
-    with uncollected():
+    with collector_paused():
         from publisher.release.pipeline import plan
         from publisher.release.plan import as_markdown, save_plans
 
@@ -134,7 +134,7 @@ def publish(
     plan: Path | None,
 ) -> int:
     """Build what is not up to date, and release it."""
-    with uncollected():
+    with collector_paused():
         from publisher.documents.plan import read_plans
         from publisher.release.pipeline import publish
 

@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from publisher.hub.ranges import UnsatisfiableError, none_match, part
 from publisher.release.catalogue import Model
-from publisher.release.sources.base import Elsewhere, Source
+from publisher.release.sources.base import RemoteFile, Source
 from publisher.util.files import sha256
 
 PIECE = 256 * 1024  # bytes of an archive in memory, for each client
@@ -60,7 +60,7 @@ async def archive(request: Request, model: Model, source: Source) -> Response:
     """
     stated = model.entry.archive
     opened = await to_thread.run_sync(source.open, model.archive, stated.size)
-    if isinstance(opened, Elsewhere):
+    if isinstance(opened, RemoteFile):
         return redirect(opened.address, 302, REVALIDATE)
     etag = f'"{stated.sha256}"'
     name = f"{model.entry.handle.split('/', 1)[1].replace('/', '_')}.tar.gz"

@@ -19,7 +19,7 @@ from publisher.hub.pages import ASSETS, Renderer
 from publisher.hub.place import Place
 from publisher.hub.search import Filters
 from publisher.hub.settings import HOST, Settings
-from publisher.release.catalogue import Catalogue, Model, Moved
+from publisher.release.catalogue import Catalogue, Model, Redirect
 from publisher.util.wording import shown
 
 FORMAT = "tf-hub-format"
@@ -63,7 +63,7 @@ class Hub:
         if model and path == model.archive:
             return await archive(request, model, self._live.source)
         match catalogue.find(path):
-            case Moved() as moved:
+            case Redirect() as moved:
                 return self._moved(request, place, moved)
             case Model() as model:
                 return await self._model(request, catalogue, place, model)
@@ -93,10 +93,10 @@ class Hub:
         answer.headers["Content-Length"] = str(len(answer.body))
         return answer
 
-    def _moved(self, request: Request, place: Place, moved: Moved) -> Response:
+    def _moved(self, request: Request, place: Place, moved: Redirect) -> Response:
         query = request.scope["query_string"].decode("latin-1")
         tail = "?" + quote(query, safe="!$%&'()*+,/:;=?@[]~") if query else ""
-        status, cache = (301, A_DAY) if moved.forever else (302, REVALIDATE)
+        status, cache = (301, A_DAY) if moved.permanent else (302, REVALIDATE)
         return redirect(f"{place.root}{moved.path}{tail}", status, cache)
 
     def _unknown(self, request: Request, catalogue: Catalogue, place: Place, path: str) -> Response:

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from publisher.registry.document import LARGEST, Document, Location, Problem, parse
 from publisher.registry.errors import RegistryError
 from publisher.registry.models import Registry
-from publisher.registry.rules import RULES, Content
+from publisher.registry.rules import RULES, RawValues
 from publisher.util.wording import listed, shown, suggestion
 
 MOST = 200  # problems in a message
@@ -54,7 +54,7 @@ def parse_registry(content: bytes, path: Path) -> Registry:
     try:
         registry = Registry.model_validate(document.data)
     except ValidationError as error:
-        whole = Content(document.data, set(), folder)
+        whole = RawValues(document.data, set(), folder)
         for details in error.errors(include_url=False, include_input=False):
             location = _location(details)
             # Pydantic calls a list short for entries that are merely wrong.
@@ -65,7 +65,7 @@ def parse_registry(content: bytes, path: Path) -> Registry:
             node = document.nodes.get(location)
             if node is None or node.shown is not None:
                 problems.append(_problem(document, location, details))
-    values = Content(document.data, faulty, folder)
+    values = RawValues(document.data, faulty, folder)
     for rule in RULES:
         for location, message in rule(values):
             problems.append(Problem(*document.place(location), message))

@@ -18,7 +18,7 @@ from publisher.registry.models import read_class_names
 from publisher.util.wording import shown, suggestion
 
 
-class Content:
+class RawValues:
     """The values of `models.yaml`; those at `faulty` locations count as absent.
 
     `folder` is that of the file.
@@ -72,10 +72,10 @@ class Content:
 
 
 Finding = tuple[Location, str]
-Rule = Callable[[Content], Iterator[Finding]]
+Rule = Callable[[RawValues], Iterator[Finding]]
 
 
-def all_handles_are_the_publishers(content: Content) -> Iterator[Finding]:
+def all_handles_are_the_publishers(content: RawValues) -> Iterator[Finding]:
     """Refuse a handle, an alias or a collection under another publisher's name."""
     publisher = content.value("publisher", "name")
     if not isinstance(publisher, str):
@@ -93,7 +93,7 @@ def all_handles_are_the_publishers(content: Content) -> Iterator[Finding]:
             )
 
 
-def handles_differ(content: Content) -> Iterator[Finding]:
+def handles_differ(content: RawValues) -> Iterator[Finding]:
     """Refuse a second variant with the handle of another."""
     seen = set()
     for location, handle in content.variants("handle"):
@@ -106,7 +106,7 @@ def handles_differ(content: Content) -> Iterator[Finding]:
         seen.add(handle)
 
 
-def aliases_lead_to_one_model(content: Content) -> Iterator[Finding]:
+def aliases_lead_to_one_model(content: RawValues) -> Iterator[Finding]:
     """Refuse an alias that is a model's name, or leads to two models.
 
     Versions of one model may share an alias: it leads to their common name.
@@ -128,7 +128,7 @@ def aliases_lead_to_one_model(content: Content) -> Iterator[Finding]:
             own.add(alias)
 
 
-def checkpoints_are_known(content: Content) -> Iterator[Finding]:
+def checkpoints_are_known(content: RawValues) -> Iterator[Finding]:
     """Refuse a variant of a checkpoint that is not listed."""
     known = content.names("checkpoints")
     for location, name in content.variants("checkpoint") if known else ():
@@ -136,7 +136,7 @@ def checkpoints_are_known(content: Content) -> Iterator[Finding]:
             yield location, f"{shown(name)} is no checkpoint listed here{suggestion(name, known)}"
 
 
-def a_file_has_one_content(content: Content) -> Iterator[Finding]:
+def a_file_has_one_content(content: RawValues) -> Iterator[Finding]:
     """Refuse a weight file that two checkpoints describe in two ways."""
     described: dict[str, tuple[str, Any]] = {}
     for name in content.names("checkpoints"):
@@ -154,7 +154,7 @@ def a_file_has_one_content(content: Content) -> Iterator[Finding]:
             )
 
 
-def images_are_large_enough(content: Content) -> Iterator[Finding]:
+def images_are_large_enough(content: RawValues) -> Iterator[Finding]:
     """Refuse a resolution below what the architecture can take."""
     for checkpoint in content.entries("checkpoints"):
         architecture = ARCHITECTURES.get(str(content.value(*checkpoint, "architecture")))
@@ -169,7 +169,7 @@ def images_are_large_enough(content: Content) -> Iterator[Finding]:
                 )
 
 
-def class_names_fit(content: Content) -> Iterator[Finding]:
+def class_names_fit(content: RawValues) -> Iterator[Finding]:
     """Ask for a readable file of class names with one line for each class."""
     read = functools.cache(read_class_names)
     files = ((*checkpoint, "class_names") for checkpoint in content.entries("checkpoints"))
@@ -188,7 +188,7 @@ def class_names_fit(content: Content) -> Iterator[Finding]:
             )
 
 
-def destinations_name_a_place(content: Content) -> Iterator[Finding]:
+def destinations_name_a_place(content: RawValues) -> Iterator[Finding]:
     """Ask for the form of address that the kind of destination has."""
     places = ((*destination, "to") for destination in content.entries("destinations"))
     for location, to in content.texts(places):
@@ -198,7 +198,7 @@ def destinations_name_a_place(content: Content) -> Iterator[Finding]:
             yield location, f"{shown(to)} is no place of kind {kind}; allowed: {allowed}"
 
 
-def names_there_are_of_models(content: Content) -> Iterator[Finding]:
+def names_there_are_of_models(content: RawValues) -> Iterator[Finding]:
     """Refuse a name at a destination for no model, and one name for two models."""
     models = content.models()
     for destination in content.entries("destinations") if models else ():

@@ -42,11 +42,11 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Moved:
-    """What was asked for is at another path of this hub; `forever` if it always will be."""
+class Redirect:
+    """What was asked for is at another path of this hub; `permanent` if it always will be."""
 
     path: str
-    forever: bool
+    permanent: bool
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,21 @@ class Catalogue:
     newest: Mapping[str, str]
     aliases: Mapping[str, str]
 
-    def find(self, path: str) -> Model | Moved | None:
+    def find(self, path: str) -> Model | Redirect | None:
         """Return the model that a path (without the first `/`) means, or where it is."""
         if path in self.models:
             return self.models[path]
         if path in self.newest:
-            return Moved(self.newest[path], forever=False)
+            return Redirect(self.newest[path], permanent=False)
         name, _, version = path.rpartition("/")
         if path in self.aliases:
-            return Moved(self.aliases[path], forever=True)
+            return Redirect(self.aliases[path], permanent=True)
         if name in self.aliases and f"{self.aliases[name]}/{version}" in self.models:
-            return Moved(f"{self.aliases[name]}/{version}", forever=True)
+            return Redirect(f"{self.aliases[name]}/{version}", permanent=True)
         if path in (self.index.collection, self.index.publisher):
-            return Moved("", forever=False)
+            return Redirect("", permanent=False)
         if path.endswith("/") and not path.endswith("//") and self.find(path[:-1]):
-            return Moved(path[:-1], forever=True)
+            return Redirect(path[:-1], permanent=True)
         return None
 
     def versions(self, name: str) -> list[str]:

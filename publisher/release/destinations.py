@@ -17,7 +17,7 @@ EVERY = "*"  # names all destinations
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenDestination:
     """A destination that was named, open. Its journal is kept in `folder`."""
 
     name: str
@@ -59,7 +59,7 @@ def open_destinations(
     *,
     to_write: bool,
     known: Sequence[PublisherError] = (),
-) -> list[Opened]:
+) -> list[OpenDestination]:
     """Open destinations by name; if they will be written, check that each could be.
 
     `environment` is where credentials are looked for. Raises all that is wrong at once, and with
@@ -74,7 +74,7 @@ def open_destinations(
             errors.append(error)
         else:
             target = target_named(registry, name)
-            opened.append(Opened(name, target, destination, folder / name))
+            opened.append(OpenDestination(name, target, destination, folder / name))
     for one in opened if to_write else ():
         try:
             one.destination.check()

@@ -36,7 +36,7 @@ Offered = Offer | tuple[Variant, Manifest | None, Path | None]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredVersion:
     """One version as the destination should show it; `small` are its small files by name."""
 
     change: Change
@@ -77,7 +77,7 @@ class Pages:
         return page.encode()
 
 
-def wanted(offer: Offer, held: Held, pages: Pages, withdrawals: Mapping[str, str]) -> Wanted:
+def diff(offer: Offer, held: Held, pages: Pages, withdrawals: Mapping[str, str]) -> DesiredVersion:
     """Say what offering this does at a destination that holds `held`.
 
     `withdrawals` are the reasons why versions there are withdrawn, by handle.
@@ -92,26 +92,28 @@ def wanted(offer: Offer, held: Held, pages: Pages, withdrawals: Mapping[str, str
         "there": there.archive.sha256 if there else "",
     }
     if manifest is None:
-        return Wanted(Change(**facts, status="withdrawn", message="withdrawn, and not there"))
+        return DesiredVersion(
+            Change(**facts, status="withdrawn", message="withdrawn, and not there")
+        )
     if not destination.holds_versions:
         page = pages.of(offer, manifest)
         before = destination.read(document_path(handle))
         status: Status = "unchanged" if before == page else "page" if before else "new"
-        return Wanted(Change(**facts, status=status), manifest, {PAGE: page})
+        return DesiredVersion(Change(**facts, status=status), manifest, {PAGE: page})
     if there is None:
         archive = (offer.folder or Path()) / ARCHIVE
         fault = _fault(manifest, archive)
         if fault:
-            return Wanted(Change(**facts, status="changed", message=f"{handle}: {fault}"))
+            return DesiredVersion(Change(**facts, status="changed", message=f"{handle}: {fault}"))
         small = _small(offer, manifest, pages.of(offer, manifest))
-        return Wanted(Change(**facts, status="new"), manifest, small, archive)
+        return DesiredVersion(Change(**facts, status="new"), manifest, small, archive)
     if not withdrawn and handle in withdrawals:
         message = (
             f"{handle}: is withdrawn at {destination.name} ({withdrawals[handle]}), and"
             " models.yaml does not say so; if it is an older one, take the newest, and if it"
             " shall be good again, add --reinstate"
         )
-        return Wanted(Change(**facts, status="changed", message=message))
+        return DesiredVersion(Change(**facts, status="changed", message=message))
     if not withdrawn and facts["offered"] != facts["there"]:
         message = (
             f"{handle}: {destination.name} holds this version with other bytes (differs"
@@ -119,12 +121,12 @@ def wanted(offer: Offer, held: Held, pages: Pages, withdrawals: Mapping[str, str
             f" the version in models.yaml to {next_version(offer.variant, held)}, or publish"
             " elsewhere"
         )
-        return Wanted(Change(**facts, status="changed", message=message))
+        return DesiredVersion(Change(**facts, status="changed", message=message))
     small = _small(offer, manifest, pages.of(offer, manifest))
     small, same = _changed(handle, small, destination, held)
     kept: Status = "withdrawn" if withdrawn else "unchanged"
     mended: Status = "withdraw" if withdrawn else "page"
-    return Wanted(Change(**facts, status=kept if same else mended), manifest, small)
+    return DesiredVersion(Change(**facts, status=kept if same else mended), manifest, small)
 
 
 def _small(offer: Offer, manifest: Manifest, page: bytes) -> dict[str, bytes]:

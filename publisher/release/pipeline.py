@@ -16,9 +16,9 @@ from publisher.documents.signature import signs
 from publisher.errors import PublisherError, raise_all
 from publisher.registry import Variant
 from publisher.release.contents import INDEX_SIGNATURE, SUMS
-from publisher.release.destinations import Opened, expanded, open_destinations
+from publisher.release.destinations import OpenDestination, expanded, open_destinations
 from publisher.release.diff import Offer
-from publisher.release.parts import collected, offers_of
+from publisher.release.offers import collect_builds, offers_of
 from publisher.release.publish import (
     Consent,
     Outcome,
@@ -89,7 +89,7 @@ def plan(
     opened = _opened(run, variants, settings, environment, to_write=False)
     release = settings.release.absolute()
     directory = Directory(release)
-    results = builds.rehearse(run, _active(variants))
+    results = builds.dry_run(run, _active(variants))
     offers = offers_of(results, variants, release)
     held = directory.manifests()
     publication = _publication(run, settings)
@@ -128,7 +128,7 @@ def publish(
     active = _active(variants)
     with builds.build_lock(run.settings.build), directory.locked():
         built = settings.built
-        results = collected(active, built) if built else builds.build(run, active)
+        results = collect_builds(active, built) if built else builds.build(run, active)
         offers = offers_of(results, variants, release)
         publication = _publication(run, settings)
         try:
@@ -160,7 +160,7 @@ def _opened(
     environment: Mapping[str, str],
     *,
     to_write: bool,
-) -> list[Opened]:
+) -> list[OpenDestination]:
     """Open the destinations, and raise all that can be known to go wrong."""
     build, release = run.settings.build, settings.release.absolute()
     names = expanded(run.registry, settings.to)

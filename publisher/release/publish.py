@@ -33,8 +33,8 @@ from publisher.release.contents import (
     sums_of,
     withdrawals_at,
 )
-from publisher.release.destinations import Opened
-from publisher.release.diff import Held, Offer, Offered, Pages, Wanted, wanted
+from publisher.release.destinations import OpenDestination
+from publisher.release.diff import DesiredVersion, Held, Offer, Offered, Pages, diff
 from publisher.release.plan import require_same
 from publisher.util.files import sha256
 from publisher.util.reporter import Reporter
@@ -114,7 +114,7 @@ def prepare(
     offered = {offer.variant.handle for offer in built} if publication.reinstate else set()
     withdrawals = withdrawals_at(destination)
     withdrawals = {handle: why for handle, why in withdrawals.items() if handle not in offered}
-    versions_there = [wanted(offer, held, pages, withdrawals) for offer in built]
+    versions_there = [diff(offer, held, pages, withdrawals) for offer in built]
     shown = [one for one in versions_there if one.shown]
     after = {**held, **{one.change.handle: one.manifest for one in shown if one.manifest}}
     versions: dict[str, Mapping[str, Path | bytes]] = {}
@@ -186,7 +186,7 @@ class Outcome:
 
 
 def publish_to(
-    opened: Opened,
+    opened: OpenDestination,
     publication: Publication,
     offers: Sequence[Offer],
     consent: Consent,
@@ -216,7 +216,7 @@ def publish_to(
     return Outcome(opened.name, "written", plan, len(prepared.versions), seconds)
 
 
-def _noting(opened: Opened, reporter: Reporter) -> Note:
+def _noting(opened: OpenDestination, reporter: Reporter) -> Note:
     """Return what keeps the journal and tells a person."""
     keep = journal(opened.folder)
     begun: dict[str, float] = {}
@@ -245,7 +245,7 @@ def _left_over(registry: Registry, held: Held) -> list[Change]:
 def _documents(
     pages: Pages,
     after: Held,
-    shown: Sequence[Wanted],
+    shown: Sequence[DesiredVersion],
     withdrawn: Mapping[str, str],
     release: Path | None,
 ) -> list[tuple[str, bytes]]:

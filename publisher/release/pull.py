@@ -26,9 +26,9 @@ from publisher.release.contents import (
 )
 from publisher.release.destinations import open_destinations
 from publisher.release.downloads import download
-from publisher.release.parts import releases_in
+from publisher.release.offers import releases_in
 from publisher.release.settings import PullSettings
-from publisher.release.sources.base import Elsewhere, Source
+from publisher.release.sources.base import RemoteFile, Source
 from publisher.release.sources.open import open_source
 from publisher.util.files import sha256_file
 from publisher.util.reporter import Reporter
@@ -141,7 +141,7 @@ def _fetched(
     """Return the archive of a version, on this machine."""
     size, target = manifest.archive.size, folder / ARCHIVE
     opened = source.open(f"{folder_of(handle)}/{ARCHIVE}", size)
-    if isinstance(opened, Elsewhere):
+    if isinstance(opened, RemoteFile):
         download(opened.address, target, size, handle, reporter)
     else:
         with opened, target.open("wb") as file:

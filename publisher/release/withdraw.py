@@ -9,7 +9,7 @@ from publisher.destinations.local.directory import Directory
 from publisher.documents.plan import Change
 from publisher.registry import edit, load_registry
 from publisher.release.contents import INDEX_SIGNATURE
-from publisher.release.destinations import Opened, open_destinations
+from publisher.release.destinations import OpenDestination, open_destinations
 from publisher.release.diff import Offer
 from publisher.release.publish import (
     Consent,
@@ -72,7 +72,7 @@ def withdraw(
     return Withdrawn(str(variant.withdrawn), bool(made.handles), change, outcomes)
 
 
-def _require_unsigned(opened: Sequence[Opened], handle: str, release: Path) -> None:
+def _require_unsigned(opened: Sequence[OpenDestination], handle: str, release: Path) -> None:
     """Refuse before anything is changed where the index would have to be signed anew."""
     for one in opened:
         if one.destination.holds_index and one.destination.read(INDEX_SIGNATURE) is not None:

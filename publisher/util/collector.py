@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Keep the collector still, and what was made meanwhile out of its sight for good.
 
     An import makes hundreds of thousands of objects that stay; looking through them again and

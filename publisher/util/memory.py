@@ -18,7 +18,7 @@ _PARAMETERS = {
 }
 
 
-def keep_little() -> None:
+def return_large_blocks_early() -> None:
     """Let large blocks go back to the system as soon as they are free."""
     library = _glibc()
     if library is not None:
@@ -26,14 +26,14 @@ def keep_little() -> None:
             library.mallopt(parameter, value)
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Give back to the system what is free now, small blocks too."""
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)
 
 
-def resident() -> int:
+def resident_bytes() -> int:
     """Return how many bytes this process holds in memory; 0 where /proc does not say so."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])

@@ -59,7 +59,7 @@ def run_snippet(snippet: Snippet, archives: Mapping[str, Path]) -> Fault | None:
         with _like_a_new_process(), chdir(program.parent):
             failure = _failure(program)
     gc.collect()
-    memory.give_back()
+    memory.trim_heap()
     if failure is None:
         return None
     line, message = failure

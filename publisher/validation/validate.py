@@ -66,7 +66,7 @@ def validate(
             save_features(request.features, _answers(subject, expected))
         del subject
         gc.collect()  # a loaded model is full of reference cycles
-        memory.give_back()
+        memory.trim_heap()
         results += _check_graph(request, graph_subject, graph_checks, training_checks)
     return Report(request.tolerance, tuple(results))
 
@@ -145,7 +145,7 @@ def _training_subject(subject: GraphSubject, shortened: Path) -> TrainingSubject
     reference = weakref.ref(model)
     del model
     gc.collect()
-    memory.give_back()
+    memory.trim_heap()
     leaked = (reference() is not None) + len(ops.gradient_registry._registry) - registered
     return TrainingSubject(
         **common_fields(subject, GraphSubject), step=step, unused=unused, leaked_objects=leaked
@@ -173,7 +173,7 @@ def _run(check: Callable[[Checked], Check], subject: Checked, failures: Path) ->
         failures.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, Any] = dict(result.tensors)
         np.savez(failures / f"{result.name}.npz", **tensors)
-    memory.give_back()  # otherwise free memory of one check adds to the peak of the next
+    memory.trim_heap()  # otherwise free memory of one check adds to the peak of the next
     return result
 
 

@@ -13,7 +13,7 @@ from isal import igzip
 from publisher.build.workers import run_alone
 from publisher.families import ARCHITECTURES
 from publisher.validation.archive import archive_is_a_plain_saved_model
-from publisher.verify.findings import Finding, counted, judged
+from publisher.verify.findings import Finding, counted, proved_unless
 
 GRAPH = "saved_model.pb"
 LARGEST_GRAPH = 256 << 20  # bytes
@@ -40,7 +40,9 @@ def digests(
     many = len(stated) > 1
     manifests = "their manifests state" if many else "its manifest states"
     sums = "" if many else f": SHA-256 {' '.join(found[handle] for handle in stated)}"
-    return judged(DIGESTS, problems, f"{counted(len(stated), 'archive')} as {manifests}{sums}")
+    return proved_unless(
+        DIGESTS, problems, f"{counted(len(stated), 'archive')} as {manifests}{sums}"
+    )
 
 
 def safety(archives: Mapping[str, Path]) -> Finding:
@@ -51,7 +53,7 @@ def safety(archives: Mapping[str, Path]) -> Finding:
         if check.status == "failed":
             problems.append(f"{handle}: {check.summary}")
     words = "plain SavedModels" if len(archives) > 1 else "a plain SavedModel"
-    return judged(SAFETY, problems, f"{words}: no links, nothing that leads out, undamaged")
+    return proved_unless(SAFETY, problems, f"{words}: no links, nothing that leads out, undamaged")
 
 
 def operations(archives: Mapping[str, Path]) -> Finding:
@@ -59,7 +61,7 @@ def operations(archives: Mapping[str, Path]) -> Finding:
     counts = run_alone(look_at_graphs, dict(archives))
     problems = [f"{handle}: {', '.join(found)}" for handle, (_, found) in counts.items() if found]
     total = sum(count for count, _ in counts.values())
-    return judged(
+    return proved_unless(
         OPERATIONS,
         problems,
         f"{total:,} in the graph, none that reads files, opens connections or runs Python",

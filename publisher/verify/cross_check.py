@@ -26,7 +26,7 @@ from publisher.validation.expected import noise
 from publisher.validation.report import compare
 from publisher.verify.archives import unpacked
 from publisher.verify.errors import VerifyError
-from publisher.verify.findings import Finding, failed, judged
+from publisher.verify.findings import Finding, failed, proved_unless
 from publisher.verify.targets import Target
 
 CROSS_CHECK = "cross-check"
@@ -122,7 +122,7 @@ def cross_check(target: Target, reporter: Reporter) -> tuple[Finding, list[Row]]
         ]
     errors = [row.error / row.bound for row in rows if row.bound and row.form != TRUTH]
     worst = f"; the worst takes {max(errors):.0%} of its bound" if errors else ""
-    return judged(CROSS_CHECK, problems, f"TensorFlow, JAX and NumPy agree{worst}"), rows
+    return proved_unless(CROSS_CHECK, problems, f"TensorFlow, JAX and NumPy agree{worst}"), rows
 
 
 def _question(archive: Path, manifest: Manifest) -> Question:

@@ -36,7 +36,7 @@ def unproved(what: str, detail: str) -> Finding:
     return Finding("open", what, detail)
 
 
-def judged(what: str, problems: Iterable[str], otherwise: str) -> Finding:
+def proved_unless(what: str, problems: Iterable[str], otherwise: str) -> Finding:
     """Return a failure that lists some of the problems, or what holds if there are none."""
     found = list(problems)
     if not found:

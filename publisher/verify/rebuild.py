@@ -5,7 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from publisher.build import engine as tasks
+from publisher.build import engine
 from publisher.build.engine import Key
 from publisher.build.stages import Run, tasks_of, toolchain
 from publisher.build.workers import Workers
@@ -15,7 +15,7 @@ from publisher.errors import PublisherError
 from publisher.util.http import without_secrets
 from publisher.util.reporter import Reporter, Silent
 from publisher.verify.archives import UNREADABLE, unpacked
-from publisher.verify.findings import SHOWN, Finding, failed, judged
+from publisher.verify.findings import SHOWN, Finding, failed, proved_unless
 from publisher.verify.targets import Target
 
 REBUILD = "rebuild"
@@ -46,7 +46,7 @@ def rebuild(run: Run, target: Target) -> Finding:
     }
     run.workers = Workers(run.settings.jobs)
     try:
-        found = tasks.run(todo, run.reporter, jobs=run.settings.jobs, memory=run.settings.memory)
+        found = engine.run(todo, run.reporter, jobs=run.settings.jobs, memory=run.settings.memory)
     finally:
         run.workers.close()
     problems = []
@@ -58,7 +58,7 @@ def rebuild(run: Run, target: Target) -> Finding:
             problems.append(f"{variant.handle}: {problem}")
     base = without_secrets(run.source.base) if run.source.remote else run.source.base
     source = f"the weights in {base}" if base else f"{run.source.kind} weights"
-    return judged(REBUILD, problems, f"made again from {source}, byte for byte the same")
+    return proved_unless(REBUILD, problems, f"made again from {source}, byte for byte the same")
 
 
 class _Informed(Silent):

@@ -8,7 +8,7 @@ from publisher.documents.index import INDEX
 from publisher.release.catalogue import Catalogue
 from publisher.release.contents import INDEX_SIGNATURE, SUMS
 from publisher.util.files import sha256, sha256_file
-from publisher.verify.findings import Finding, counted, judged, proved, unproved
+from publisher.verify.findings import Finding, counted, proved, proved_unless, unproved
 
 OTHER = "has other bytes"
 
@@ -49,7 +49,7 @@ def sums(catalogue: Catalogue, digests: Mapping[str, str], root: Path | None) ->
         seen += 1
         if problem:
             problems.append(f"{path} {problem}")
-    findings = [judged("SHA256SUMS", problems, f"{counted(seen, 'file')} as it lists them")]
+    findings = [proved_unless("SHA256SUMS", problems, f"{counted(seen, 'file')} as it lists them")]
     if seen < len(stated):
         rest = counted(len(stated) - seen, "file")
         findings.append(unproved("other files", f"{rest} of the release not downloaded"))

@@ -17,7 +17,7 @@ from publisher.signing.errors import SigningError
 from publisher.signing.provenance import Claims, read_provenance
 from publisher.signing.signatures import Digests, Verifier
 from publisher.util.files import sha256
-from publisher.verify.findings import Finding, counted, judged, proved, unproved
+from publisher.verify.findings import Finding, counted, proved, proved_unless, unproved
 from publisher.verify.targets import Target
 
 SIGNED_BY, MADE, CONSISTS = "signature", "provenance", "bom"
@@ -55,7 +55,7 @@ def signature(target: Target, verifier: Verifier | None) -> Finding:
         except (DocumentError, SigningError) as error:
             problems.append(f"{part.name}: its signature {error}")
     if problems:
-        return judged(SIGNED_BY, problems, "")
+        return proved_unless(SIGNED_BY, problems, "")
     if verifier:
         return proved(SIGNED_BY, f"{_named(parts)}, by {verifier.by}")
     return _unproved(parts, signatures)
@@ -90,7 +90,7 @@ def provenance(target: Target) -> Finding:
         if found.subjects != subjects:
             problems.append(f"{handle}: {PROVENANCE} is that of other files")
     if problems:
-        return judged(MADE, problems, "")
+        return proved_unless(MADE, problems, "")
     if not claims:
         return unproved(MADE, f"nothing says how it was made: no {PROVENANCE}")
     said = list(dict.fromkeys(_said(found) for found in claims))
@@ -119,7 +119,7 @@ def materials(target: Target) -> list[Finding]:
         return []
     parts = counted(sum(counts), "component")
     bills = counted(len(counts), "bill of materials", "bills of materials")
-    return [judged(CONSISTS, problems, f"{bills} of these archives, {parts}")]
+    return [proved_unless(CONSISTS, problems, f"{bills} of these archives, {parts}")]
 
 
 def _parts(target: Target) -> Iterator[_Part]:

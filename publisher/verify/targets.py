@@ -16,11 +16,11 @@ from publisher.documents.errors import DocumentError
 from publisher.documents.fields import HANDLE_FORM
 from publisher.documents.index import INDEX
 from publisher.documents.manifest import ARCHIVE, MANIFEST, Manifest, read_manifest
-from publisher.release.catalogue import Catalogue, Model, Moved, load
+from publisher.release.catalogue import Catalogue, Model, Redirect, load
 from publisher.release.contents import SIGNED
 from publisher.release.downloads import download
 from publisher.release.errors import ReleaseError
-from publisher.release.sources.base import Elsewhere, Source
+from publisher.release.sources.base import RemoteFile, Source
 from publisher.release.sources.directory import DirectorySource
 from publisher.release.sources.open import open_source
 from publisher.release.sources.web import WebSource
@@ -192,7 +192,7 @@ def _in_release(path: str, source: Source, search: _Search) -> Target:
 def _found(catalogue: Catalogue, path: str, where: str) -> Model:
     """Return the model that a path leads to, as a hub would. Raises `VerifyError`."""
     found = catalogue.find(path)
-    while isinstance(found, Moved):
+    while isinstance(found, Redirect):
         found = catalogue.find(found.path)
     if found is None:
         near = catalogue.near(path)
@@ -283,7 +283,7 @@ def _local(source: Source, model: Model, search: _Search) -> Path:
     """Return where an archive lies on this machine, downloaded if need be."""
     size = model.entry.archive.size
     opened = source.open(model.archive, size)
-    if isinstance(opened, Elsewhere):
+    if isinstance(opened, RemoteFile):
         return search.fetched(opened.address, model.entry.handle, size)
     opened.close()
     return Path(source.name) / model.archive

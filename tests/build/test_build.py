@@ -16,7 +16,7 @@ from pytest_httpserver import HTTPServer
 
 from publisher.build import build as pipeline
 from publisher.build import stages as steps
-from publisher.build.build import BuildError, Built, Failed, Stale, build, build_lock, rehearse
+from publisher.build.build import BuildError, Built, Failed, Stale, build, build_lock, dry_run
 from publisher.build.engine import Key
 from publisher.build.stages import Run
 from publisher.build.workers import WorkerError
@@ -93,7 +93,7 @@ class Place:
         """Say of each variant what a rehearsal says; it must not write anything."""
         before = tree(self.folder), times(self.folder)
         run = self.run()
-        results = rehearse(run, chosen(run, *handles))
+        results = dry_run(run, chosen(run, *handles))
         assert (tree(self.folder), times(self.folder)) == before
         assert self.watcher.reasons == {}
         return {
@@ -791,7 +791,7 @@ def test_checkpoints_with_equal_class_names_in_two_files_share_their_snippets(
     shutil.copy(place.folder / "names.txt", place.folder / "other" / "names.txt")
     place.edit((B, checkpoint("b", class_names="other/names.txt")))
     tasks = steps.tasks_of(place.run(), place.run().registry.variants)
-    turns = [tasks[Key("try", handle)].turn for handle in (CLASSIFIER_A, CLASSIFIER_B)]
+    turns = [tasks[Key("try", handle)].mutex for handle in (CLASSIFIER_A, CLASSIFIER_B)]
     assert turns[0] == turns[1] != ""  # never at the same time
     counter = counting(place)
     place.build_well(CLASSIFIER_A, CLASSIFIER_B)

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from publisher.build.engine import Key, Made, Records, Stale, Step, Task, TaskError, rehearse, run
+from publisher.build.engine import (
+    Key,
+    Made,
+    Records,
+    StaleTask,
+    Step,
+    Task,
+    TaskError,
+    dry_run,
+    run,
+)
 from publisher.build.records import read_record
 from publisher.documents.record import Record
 from publisher.errors import PublisherError
@@ -41,7 +51,7 @@ class Bench:
         needs: str = "",
         after: str = "",
         memory: int = 0,
-        turn: str = "",
+        mutex: str = "",
         action: Callable[[], object] = lambda: None,
         looked_at: Callable[[], object] = lambda: None,
     ) -> None:
@@ -68,7 +78,7 @@ class Bench:
             return Step(self.folder / "records" / f"{name}.json", inputs, made)
 
         keys = [tuple(map(self.key, names)) for names in (needs, after)]
-        self.tasks[self.key(name)] = Task(self.key(name), keys[0], step, memory, keys[1], turn)
+        self.tasks[self.key(name)] = Task(self.key(name), keys[0], step, memory, keys[1], mutex)
 
     @staticmethod
     def key(name: str) -> Key:
@@ -80,8 +90,8 @@ class Bench:
         found = run(self.tasks, self.watcher, jobs=jobs, memory=memory)
         return {key.subject: result for key, result in found.items()}
 
-    def rehearse(self) -> dict[str, Record | Stale | PublisherError]:
-        return {key.subject: result for key, result in rehearse(self.tasks).items()}
+    def dry_run(self) -> dict[str, Record | StaleTask | PublisherError]:
+        return {key.subject: result for key, result in dry_run(self.tasks).items()}
 
 
 @pytest.fixture
@@ -199,8 +209,8 @@ def test_what_exceeds_the_budget_by_itself_runs_alone(bench: Bench, gate: thread
 def test_of_one_turn_one_runs_at_a_time_and_others_go_past(
     bench: Bench, gate: threading.Event
 ) -> None:
-    bench.add("a", turn="download", action=wait_for(gate))
-    bench.add("b", turn="download")
+    bench.add("a", mutex="download", action=wait_for(gate))
+    bench.add("b", mutex="download")
     bench.add("c", action=gate.set)
     bench.run(jobs=2)
     assert bench.order[-1] == "b"
@@ -208,7 +218,7 @@ def test_of_one_turn_one_runs_at_a_time_and_others_go_past(
 
 
 def test_a_task_whose_turn_comes_finds_what_the_one_before_did(bench: Bench) -> None:
-    bench.add("a", turn="file")
+    bench.add("a", mutex="file")
     bench.tasks[bench.key("b")] = replace(bench.tasks[bench.key("a")], key=bench.key("b"))
     results = bench.run(jobs=2)
     assert bench.order == ["a"]
@@ -343,12 +353,12 @@ def test_a_task_that_cannot_be_looked_at_fails_and_the_rest_goes_on(
     bench.add("a", looked_at=raises(error))
     bench.add("b", needs="a")
     bench.add("c")
-    rehearsed = bench.rehearse()
+    expected = bench.dry_run()
     results = bench.run()
-    for found in (rehearsed, results):
+    for found in (expected, results):
         assert isinstance(found["a"], PublisherError)
         assert found["b"] is found["a"]
-    assert isinstance(rehearsed["c"], Stale)
+    assert isinstance(expected["c"], StaleTask)
     assert isinstance(results["c"], Record)
 
 
@@ -387,9 +397,9 @@ def test_a_rehearsal_says_where_the_work_would_begin_and_does_nothing(bench: Ben
     bench.run()
     bench.inputs["b"] = "new"
     before = tree(bench.folder), times(bench.folder)
-    results = bench.rehearse()
+    results = bench.dry_run()
     assert (tree(bench.folder), times(bench.folder)) == before
-    assert results["b"] == results["c"] == Stale("make", "own changed from  to new")
+    assert results["b"] == results["c"] == StaleTask("make", "own changed from  to new")
     assert isinstance(results["a"], Record)
     assert isinstance(results["d"], Record)
     bench.run()
@@ -401,6 +411,6 @@ def test_a_rehearsal_expects_a_task_to_follow_one_that_it_comes_after(bench: Ben
     bench.add("b", after="a")
     bench.run()
     bench.inputs["a"] = "new"
-    assert bench.rehearse()["b"] == Stale("make", "a is not up to date")
+    assert bench.dry_run()["b"] == StaleTask("make", "a is not up to date")
     bench.inputs["b"] = "other"
-    assert bench.rehearse()["b"] == Stale("make", "own changed from  to other")
+    assert bench.dry_run()["b"] == StaleTask("make", "own changed from  to other")

@@ -178,7 +178,7 @@ def test_one_process_does_one_task_after_another(workers: Workers) -> None:
 def test_a_process_that_holds_much_after_its_task_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workers_module, "KEPT", 0)
+    monkeypatch.setattr(workers_module, "MOST_KEPT", 0)
     workers = Workers(1)
     try:
         first, second = workers.run(own_process), workers.run(own_process)

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from publisher.util import memory
-from publisher.util.memory import resident
+from publisher.util.memory import resident_bytes
 
 ROOT = Path(__file__).parents[2]
 MEGABYTE = 1 << 20
@@ -66,10 +66,10 @@ def filled(size: int, count: int) -> list[int]:
 
 def kept_of(size: int, count: int = 1) -> int:
     """Return by how much the process has grown when blocks were used and are free again."""
-    before = resident()
+    before = resident_bytes()
     for block in filled(size, count):
         allocator().free(block)
-    return resident() - before
+    return resident_bytes() - before
 
 
 def leave_gaps() -> None:
@@ -108,15 +108,15 @@ def arenas() -> int:
 @alone
 def test_small_blocks_that_are_free_are_given_back() -> None:
     leave_gaps()
-    before = resident()
-    memory.give_back()
-    assert before - resident() > 48 * MEGABYTE
+    before = resident_bytes()
+    memory.trim_heap()
+    assert before - resident_bytes() > 48 * MEGABYTE
 
 
 @glibc_only
 @alone
 def test_the_largest_blocks_go_back_when_they_are_free_and_smaller_ones_stay() -> None:
-    memory.keep_little()
+    memory.return_large_blocks_early()
     assert kept_of(10 * MEGABYTE) > 8 * MEGABYTE
     # The same memory again, but for what the interpreter may have put into it meanwhile.
     assert kept_of(8 * MEGABYTE) < 4 * MEGABYTE
@@ -126,14 +126,14 @@ def test_the_largest_blocks_go_back_when_they_are_free_and_smaller_ones_stay() -
 @glibc_only
 @alone
 def test_of_smaller_blocks_no_more_than_some_stay() -> None:
-    memory.keep_little()
+    memory.return_large_blocks_early()
     assert kept_of(10 * MEGABYTE, count=10) < 68 * MEGABYTE
 
 
 @glibc_only
 @alone
 def test_threads_share_what_is_free() -> None:
-    memory.keep_little()
+    memory.return_large_blocks_early()
     assert arenas() == 1
 
 
@@ -141,11 +141,11 @@ def test_threads_share_what_is_free() -> None:
 @alone
 def test_without_glibc_nothing_happens() -> None:
     setattr(memory, "_glibc", lambda: None)  # noqa: B010  in this process only
-    memory.keep_little()
+    memory.return_large_blocks_early()
     leave_gaps()
-    before = resident()
-    memory.give_back()
-    assert before - resident() < MEGABYTE
+    before = resident_bytes()
+    memory.trim_heap()
+    assert before - resident_bytes() < MEGABYTE
     assert kept_of(10 * MEGABYTE) < 4 * MEGABYTE
     assert arenas() > 1
 
@@ -154,7 +154,7 @@ def test_what_a_process_holds_is_unknown_where_the_system_does_not_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Path, "read_text", lambda path: "")
-    assert memory.resident() == 0
+    assert memory.resident_bytes() == 0
 
 
 def test_another_c_library_is_not_asked_for_what_only_glibc_has(
@@ -162,5 +162,5 @@ def test_another_c_library_is_not_asked_for_what_only_glibc_has(
 ) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(malloc_trim=None))
     assert memory._glibc() is None
-    memory.keep_little()
-    memory.give_back()
+    memory.return_large_blocks_early()
+    memory.trim_heap()

@@ -338,7 +338,7 @@ def test_what_a_check_leaves_behind_is_given_back_before_the_next(
         happened.append("check")
         return Check("note", "passed", "")
 
-    monkeypatch.setattr(memory, "give_back", lambda: happened.append("given back"))
+    monkeypatch.setattr(memory, "trim_heap", lambda: happened.append("given back"))
     checked(request_for(), checkpoint, [note, note])
     # At last what the model took.
     assert happened == [*["check", "given back"] * 2, "given back"]

@@ -1,24 +1,24 @@
 import pytest
 
-from publisher.verify.findings import Finding, counted, judged
+from publisher.verify.findings import Finding, counted, proved_unless
 
 
 def test_no_problem_is_a_proof() -> None:
-    assert judged("digest", [], "as stated") == Finding("proved", "digest", "as stated")
+    assert proved_unless("digest", [], "as stated") == Finding("proved", "digest", "as stated")
 
 
 def test_problems_are_a_failure_that_names_them() -> None:
-    found = judged("digest", iter(["a: other", "b: other"]), "as stated")
+    found = proved_unless("digest", iter(["a: other", "b: other"]), "as stated")
     assert found == Finding("failed", "digest", "a: other; b: other")
 
 
 def test_of_many_problems_the_first_are_named_and_the_others_counted() -> None:
-    found = judged("digest", [f"p{number}" for number in range(7)], "as stated")
+    found = proved_unless("digest", [f"p{number}" for number in range(7)], "as stated")
     assert found.detail == "p0; p1; p2; p3; p4; and 2 more"
 
 
 def test_a_finding_is_there_for_machines() -> None:
-    assert judged("digest", ["a"], "").as_json() == {
+    assert proved_unless("digest", ["a"], "").as_json() == {
         "status": "failed",
         "what": "digest",
         "detail": "a",

@@ -33,9 +33,9 @@ from publisher.util.http import (
     HttpError,
     Retry,
     TransientError,
-    asked_pause,
     is_transient,
     one_line,
+    retry_after,
 )
 from publisher.util.http.request import REDIRECTS, body, new_session, request
 
@@ -246,7 +246,7 @@ class Api:
         if status == 429 or (status == 403 and _is_limit(headers, reason)):
             raise self._limited(status, headers, reason)
         if is_transient(status):
-            raise TransientError(status, reason, pause=asked_pause(headers))
+            raise TransientError(status, reason, pause=retry_after(headers))
         if status in also:
             return Answer(status, content, headers, reason)
         raise HttpError(status, reason)

@@ -11,11 +11,11 @@ from publisher.util.http import (
     NoAnswerError,
     Retry,
     TransientError,
-    asked_pause,
     failure,
     is_transient,
     origin_of,
     redirected,
+    retry_after,
 )
 
 LARGEST_ANSWER = 1 << 26  # bytes
@@ -129,4 +129,4 @@ def _pause_asked_for(response: httpx2.Response) -> float:
     limit = parse_ratelimit_headers(response.headers)
     if response.status_code == 429 and limit is not None and limit.remaining == 0:
         return limit.reset_in_seconds + 1.0
-    return asked_pause(response.headers)
+    return retry_after(response.headers)

@@ -24,11 +24,11 @@ from publisher.util.http import (
     HttpError,
     Retry,
     TransientError,
-    asked_pause,
     failure,
     is_transient,
     one_line,
     redirected,
+    retry_after,
 )
 from publisher.util.http.request import body
 
@@ -127,7 +127,7 @@ class _Client(KaggleHttpClient):  # type: ignore[misc]
         if status != 200:
             said = answer.get("message") if isinstance(answer, dict) else None
             reason = str(said or http_response.reason or "")
-            raise HttpError(status, reason, pause=asked_pause(http_response.headers))
+            raise HttpError(status, reason, pause=retry_after(http_response.headers))
         if not isinstance(answer, dict):
             raise TypeError("another kind of answer")
         code = answer.get("code", 200)

@@ -15,7 +15,7 @@ _REMEDIES = dict.fromkeys(
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class RemoteFile:
     """A file that clients get from another address."""
 
     address: str
@@ -40,7 +40,7 @@ class Source(Protocol):
     def size(self, path: str) -> int:
         """Return the size of a file in bytes."""
 
-    def open(self, path: str, size: int) -> BinaryIO | Elsewhere:
+    def open(self, path: str, size: int) -> BinaryIO | RemoteFile:
         """Return a file of that size, open for reading, or where clients can get it."""
 
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 from requests import Response
 
 from publisher.release.errors import ReleaseError
-from publisher.release.sources.base import LARGEST, READING, Elsewhere, unreadable
+from publisher.release.sources.base import LARGEST, READING, RemoteFile, unreadable
 from publisher.util.http import HttpError, without_secrets
 from publisher.util.http.request import MOST_REDIRECTS, body, new_session, request, require
 
@@ -44,9 +44,9 @@ class WebSource:
             )
         return int(length)
 
-    def open(self, path: str, size: int) -> Elsewhere:
+    def open(self, path: str, size: int) -> RemoteFile:
         """Return the file's public address; its size was asked for when the release was read."""
-        return Elsewhere(f"{self._base}/{path}")
+        return RemoteFile(f"{self._base}/{path}")
 
     def _asked(self, method: str, path: str, take: Callable[[Response], T]) -> T:
         """Return what `take` makes of the answer about a file."""

@@ -32,7 +32,7 @@ from publisher.util.http.errors import (
     is_transient,
     one_line,
 )
-from publisher.util.http.retry import DEFAULT_RETRY, Retry, asked_pause
+from publisher.util.http.retry import DEFAULT_RETRY, Retry, retry_after
 
 __all__ = [
     "DEFAULT_RETRY",
@@ -44,12 +44,12 @@ __all__ = [
     "Retry",
     "TransientError",
     "advice",
-    "asked_pause",
     "failure",
     "is_service_address",
     "is_transient",
     "one_line",
     "origin_of",
     "redirected",
+    "retry_after",
     "without_secrets",
 ]

@@ -7,9 +7,9 @@ from typing import Self
 LONGEST_REASON = 300  # characters
 # Of the statuses from 500 these tell of something that lasts: not implemented, version not
 # supported, no room.
-LASTING = (501, 505, 507)
+NOT_TRANSIENT = (501, 505, 507)
 
-_NO_ROOM = re.compile("quota|billing|storage ?(full|limit)", re.IGNORECASE)
+_NO_SPACE = re.compile("quota|billing|storage ?(full|limit)", re.IGNORECASE)
 # What is found in the representation of an error of requests, urllib3, httpx2 or botocore.
 _SIGNS = (
     ("NameResolution", "its name cannot be resolved"),
@@ -67,7 +67,7 @@ class GoneError(HttpError):
 
 def is_transient(status: int) -> bool:
     """Whether the same request may be answered otherwise later."""
-    return status in (408, 429) or (status >= 500 and status not in LASTING)
+    return status in (408, 429) or (status >= 500 and status not in NOT_TRANSIENT)
 
 
 def failure(error: BaseException) -> str:
@@ -94,7 +94,7 @@ def advice(error: HttpError, remedies: Mapping[int, str]) -> str:
     """Return what to do about an error; `remedies` are a service's own, by status."""
     if error.remedy:
         return error.remedy
-    if error.status in (402, 413, 507) or _NO_ROOM.search(error.reason):
+    if error.status in (402, 413, 507) or _NO_SPACE.search(error.reason):
         return "free space there, or have quota or payment seen to, and run again"
     if error.status in remedies:
         return remedies[error.status]

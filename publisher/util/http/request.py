@@ -15,7 +15,7 @@ from publisher.util.http.errors import (
     is_transient,
     one_line,
 )
-from publisher.util.http.retry import Retry, asked_pause
+from publisher.util.http.retry import Retry, retry_after
 
 MOST_REDIRECTS = 10
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -108,7 +108,7 @@ def require(response: Response, good: Collection[int] = (200,)) -> Response:
         return response
     response.close()
     kind = TransientError if is_transient(status) else HttpError
-    raise kind(status, one_line(response.reason or ""), pause=asked_pause(response.headers))
+    raise kind(status, one_line(response.reason or ""), pause=retry_after(response.headers))
 
 
 def body(response: Response, largest: int) -> bytes:

@@ -80,7 +80,7 @@ class Retry:
 DEFAULT_RETRY = Retry()
 
 
-def asked_pause(headers: Mapping[str, str]) -> float:
+def retry_after(headers: Mapping[str, str]) -> float:
     """Return the seconds that a Retry-After header asks to wait, which may state a date.
 
     0 without one that is understood. Source: RFC 9110, 10.2.3.

@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from publisher.util.http import HttpError, Retry, TransientError, asked_pause, is_transient
+from publisher.util.http import HttpError, Retry, TransientError, is_transient, retry_after
 
 
 class Step:
@@ -86,7 +86,7 @@ def http_date(after: timedelta) -> str:
     ids=["seconds", "none", "absurd", "date", "past", "long past", "word", "negative", "empty"],
 )
 def test_retry_after_is_seconds_or_a_date(value: str, low: float, high: float) -> None:
-    assert low <= asked_pause({"Retry-After": value}) <= high
+    assert low <= retry_after({"Retry-After": value}) <= high
 
 
 def test_which_statuses_are_transient() -> None:

@@ -25,7 +25,7 @@ def releases_in(folders: Sequence[Path]) -> list[Path]:
     return found
 
 
-def collected(variants: Sequence[Variant], folders: Sequence[Path]) -> list[Built | Failed]:
+def collect_builds(variants: Sequence[Variant], folders: Sequence[Path]) -> list[Built | Failed]:
     """Return the variants as release directories hold them, made publishing.
 
     The archives are compared with their manifests when they are published. Raises
