@@ -1,1 +1,1 @@
-"""Files, HTTP and processes: what every layer needs and no layer is about."""
+"""Files, HTTP and processes: helpers that every layer uses."""

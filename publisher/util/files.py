@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and digests of what lies on disk."""
+"""Atomic writes, and digests of files."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` beside `path`, sync it, and give it its name."""
+    """Replace the file at `path` atomically: write a temporary file beside it, sync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
@@ -27,9 +27,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return `value` as readable JSON, keys in the order they have.
+    """Return `value` as indented JSON, its keys in their own order.
 
-    The same bytes for the same value; `ValueError` for a number that JSON does not know.
+    Equal values give equal bytes. Raises `ValueError` for infinity and nan.
     """
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
@@ -40,10 +40,11 @@ def sha256(content: bytes) -> str:
 
 
 def sha256_value(value: Any) -> str:
-    """Return the hexadecimal SHA-256 of `value` as JSON; errors as those of `json_bytes`.
+    """Return the hexadecimal SHA-256 of `value` as JSON without white space.
 
-    Without white space: Python indents JSON ten times slower than it writes it.
+    Raises `ValueError` for infinity and nan.
     """
+    # Indented JSON takes Python ten times longer.
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return sha256(text.encode())
 
@@ -55,7 +56,7 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_tree(paths: Iterable[Path], root: Path) -> str:
-    """Return one digest over files: their names relative to `root` and their content."""
+    """Return one SHA-256 over the content of files and their names relative to `root`."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(f"{sha256_file(path)}  {path.relative_to(root).as_posix()}\n".encode())

@@ -1,4 +1,4 @@
-"""What a process asks of the C library's allocator; does nothing where that is not glibc's.
+"""Tuning glibc's allocator; with another C library these functions do nothing.
 
 Source: mallopt(3), malloc_trim(3).
 """
@@ -7,10 +7,10 @@ import ctypes
 import os
 from pathlib import Path
 
-# A network's standardized kernels are made and freed all the time. Most of them are smaller
-# than the threshold (of an R152x2, 36 have 9 MiB) and stay in the process, because pages fresh
-# from the system cost as much as the arithmetic; the largest (16 and 36 MiB) go back at once.
-# One arena, because what is free in one is of no use to another.
+# A network allocates and frees its standardized kernels at every call. Most are smaller than the
+# mmap threshold (an R152x2 has 36 of 9 MiB) and stay in the process, because fresh pages from the
+# system cost as much as the arithmetic. The largest (16 and 36 MiB) go back at once. One arena,
+# because no arena can use the free memory of another.
 _PARAMETERS = {
     -3: 12 << 20,  # M_MMAP_THRESHOLD, bytes
     -1: 64 << 20,  # M_TRIM_THRESHOLD, bytes
@@ -19,7 +19,7 @@ _PARAMETERS = {
 
 
 def return_large_blocks_early() -> None:
-    """Let large blocks go back to the system as soon as they are free."""
+    """Return large blocks to the system as soon as they are freed."""
     library = _glibc()
     if library is not None:
         for parameter, value in _PARAMETERS.items():
@@ -27,14 +27,14 @@ def return_large_blocks_early() -> None:
 
 
 def trim_heap() -> None:
-    """Give back to the system what is free now, small blocks too."""
+    """Return all free memory to the system, small blocks too."""
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)
 
 
 def resident_bytes() -> int:
-    """Return how many bytes this process holds in memory; 0 where /proc does not say so."""
+    """Return this process's resident memory in bytes; 0 where /proc does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):

@@ -1,29 +1,29 @@
-"""What the pipeline tells whoever is watching."""
+"""Progress events of the pipeline."""
 
 from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Receives what happens, as it happens. `subject` is a handle or a checkpoint's name."""
+    """Receives events as they happen. `subject` is a handle or a checkpoint's name."""
 
     def started(self, subject: str, stage: str, reason: str) -> None:
-        """Tell that a stage starts, and why it has to."""
+        """Report that a stage starts, and why it has to run."""
 
     def progress(self, subject: str, stage: str, done: int, total: int | None) -> None:
-        """Tell the bytes done by a running stage, and the total if that is known."""
+        """Report the bytes that a running stage has done, and the total if it is known."""
 
     def finished(self, subject: str, stage: str, seconds: float, note: str) -> None:
-        """Tell that a running stage is done; `note` gives its size or figures."""
+        """Report that a running stage is done; `note` gives its size or figures."""
 
     def failed(self, subject: str, stage: str, message: str) -> None:
-        """Tell that a running stage failed: what needs it is blocked, the others go on."""
+        """Report that a running stage failed, which blocks only the stages that need it."""
 
     def warn(self, message: str) -> None:
-        """Tell something a person should know."""
+        """Report something that a person should know."""
 
 
 class Silent:
-    """Tells nobody."""
+    """A reporter that ignores every event."""
 
     def started(self, subject: str, stage: str, reason: str) -> None:
         """Ignore it."""

@@ -1,6 +1,6 @@
-"""What the distribution brings besides code: page templates, and lists of class names.
+"""The distribution's data files: page templates and lists of class names.
 
-In the repository they lie in `templates/` and `data/`, beside the package; a wheel has both
+The repository has them in `templates/` and `data/`, beside the package; a wheel has both
 folders inside the package (`setup.py`).
 """
 
@@ -12,9 +12,9 @@ TEMPLATES, DATA = "templates", "data"
 
 
 def distributed(name: str) -> Path:
-    """Return where the distribution has a file or a folder, such as `templates` or `data/x.txt`.
+    """Return the path of a file or folder of the distribution, which may not exist.
 
-    `name` is relative to the top of the repository. Whether it is there is for the caller to see.
+    `name` is relative to the root of the repository: `templates`, `data/x.txt`.
     """
     package = Path(publisher.__file__).parent
     installed = (package / TEMPLATES).is_dir()

@@ -1,17 +1,17 @@
-"""The one way this program speaks HTTP: what is asked again, how long it waits, what it says.
+"""All HTTP of this program: requests, retries, resumable downloads and uploads.
 
     session = new_session()                              # publisher.util.http.request
     def once() -> bytes:
         with request(session, "GET", address, retry=retry, follow=MOST_REDIRECTS) as response:
             return body(require(response), 1 << 20)
-    content = retry.run(once)                            # again after each `TransientError`
+    content = retry.run(once)                            # retries after a `TransientError`
 
     receive(address, part, largest=size)                 # publisher.util.http.download: resumes
     UploadSession(address, size, retry).advance(file)    # publisher.util.http.upload: resumes
 
-Whatever fails is an `HttpError`, whose text holds no address with secrets in it; whoever calls
-adds what was done and where. `request`, `download` and `upload` import requests, which takes
-long, so a run with nothing to fetch imports this package only.
+Every failure is an `HttpError`. Its text holds no secrets; the caller adds what failed and where.
+`request`, `download` and `upload` import requests, which is slow, so this package does not import
+them.
 """
 
 from publisher.util.http.address import (

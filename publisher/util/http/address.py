@@ -1,4 +1,4 @@
-"""Addresses: which may be shown, which may get a secret, and where a redirect may lead."""
+"""Addresses: showing them without secrets, sending secrets to them, following redirects."""
 
 import re
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -13,7 +13,7 @@ _REMEDY = "give the address where the file really is"
 
 
 def without_secrets(address: str) -> str:
-    """Return an address without user, password, query and fragment: fit to be shown."""
+    """Return an address without user, password, query and fragment, for messages."""
     try:
         parts = urlsplit(address)
     except ValueError:
@@ -22,7 +22,7 @@ def without_secrets(address: str) -> str:
 
 
 def is_service_address(text: str) -> bool:
-    """Whether a secret may go there: https with a host, or http on this machine."""
+    """Whether secrets may be sent to an address: https with a host, or http on this machine."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
@@ -33,16 +33,16 @@ def is_service_address(text: str) -> bool:
 
 
 def origin_of(address: str) -> str:
-    """Return scheme, host and port of an address, in one form. Raises `ValueError`."""
+    """Return an address's scheme, host and port, normalized. Raises `ValueError`."""
     parts = urlsplit(address)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme.lower())
     return f"{parts.scheme.lower()}://{(parts.hostname or '').lower()}:{port}"
 
 
 def redirected(address: str, location: str) -> str:
-    """Return where a redirect from `address` leads.
+    """Return the address that a redirect from `address` leads to.
 
-    Raises `HttpError` if it leaves HTTP, or leaves https for http.
+    Raises `HttpError` if it is not HTTP, or goes from https to http.
     """
     try:
         following = urljoin(address, location)

@@ -1,4 +1,4 @@
-"""A file that comes whole or goes on where it stopped, in this run or the next.
+"""Downloads that resume where they stopped, in this run or the next.
 
 Sources: RFC 9110, 13.1.5 (If-Range) and 14 (Range).
 """
@@ -24,12 +24,12 @@ Progress = Callable[[int, int | None], None]
 
 
 class TooLargeError(HttpError):
-    """The file has more bytes than may be taken."""
+    """The file is larger than the caller allows."""
 
 
 @dataclass(frozen=True)
-class _Note:
-    """What is known of a part file: `validator` says which version of the file it is of."""
+class _Metadata:
+    """What is known about a part file; `validator` identifies the version of the remote file."""
 
     url: str
     validator: str | None
@@ -39,7 +39,7 @@ class _Note:
 
 @dataclass(frozen=True)
 class _Job:
-    """One download; `shown` is the address without anything secret."""
+    """One download; `shown` is the address without secrets."""
 
     session: Session
     address: str
@@ -50,12 +50,12 @@ class _Job:
     progress: Progress | None
 
     @property
-    def note(self) -> Path:
+    def metadata(self) -> Path:
         return self.part.with_name(f"{self.part.name}.json")
 
     def discard(self) -> None:
         self.part.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
+        self.metadata.unlink(missing_ok=True)
 
     def report(self, done: int, total: int | None) -> None:
         if self.progress is not None:
@@ -82,52 +82,51 @@ def receive(
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> str:
-    """Bring what lies at an address into the file `part`, and return its `x-goog-hash` header.
+    """Download an address to the file `part`, and return its `x-goog-hash` header.
 
-    What an earlier attempt or run left in `part` is kept if the server still has that very
-    version; `<part>.json` says which it is, and is left for the caller to remove with `part`.
-    At most `largest` bytes are taken. `progress` is called with the bytes done and the total,
-    if known; `warn` with one line before each pause.
+    The download resumes from an earlier `part` if the server still has the same version of the
+    file. `<part>.json` identifies that version; the caller removes both. `progress` gets the
+    bytes done, and the total if known; `warn` gets one line before each pause.
 
-    Raises `NoAnswerError` or another `TransientError` when all attempts failed, `TooLargeError`,
-    and `HttpError` for what another attempt would not mend. Raises `OSError` where `part`
-    cannot be written, or the disk has too little room for it.
+    Raises `TransientError` (`NoAnswerError` if no answer came) when all attempts failed,
+    `TooLargeError` for more than `largest` bytes, `HttpError` for a permanent failure, and
+    `OSError` if `part` cannot be written or does not fit on the disk.
     """
     with new_session() as session:
         job = _Job(session, address, without_secrets(address), part, largest, retry, progress)
         return retry.run(lambda: _attempt(job), warn).hashes
 
 
-def _attempt(job: _Job) -> _Note:
+def _attempt(job: _Job) -> _Metadata:
     have, known = _resumable(job)
     if have and known:
         with job.get({"Range": f"bytes={have}-", "If-Range": known.validator or ""}) as response:
-            if response.status_code == 206 and _fits(response, have, known):
+            if response.status_code == 206 and _continues(response, have, known):
                 _append(response, job, known, have)
                 return known
-            if response.status_code == 416 and _whole(response, have, known):
+            if response.status_code == 416 and _complete(response, have, known):
                 return known
             if response.status_code not in (206, 416):
-                return _from_the_start(response, job)
+                return _start(response, job)
         job.discard()
     with job.get({}) as response:
-        return _from_the_start(response, job)
+        return _start(response, job)
 
 
-def _resumable(job: _Job) -> tuple[int, _Note | None]:
-    """Return how many bytes can be kept and of what, or zero."""
+def _resumable(job: _Job) -> tuple[int, _Metadata | None]:
+    """Return how many bytes of the part file can be kept, and its metadata."""
     try:
-        note = _Note(**json.loads(job.note.read_text("utf-8")))
+        known = _Metadata(**json.loads(job.metadata.read_text("utf-8")))
         have = job.part.stat().st_size
     except (OSError, ValueError, TypeError):
         return 0, None
-    if note.url != job.shown or not note.validator:
+    if known.url != job.shown or not known.validator:
         return 0, None
-    return have, note
+    return have, known
 
 
-def _fits(response: Response, have: int, known: _Note) -> bool:
-    """Tell whether a 206 goes on exactly where the part file ends."""
+def _continues(response: Response, have: int, known: _Metadata) -> bool:
+    """Whether a 206 continues exactly where the part file ends."""
     found = re.fullmatch(
         r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", response.headers.get("Content-Range", "")
     )
@@ -143,38 +142,38 @@ def _fits(response: Response, have: int, known: _Note) -> bool:
     )
 
 
-def _whole(response: Response, have: int, known: _Note) -> bool:
-    """Tell whether a 416 means that there is nothing left to send."""
+def _complete(response: Response, have: int, known: _Metadata) -> bool:
+    """Whether a 416 means that the part file is already complete."""
     found = re.fullmatch(r"bytes \*/(\d{1,18})", response.headers.get("Content-Range", ""))
     total = int(found[1]) if found else known.length
     return have == total and known.length in (None, total)
 
 
 def _validator(response: Response) -> str | None:
-    """Return what names this version of the file byte by byte, if the server says."""
+    """Return a strong validator of this version of the file, if the server sends one."""
     tag = response.headers.get("ETag", "")
     if tag and not tag.startswith("W/"):
         return tag
     return response.headers.get("Last-Modified")
 
 
-def _from_the_start(response: Response, job: _Job) -> _Note:
+def _start(response: Response, job: _Job) -> _Metadata:
     headers = require(response).headers
     length = headers.get("Content-Length", "")
-    note = _Note(
+    metadata = _Metadata(
         job.shown,
         _validator(response),
         int(length) if re.fullmatch(r"\d{1,18}", length, re.ASCII) else None,
         headers.get("x-goog-hash", ""),
     )
-    # In this order: a part file must never lie beside the note of another version.
+    # Order matters: a part file must never lie beside the metadata of another version.
     job.discard()
-    write_whole(job.note, json_bytes(asdict(note)))
-    _append(response, job, note, 0)
-    return note
+    write_whole(job.metadata, json_bytes(asdict(metadata)))
+    _append(response, job, metadata, 0)
+    return metadata
 
 
-def _append(response: Response, job: _Job, note: _Note, have: int) -> None:
+def _append(response: Response, job: _Job, metadata: _Metadata, have: int) -> None:
     """Append the body to the part file, which has `have` bytes."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
@@ -183,7 +182,7 @@ def _append(response: Response, job: _Job, note: _Note, have: int) -> None:
             f"it comes in Content-Encoding {encoding[:30]!r}, though it was asked for without",
             "store the file there without it",
         )
-    total = note.length
+    total = metadata.length
     _refuse_too_large(job, total or 0)
     rest, free = (total or 0) - have, shutil.disk_usage(job.part.parent).free
     if rest > free:

@@ -1,16 +1,15 @@
-"""What goes wrong over HTTP: the errors, their words, and what a person can do about each."""
+"""HTTP errors, their messages, and what a person can do about each."""
 
 import re
 from collections.abc import Iterable, Mapping
 from typing import Self
 
 LONGEST_REASON = 300  # characters
-# Of the statuses from 500 these tell of something that lasts: not implemented, version not
-# supported, no room.
+# Not implemented, version not supported, insufficient storage.
 NOT_TRANSIENT = (501, 505, 507)
 
 _NO_SPACE = re.compile("quota|billing|storage ?(full|limit)", re.IGNORECASE)
-# What is found in the representation of an error of requests, urllib3, httpx2 or botocore.
+# Substrings of the repr of an error of requests, urllib3, httpx2 or botocore.
 _SIGNS = (
     ("NameResolution", "its name cannot be resolved"),
     ("Name or service", "its name cannot be resolved"),
@@ -29,9 +28,9 @@ _SIGNS = (
 class HttpError(Exception):
     """A request that failed.
 
-    `status` is that of the answer; 0 without one, or where its content is what is wrong.
-    `reason` says why and holds no secret. `remedy` says what to do, if that is known here.
-    `pause` is how many seconds the server asked to wait.
+    `status` is that of the answer; 0 if no answer came, or if its content is wrong.
+    `reason` says why and holds no secrets. `remedy` says what to do, if that is known here.
+    `pause` is the wait that the server asked for, in seconds.
     """
 
     def __init__(self, status: int, reason: str, remedy: str = "", *, pause: float = 0.0) -> None:
@@ -42,19 +41,19 @@ class HttpError(Exception):
         return self.said()
 
     def said(self, who: str = "the server") -> str:
-        """Return what happened: the reason alone, or with what `who` answered."""
+        """Return the reason, after the status that `who` answered with, if any."""
         if not self.status:
             return self.reason
         return f"{who} answered {self.status}" + (f" ({self.reason})" if self.reason else "")
 
     def after(self, attempts: int) -> Self:
-        """Return this error, saying that so many attempts ended in it."""
+        """Return this error with the number of attempts in its reason."""
         reason = ", ".join(filter(None, (self.reason, f"{attempts} attempts")))
         return type(self)(self.status, reason, self.remedy, pause=self.pause)
 
 
 class TransientError(HttpError):
-    """A failure that another attempt may not meet."""
+    """A failure that a retry may mend."""
 
 
 class NoAnswerError(TransientError):
@@ -66,12 +65,12 @@ class GoneError(HttpError):
 
 
 def is_transient(status: int) -> bool:
-    """Whether the same request may be answered otherwise later."""
+    """Whether a retry may get another status."""
     return status in (408, 429) or (status >= 500 and status not in NOT_TRANSIENT)
 
 
 def failure(error: BaseException) -> str:
-    """Say why a request got no answer, in words that cannot hold any of its address."""
+    """Return why a request got no answer, in fixed words that hold nothing of its address."""
     text = repr(error)
     for sign, words in _SIGNS:
         if sign in text:
@@ -81,7 +80,7 @@ def failure(error: BaseException) -> str:
 
 
 def one_line(text: str, secrets: Iterable[str | None] = ()) -> str:
-    """Return what a service said: short, in one line, without secrets and addresses."""
+    """Return a service's message: short, on one line, without secrets and addresses."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
@@ -91,7 +90,7 @@ def one_line(text: str, secrets: Iterable[str | None] = ()) -> str:
 
 
 def advice(error: HttpError, remedies: Mapping[int, str]) -> str:
-    """Return what to do about an error; `remedies` are a service's own, by status."""
+    """Return what to do about an error; `remedies` are the service's own, by status."""
     if error.remedy:
         return error.remedy
     if error.status in (402, 413, 507) or _NO_SPACE.search(error.reason):

@@ -1,4 +1,4 @@
-"""One request: bounded, within timeouts, its redirects followed only where that is safe."""
+"""Requests with timeouts, bounded bodies and safe redirects."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import IO, Any
@@ -25,19 +25,19 @@ Sign = Callable[[PreparedRequest], PreparedRequest]
 
 
 class _Session(Session):
-    """Leaves redirects alone: requests would read the body of each, whatever its size."""
+    """A session that ignores redirects: requests would read each one's body, whatever its size."""
 
     def get_redirect_target(self, resp: Response) -> None:
         return None
 
 
 def new_session() -> Session:
-    """Return a session whose connections `request` may share."""
+    """Return a session, whose connections requests share."""
     return _Session()
 
 
 def unsigned(prepared: PreparedRequest) -> PreparedRequest:
-    """Add no credentials. Without this, requests looks for some in ~/.netrc."""
+    """Add no credentials; without this, requests takes some from ~/.netrc."""
     return prepared
 
 
@@ -53,14 +53,13 @@ def request(
     json: Mapping[str, Any] | None = None,
     data: bytes | IO[bytes] | None = None,
 ) -> Response:
-    """Send one request and return its answer, whatever its status; its body is not read yet.
+    """Send one request and return the answer, whatever its status, with its body unread.
 
-    The body comes as it is stored, unless `headers` accept an encoding. At most `follow`
-    redirects are followed, none of them from https to http. `sign` adds credentials to the
-    first request only, so they go nowhere else.
+    The server sends the body without an encoding, unless `headers` accept one. `request` follows
+    at most `follow` redirects, none of them from https to http. `sign` adds credentials to the
+    first request only.
 
-    Raises `NoAnswerError` if none came, and `HttpError` for an address or a redirect that
-    cannot be used.
+    Raises `NoAnswerError` if no answer came, and `HttpError` for an invalid address or redirect.
     """
     for _ in range(follow + 1):
         try:
@@ -101,7 +100,7 @@ def request(
 def require(response: Response, good: Collection[int] = (200,)) -> Response:
     """Return the answer if its status is one of `good`.
 
-    Raises `TransientError` or `HttpError` otherwise, and closes the answer.
+    Otherwise closes it and raises `TransientError` or `HttpError`.
     """
     status = response.status_code
     if status in good:
@@ -112,9 +111,9 @@ def require(response: Response, good: Collection[int] = (200,)) -> Response:
 
 
 def body(response: Response, largest: int) -> bytes:
-    """Return the body of an answer, and close it.
+    """Return the body of an answer, and close the answer.
 
-    Raises `HttpError` for more than `largest` bytes, and `TransientError` if it breaks off.
+    Raises `HttpError` for more than `largest` bytes, and `TransientError` if the body breaks off.
     """
     content = bytearray()
     with response:

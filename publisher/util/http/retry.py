@@ -1,4 +1,4 @@
-"""How often, and how soon, a step is tried again."""
+"""Retries with exponential backoff."""
 
 import re
 import time
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Retry:
-    """How often a step is tried, the pauses between, and the timeouts of a request; seconds.
+    """The number of attempts, the pauses between them and the timeouts of a request, in seconds.
 
     Pauses double from `first_pause` to `longest_pause`, with jitter so that many clients do
-    not come back together. A pause that a server asks for is made up to `longest_asked`.
+    not retry together. A server may ask for a pause of up to `longest_asked`.
     """
 
     attempts: int = 5
@@ -34,14 +34,14 @@ class Retry:
 
     @property
     def timeouts(self) -> tuple[float, float]:
-        """The timeouts as requests takes them: to connect, and between two reads."""
+        """The timeouts for requests: to connect, and between two reads."""
         return (self.connect_timeout, self.read_timeout)
 
     def run(self, step: Callable[[], T], warn: Callable[[str], None] | None = None) -> T:
-        """Return what `step` returns, called again from its beginning after a `TransientError`.
+        """Call `step` until it raises no `TransientError`, and return its result.
 
-        `warn` gets one line before each pause. Raises the last attempt's `TransientError`, and
-        whatever else the step raises.
+        `warn` gets one line before each pause. Raises the `TransientError` of the last attempt,
+        and any other error of `step` at once.
         """
         import tenacity
 
@@ -81,9 +81,9 @@ DEFAULT_RETRY = Retry()
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a Retry-After header asks to wait, which may state a date.
+    """Return the wait that a Retry-After header asks for, in seconds; 0 without a valid one.
 
-    0 without one that is understood. Source: RFC 9110, 10.2.3.
+    Source: RFC 9110, 10.2.3.
     """
     text = headers.get("Retry-After", "").strip()
     try:

@@ -1,4 +1,4 @@
-"""A resumable upload to Google's storage, piece by piece.
+"""Resumable uploads to Google Cloud Storage.
 
 Sources: Cloud Storage documentation, "Resumable uploads" and "Perform resumable uploads".
 """
@@ -18,20 +18,19 @@ PIECE = 64 << 20  # bytes; the storage wants a multiple of 256 KiB
 LARGEST_ANSWER = 1 << 20  # bytes
 
 
-class _Said(BaseModel):
+class _Error(BaseModel):
     message: str = ""
 
 
-class _Refusal(BaseModel):
-    error: _Said = _Said()
+class _ErrorBody(BaseModel):
+    error: _Error = _Error()
 
 
 @dataclass
 class UploadSession:
-    """An upload of `size` bytes, of which `received` are there; none: that has to be asked.
+    """An upload of `size` bytes, of which the storage has `received`; None: not known.
 
-    The address suffices to write, so it is a secret, and nothing that proves who we are is
-    sent there.
+    Whoever has the address can write, so it is a secret, and no credentials are sent with it.
     """
 
     address: str = field(repr=False)
@@ -44,10 +43,10 @@ class UploadSession:
     _session: Session = field(default_factory=new_session, repr=False)
 
     def advance(self, file: BinaryIO) -> None:
-        """Send the next piece of `file`, or ask how many bytes are there.
+        """Send the next piece of `file`, or ask how many bytes the storage has.
 
-        Raises `TransientError` if it may be called again, `GoneError` if the session is no
-        longer known, and `HttpError` if the storage refuses.
+        Raises `TransientError` if a retry may succeed, `GoneError` if the storage no longer knows
+        the session, and `HttpError` if it refuses.
         """
         if self.received is None:
             self._put(b"", {"Content-Range": f"bytes */{self.size}"})
@@ -87,15 +86,15 @@ class UploadSession:
         self.received = done
 
     def cancel(self) -> None:
-        """Ask the storage to forget the upload; it does so by itself after a week."""
+        """Ask the storage to drop the upload, which otherwise expires after a week."""
         with suppress(HttpError):
             request(self._session, "DELETE", self.address, retry=self.retry, sign=unsigned).close()
 
 
 def _reason(answer: Response) -> str:
-    """Return what the storage says is wrong."""
+    """Return the storage's error message."""
     try:
-        said = _Refusal.model_validate_json(body(answer, LARGEST_ANSWER)).error.message
+        said = _ErrorBody.model_validate_json(body(answer, LARGEST_ANSWER)).error.message
     except (HttpError, ValidationError):
         said = ""
     return one_line(said or answer.reason or "")
