@@ -1,4 +1,4 @@
 """The documents that this program writes and others read, one module each.
 
-A document from elsewhere is read here, strictly, and without trust.
+Every document is untrusted when it is read, and checked strictly.
 """

@@ -1,4 +1,4 @@
-"""What all documents have in common: how they are read, held and written."""
+"""The base of all documents: reading, holding and writing them."""
 
 import json
 from typing import Any, Self
@@ -13,35 +13,34 @@ from publisher.util.files import json_bytes
 class Part(BaseModel):
     """A part of a document.
 
-    A key that is not known here may be from a later version of this program, so it is kept and
-    copied along.
+    Unknown keys are kept, because a later version of this program may have written them.
     """
 
-    # A class is built when it is first used: every command imports these, and few need them all.
+    # Deferred, because every command imports these classes and few use them all.
     model_config = ConfigDict(
         frozen=True, strict=True, extra="allow", allow_inf_nan=False, defer_build=True
     )
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON has it, without what is absent."""
+        """Return the value of its JSON, without absent keys."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 
 class Document(Part):
     """A whole file of JSON.
 
-    What was read is written back with the same bytes, as far as `json_bytes` writes it: keys
-    that are absent stay absent, and keys keep their order.
+    A document that was read is written back unchanged: absent keys stay absent, and keys keep
+    their order.
     """
 
-    # The file, where it is not as this program writes it.
+    # The file's content, if this program would write it differently.
     _foreign: bytes | None = PrivateAttr(default=None)
 
     @classmethod
     def read(cls, content: bytes, name: str) -> Self:
-        """Return the document that a file called `name` holds, read without trust.
+        """Parse and check the content of a file called `name`.
 
-        Raises `DocumentError` with the first thing that is wrong, and where.
+        Raises `DocumentError` with the first problem and its place.
         """
         try:
             document = cls.model_validate_json(content)
@@ -54,11 +53,11 @@ class Document(Part):
         return document
 
     def as_json(self) -> dict[str, Any]:
-        """Return the document as JSON has it, without what is absent."""
+        """Return the value of its JSON, without absent keys."""
         found = super().as_json()
         if self._foreign is not None:
             foreign: dict[str, Any] = json.loads(self._foreign)
-            # A copy that was changed is no longer what was read.
+            # A changed copy no longer stands for the file.
             return foreign if foreign == found else found
         return found
 
@@ -68,5 +67,5 @@ class Document(Part):
 
 
 def _text(value: Any) -> str:
-    # Without white space: Python indents JSON ten times slower than it writes it.
+    # Indented JSON takes Python ten times longer.
     return json.dumps(value, allow_nan=False)

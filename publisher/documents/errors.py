@@ -1,4 +1,4 @@
-"""What goes wrong with a document that was read."""
+"""The error that this package raises."""
 
 from publisher.errors import PublisherError
 

@@ -1,4 +1,4 @@
-"""The kinds of value in `models.yaml` and in documents: each a check and a JSON schema.
+"""Types of the fields in `models.yaml` and in documents, each with a check and a JSON schema.
 
 A check returns its value or raises `ValueError` with what is wrong and what is allowed.
 """
@@ -25,7 +25,7 @@ from publisher.util.wording import shown, suggestion
 
 _ACCOUNT = r"[A-Za-z0-9][A-Za-z0-9-]*"
 _BUCKET = r"[a-z0-9][a-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*/?"
-# What a destination can be: the pattern of its address, and that in words.
+# The kinds of destination: the pattern of the address, and the pattern in words.
 DESTINATIONS: Mapping[str, tuple[str, str]] = {
     "directory": (r"[^\0]+", "a path"),
     "google-cloud-storage": (f"gs://{_BUCKET}", "gs://bucket or gs://bucket/prefix"),
@@ -36,16 +36,16 @@ DESTINATIONS: Mapping[str, tuple[str, str]] = {
     "tfhub": (r"[^\0]+", "the path of a checkout of tfhub.dev"),
 }
 
-# Weight standardization: at every call, which leaves kernels that can be trained, or once.
+# Weight standardization: at every call, which keeps the kernels trainable, or once at export.
 COMPUTED, FOLDED = "computed", "folded"
 
-# Handles and paths become folders, addresses and archive members, whose names have to
-# start with a word character. `collections` is a folder of its own in the page tree.
+# Handles and paths become folders, addresses and archive members, so each name starts with a
+# word character. The page tree has a folder `collections` of its own.
 _WORD = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 _PUBLISHER = r"[a-z0-9-]{1,100}"
 _NAME = rf"(?!collections(?:/|$)){_WORD}"
 _PATH = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*"
-# Addresses stand in Markdown links, so nothing that would end one.
+# Pages put addresses into Markdown links, so no character that would end one.
 _REST = r"[^\s\x00-\x20\"'()<>\\^`{|}\x7f-\uffff]+"
 
 _WORD_FORM = "letters, digits, _, - and ., which no - or . begins"
@@ -63,7 +63,7 @@ Check = Callable[[str], str]
 
 @dataclass(frozen=True, eq=False)  # compared as objects, since a schema has no hash
 class _Text:
-    """Makes a field of text one of a kind: its check, and its JSON schema."""
+    """A type of text: its check and its JSON schema."""
 
     check: Check
     schema: Mapping[str, Any]
@@ -104,7 +104,7 @@ def _check_version(text: str) -> str:
 
 
 def _address(*schemes: str, base: bool) -> _Text:
-    """Return the kind of address; a path is appended to one that is a `base`."""
+    """Return a type of address; paths are appended to a `base`."""
     starts = [f"{scheme}://" for scheme in schemes]
     forms = [f"{start}{'bucket' if start == 'gs://' else 'host'}/..." for start in starts]
 
@@ -152,7 +152,7 @@ def _check_line(text: str) -> str:
 
 
 def _check_paragraph(text: str) -> str:
-    # On a page it stands between the first line and the metadata.
+    # Pages put it between the first line and the metadata.
     if not text.strip() or re.search(r"\n[^\S\n]*\n.", text, re.DOTALL) or text[:1] in "#<":
         raise ValueError(
             f"{shown(text)} is not a paragraph;"
@@ -182,7 +182,7 @@ def _check_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _check_shape(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    # Only batch, height and width may be open; pages name them.
+    # Pages have names for batch, height and width only.
     if None in shape[3:]:
         raise ValueError("a dimension after the third is open")
     return shape
@@ -229,7 +229,7 @@ Paragraph = Annotated[str, _Text(_check_paragraph, {"minLength": 1})]
 Prose = Annotated[str, _Text(_check_prose, {"minLength": 1})]
 Range = Annotated[tuple[float, float], AfterValidator(_check_range)]
 
-# What documents hold besides. Pages escape texts, so those may hold anything.
+# Types that only documents use. Pages escape texts, so a text may hold anything.
 LONGEST_TEXT = 10_000  # characters
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]

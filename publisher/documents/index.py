@@ -24,7 +24,7 @@ INDEX = "index.json"
 
 
 class Entry(Part):
-    """One version. `withdrawn` is why nobody should use it, where that is so."""
+    """One version. `withdrawn` is the reason for its withdrawal; absent if it is not withdrawn."""
 
     handle: Handle
     aliases: Annotated[tuple[Name, ...], Field(max_length=100)]
@@ -91,7 +91,7 @@ class About(Part):
 
 
 class Index(Document):
-    """What a release holds. `about` and `checkpoints` are missing in old ones."""
+    """The content of a release. Indexes of old releases lack `about` and `checkpoints`."""
 
     schema_version: Literal[1]
     synthetic: bool
@@ -112,10 +112,7 @@ class _Withdrawals(Document):
 
 
 def read_index(content: bytes) -> Index:
-    """Return the index in `index.json`.
-
-    Raises `DocumentError` with the first thing that is not as `publish` writes it.
-    """
+    """Parse and check `index.json`. Raises `DocumentError` with the first problem."""
     try:
         index = Index.read(content, INDEX)
     except DocumentError as error:
@@ -131,9 +128,9 @@ def read_index(content: bytes) -> Index:
 
 
 def read_listed(content: bytes, entry: Entry) -> Manifest:
-    """Return the manifest of the version that the index lists as `entry`.
+    """Parse the manifest of the version that the index lists as `entry`.
 
-    Raises `DocumentError` if it is none, or another version's.
+    Raises `DocumentError` if it is invalid or does not agree with the index.
     """
     where = f"{entry.path}/{MANIFEST}"
     try:
@@ -152,10 +149,10 @@ def read_listed(content: bytes, entry: Entry) -> Manifest:
 
 
 def withdrawn_in(content: bytes) -> dict[str, str]:
-    """Return why versions are withdrawn, by handle, as an index says it.
+    """Return the reasons for withdrawals in an index, by handle.
 
-    Nothing else of it is read: an index that another version of this program wrote, and
-    `read_index` refuses, still says what nobody should use. Raises `DocumentError`.
+    Reads nothing else, so it also takes an index that another version of this program wrote and
+    `read_index` refuses. Raises `DocumentError`.
     """
     listed = _Withdrawals.read(content, INDEX).models
     return {entry.handle: entry.withdrawn for entry in listed if entry.withdrawn}

@@ -1,4 +1,4 @@
-"""`models.lock.yaml`: what each checkpoint was when it was first fetched.
+"""`models.lock.yaml`: the size and SHA-256 of each checkpoint when it was first fetched.
 
 Upstream publishes no digests, so the first fetch is trusted and recorded; every
 later one must match.
@@ -28,7 +28,7 @@ _REMEDY = (
 
 
 class Digest(Part):
-    """What identifies a weight file: its size in bytes, and its SHA-256."""
+    """The size of a weight file in bytes, and its SHA-256."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -47,9 +47,9 @@ class Lock(RootModel[dict[str, Digest]]):
 
 
 def read_lock(path: Path) -> dict[str, Digest]:
-    """Return the recorded digests by checkpoint path; none when there is no file.
+    """Return the recorded digests by checkpoint path; none if there is no file.
 
-    Raises `DocumentError`, with file and line, when the file is malformed.
+    Raises `DocumentError`, with file and line, if the file is malformed.
     """
     try:
         text = path.read_text("utf-8")
@@ -94,7 +94,7 @@ def _digest(path: Path, checkpoint_path: str, node: yaml.Node) -> Digest:
         if key not in ("size", "sha256") or key in fields or not isinstance(value, yaml.ScalarNode):
             raise _malformed(path, value, f"{checkpoint_path} has a wrong entry {key!r}")
         fields[key] = value.value
-    # The text is what counts: YAML would read digits without letters as a number.
+    # Checked as text: YAML would read a digest without letters as a number.
     if not re.fullmatch(r"[0-9]{1,15}", fields.get("size", "")):
         raise _malformed(path, node, f"{checkpoint_path} has no size in bytes")
     if not re.fullmatch(r"[0-9a-f]{64}", fields.get("sha256", "")):
@@ -103,7 +103,7 @@ def _digest(path: Path, checkpoint_path: str, node: yaml.Node) -> Digest:
 
 
 def lock_bytes(digests: Mapping[str, Digest]) -> bytes:
-    """Return the content of a lock file that records these digests by checkpoint path."""
+    """Return the content of a lock file with these digests, by checkpoint path."""
     content = yaml.safe_dump(
         {name: digests[name].as_json() for name in sorted(digests)},
         sort_keys=False,

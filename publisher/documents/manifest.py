@@ -1,7 +1,7 @@
-"""The manifest: everything there is to know about one built variant, as JSON.
+"""The manifest: the facts about one built variant, as JSON.
 
-It holds only what follows from the registry, the weights and the artifact, never where
-or when it was built, so that two builds give the same bytes.
+They follow from the registry, the weights and the artifact alone, not from the place or time of
+the build, so that two builds give the same bytes.
 """
 
 from typing import Annotated, Final, Literal
@@ -25,7 +25,7 @@ from publisher.documents.fields import (
 )
 from publisher.documents.report import Report
 
-# What a version consists of, wherever it lies.
+# The files of a version at every destination.
 ARCHIVE: Final = "model.tar.gz"
 MANIFEST, PAGE = "manifest.json", "README.md"
 SYNTHETIC_NOTICE = (
@@ -35,10 +35,9 @@ SYNTHETIC_NOTICE = (
 
 
 class Source(Part):
-    """The weights that a version was made from, and what the registry says of them.
+    """The weights that a version was made from, and what the registry says about them.
 
-    The collection's page has to say of a model what its own page says, also when its
-    checkpoint is no longer in the registry.
+    The collection's page needs these facts even after the checkpoint has left the registry.
     """
 
     name: Word
@@ -58,7 +57,7 @@ class Tensor(Part):
 
 
 class Signature(Part):
-    """What goes in and comes out."""
+    """A signature of the SavedModel: its name, input and output."""
 
     name: Word
     input: Tensor
@@ -75,10 +74,10 @@ class Archive(Part):
 
 
 class Manifest(Document):
-    """What is known of one version.
+    """The facts about one version.
 
-    `notice` is there for synthetic weights. `weight_standardization` is missing in manifests
-    from before there was a choice; it was always computed then.
+    Only manifests of synthetic weights have a `notice`. Old manifests lack
+    `weight_standardization`, which was always computed then.
     """
 
     notice: Text | None = None
@@ -109,8 +108,8 @@ class Manifest(Document):
 
 
 def read_manifest(content: bytes, name: str = MANIFEST) -> Manifest:
-    """Return a manifest that was written as JSON to a file called `name`.
+    """Parse and check a manifest from a file called `name`.
 
-    Raises `DocumentError` with the first thing that is not as `build_manifest` makes it.
+    Raises `DocumentError` with the first problem.
     """
     return Manifest.read(content, name)

@@ -1,4 +1,4 @@
-"""A saved plan: what publishing would do to destinations, for `publish --plan` to carry out."""
+"""Plans: what publishing would do to destinations. `publish --plan` carries out a saved one."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,12 +17,12 @@ Digest = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 
 
 class _Part(Part):
-    # Nobody may agree to what he does not see.
+    # Nobody may consent to a key that this version of the program does not show.
     model_config = ConfigDict(extra="forbid")
 
 
 class Change(_Part):
-    """What becomes of one version. SHA-256 of the archive that is offered and that is there."""
+    """The change of one version. `offered` and `there` are SHA-256 of the archives."""
 
     handle: str
     status: Status
@@ -32,22 +32,22 @@ class Change(_Part):
 
     @property
     def refused(self) -> bool:
-        """Whether a published version would have to change."""
+        """Whether publishing refuses this version."""
         return self.status == "changed"
 
 
 class Write(_Part):
-    """A small file that is written, and the SHA-256 of its content."""
+    """A small file to write, and the SHA-256 of its content."""
 
     path: str
     sha256: Digest
 
 
 class Plan(_Part):
-    """All that publishing would do to one destination.
+    """Everything that publishing would do to one destination.
 
-    `destination` is its name; `writes` are the small files of versions that are there
-    already, documents and index, in their order.
+    `destination` is its name. `writes` are, in order, the small files of versions that it
+    already holds, the documents and the index.
     """
 
     destination: str
@@ -74,12 +74,12 @@ class SavedPlans(Document, _Part):
     plans: tuple[Plan, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the plans as JSON has them, also what has its default."""
+        """Return the value of its JSON, defaults included."""
         return self.model_dump(mode="json")
 
 
 def read_plans(path: Path) -> SavedPlans:
-    """Return saved plans. Raises `DocumentError` for a file that is none."""
+    """Parse and check saved plans. Raises `DocumentError`."""
     again = "make it again with: publisher plan --to NAME --save FILE"
     try:
         with path.open("rb") as file:

@@ -1,6 +1,6 @@
-"""The record of a finished stage: what it was made from, what it left, and what it found.
+"""The record of a finished stage: its inputs, its output files and its result.
 
-A digest of the record tells a spoiled one from a good one.
+Its file has a digest, by which a damaged record is recognized.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from publisher.util.files import sha256_value
 
 
 class Output(Part):
-    """A file that a stage left: its size in bytes, time of change in ns, and SHA-256."""
+    """An output file of a stage: its size in bytes, modification time in ns, and SHA-256."""
 
     size: Count
     mtime_ns: int
@@ -22,8 +22,8 @@ class Output(Part):
 class Record(Part):
     """A finished stage.
 
-    `inputs` are short texts: a digest, a setting, a version. `outputs` are files by path; in
-    the file relative to its folder, so that a build folder may be moved.
+    `inputs` are short texts: a digest, a setting, a version. `outputs` are files by path, which
+    the record's file has relative to its folder, so that a build folder can be moved.
     """
 
     inputs: dict[str, str]
@@ -39,9 +39,9 @@ class RecordFile(Document):
 
 
 def read_stage_record(content: bytes) -> Record:
-    """Return a record that was written as JSON.
+    """Parse and check a record.
 
-    Raises `DocumentError` if it is none, or was changed since it was written.
+    Raises `DocumentError` if it is invalid or was changed after it was written.
     """
     found = RecordFile.read(content, "the record")
     if found.sha256 != sha256_value(found.as_json()["record"]):
@@ -50,5 +50,5 @@ def read_stage_record(content: bytes) -> Record:
 
 
 def stage_record_bytes(record: Record) -> bytes:
-    """Return the content of the file of a record."""
+    """Return the content of a record's file."""
     return RecordFile(sha256=sha256_value(record.as_json()), record=record).as_bytes()

@@ -20,9 +20,9 @@ class Tolerance(Part):
 
 
 class Check(Part):
-    """One check: one line for people, and the numbers that it rests on.
+    """One check: a line for people, and the numbers behind it.
 
-    JSON has no infinity and no nan; a figure that is one of those is its name as text.
+    JSON has no infinity and no nan, so a figure can be their name as text.
     """
 
     name: Word
@@ -32,7 +32,7 @@ class Check(Part):
 
 
 class Report(Document):
-    """What validation found. A skipped check says why in its summary."""
+    """The results of validation. The summary of a skipped check says why it was skipped."""
 
     passed: bool
     tolerance: Tolerance
@@ -40,8 +40,8 @@ class Report(Document):
 
 
 def read_report(content: bytes, name: str = REPORT) -> Report:
-    """Return a report that was written as JSON to a file called `name`.
+    """Parse and check a report from a file called `name`.
 
-    Raises `DocumentError` with the first thing that is not as validation writes it.
+    Raises `DocumentError` with the first problem.
     """
     return Report.read(content, name)

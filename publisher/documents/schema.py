@@ -1,8 +1,8 @@
-"""JSON Schemas of the documents, by which other programs read and check them.
+"""JSON schemas of the documents, for other programs that read them.
 
     python -m publisher.documents.schema [folder]
 
-writes them; without an argument into docs/schemas.
+writes them to the folder, or to docs/schemas.
 """
 
 import sys
@@ -32,7 +32,7 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
 
 
 def schema_of(model: type[BaseModel]) -> bytes:
-    """Return the JSON schema of a document, the same bytes for the same classes."""
+    """Return the JSON schema of a model; equal models give equal bytes."""
     return json_bytes({"$schema": DIALECT, **model.model_json_schema()})
 
 

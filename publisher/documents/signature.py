@@ -1,8 +1,8 @@
-"""What a signature says, read without trust and without the library that made it.
+"""Signatures, parsed strictly and without the library that wrote them.
 
-A signature is a Sigstore bundle: an in-toto statement on digests of files, signed as DSSE
-(Sigstore documentation, "Bundle Format"; OpenSSF Model Signing 1.0). It has to be written
-as its library writes it, so that no byte of it can be another one.
+A signature is a Sigstore bundle: an in-toto statement about the digests of files, signed as DSSE
+(Sigstore documentation, "Bundle Format"; OpenSSF Model Signing 1.0). It must have exactly the
+bytes that the library writes.
 """
 
 import base64
@@ -24,10 +24,10 @@ _CHANGED = "is no signature, or was changed since it was made"
 
 @dataclass(frozen=True)
 class Signature:
-    """The SHA-256 that were signed, by name of the file.
+    """The signed SHA-256 by file name.
 
-    `key` is the SHA-256 of the public key that it says it was made with; None if it was made
-    with an identity.
+    `key` is the SHA-256 of the public key that the signature claims; None if it was made with an
+    identity.
     """
 
     digests: Mapping[str, str]
@@ -35,7 +35,7 @@ class Signature:
 
 
 class _Strict(BaseModel):
-    # Built when first used: every command imports this, and few read a signature.
+    # Deferred, because every command imports these classes and few read a signature.
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", alias_generator=to_camel, defer_build=True
     )
@@ -73,30 +73,30 @@ class _Bundle(_Strict):
     dsse_envelope: _Envelope
 
 
-class _Read(BaseModel):
+class _Lenient(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, defer_build=True)
 
 
-class _Resource(_Read):
+class _Resource(_Lenient):
     name: Annotated[str, Field(max_length=100, pattern=r"^[\w.-]+$")]
     algorithm: Literal["sha256"]
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class _Predicate(_Read):
+class _Predicate(_Lenient):
     resources: Annotated[tuple[_Resource, ...], Field(min_length=1, max_length=100)]
 
 
-class _Statement(_Read):
+class _Statement(_Lenient):
     type: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(alias="_type")]
     kind: Annotated[Literal["https://model_signing/signature/v1.0"], Field(alias="predicateType")]
     predicate: _Predicate
 
 
 def read_signature(content: bytes) -> Signature:
-    """Return what a signature says; whether that is true, only its key can tell.
+    """Parse a signature without verifying it, which takes its key.
 
-    Raises `DocumentError` if it is none, or not as it was written.
+    Raises `DocumentError` if it is invalid or was changed after it was written.
     """
     if len(content) > LARGEST:
         raise DocumentError(f"is larger than {LARGEST >> 20} MiB")
@@ -105,7 +105,7 @@ def read_signature(content: bytes) -> Signature:
         payload = _decoded(bundle.dsse_envelope.payload)
         _decoded(bundle.dsse_envelope.signatures[0].sig)
         resources = _Statement.model_validate_json(payload).predicate.resources
-        # Two texts of the same JSON would be two signatures where one was made.
+        # JSON with other white space would pass as another signature.
         written = json.dumps(json.loads(content), separators=(",", ":"), ensure_ascii=False)
         whole = written.encode() == content
     except (ValidationError, ValueError):
@@ -118,7 +118,7 @@ def read_signature(content: bytes) -> Signature:
 
 
 def differences(signed: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
-    """Return how files are not as they were signed; both are SHA-256 by name."""
+    """Compare signed files with those that are there, both SHA-256 by name; return what differs."""
     found = []
     for name in sorted(signed.keys() | there.keys()):
         if name not in there:
@@ -131,7 +131,7 @@ def differences(signed: Mapping[str, str], there: Mapping[str, str]) -> list[str
 
 
 def _decoded(text: str) -> bytes:
-    """Return what base64 stands for. Raises `ValueError` if it could be written otherwise."""
+    """Decode base64. Raises `ValueError` if the text is not its canonical form."""
     try:
         content = base64.b64decode(text, validate=True)
     except binascii.Error as error:
@@ -142,9 +142,9 @@ def _decoded(text: str) -> bytes:
 
 
 def signs(content: bytes, digests: Mapping[str, str]) -> bool:
-    """Whether a signature says that it is of exactly these SHA-256, by name of the file.
+    """Whether a signature claims to sign exactly these SHA-256, by file name.
 
-    By whom it was made, and whether it holds, is not looked at.
+    Does not verify it, and does not say who made it.
     """
     try:
         return read_signature(content).digests == digests

@@ -1,7 +1,7 @@
 """The datasets, architectures and licenses that a page's metadata may name.
 
-Source: `tags/*.yaml` and `tools/validator.py` of tensorflow/tfhub.dev; of the long lists
-(datasets, architectures) those that image models of the ResNet family can need.
+Source: `tags/*.yaml` and `tools/validator.py` of tensorflow/tfhub.dev. Of datasets and
+architectures, these are the ones that apply to image models of the ResNet family.
 """
 
 DATASETS = (
