@@ -1,4 +1,4 @@
-"""A release as it is served: everything that may be asked for, found by its exact name."""
+"""A release as a hub serves it: models found by path, and small files by name."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,12 +23,12 @@ from publisher.release.sources.base import Source
 from publisher.util.wording import nearest
 
 HEADS = get_args(Head)
-LARGEST_PAGE = 1 << 16  # bytes: Markdown can be written so that it takes long to read
+LARGEST_PAGE = 1 << 16  # bytes; crafted Markdown can take long to parse
 
 
 @dataclass(frozen=True)
 class Model:
-    """One version with all that is shown of it; `page` is its README.md."""
+    """One version with everything that a hub shows; `page` is its README.md."""
 
     entry: Entry
     manifest: Manifest
@@ -43,7 +43,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Redirect:
-    """What was asked for is at another path of this hub; `permanent` if it always will be."""
+    """The path where a hub has what a client asked for; `permanent` if that never changes."""
 
     path: str
     permanent: bool
@@ -51,10 +51,10 @@ class Redirect:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What a release holds. `files` are its small files by path, as they are.
+    """The content of a release.
 
-    `newest` leads from `publisher/name` to a handle, and `aliases` from an old spelling to
-    the `publisher/name` that is meant.
+    `files` are its small files by path. `newest` maps `publisher/name` to a handle, and `aliases`
+    maps an old spelling to `publisher/name`.
     """
 
     index: Index
@@ -64,7 +64,7 @@ class Catalogue:
     aliases: Mapping[str, str]
 
     def find(self, path: str) -> Model | Redirect | None:
-        """Return the model that a path (without the first `/`) means, or where it is."""
+        """Return the model at a path (without the first `/`), or a redirect to it."""
         if path in self.models:
             return self.models[path]
         if path in self.newest:
@@ -81,12 +81,12 @@ class Catalogue:
         return None
 
     def versions(self, name: str) -> list[str]:
-        """Return the handles of one `publisher/name`, the newest first, what is withdrawn last."""
+        """Return the handles of one `publisher/name`, the newest first and withdrawn ones last."""
         entries = [model.entry for model in self.models.values() if model.entry.name == name]
         return [entry.handle for entry in sorted(entries, key=_rank, reverse=True)]
 
     def near(self, path: str) -> list[str]:
-        """Return handles that a path may have been meant to be, the nearest first."""
+        """Return the handles that are most similar to a path, the nearest first."""
         name, _, version = path.rpartition("/")
         found = self.versions(self.aliases.get(name, name)) if version.isdecimal() else []
         spellings = {**{name: name for name in self.newest}, **self.aliases}
@@ -98,7 +98,7 @@ class Catalogue:
     def sibling(self, model: Model, head: str) -> Model | None:
         """Return the newest model of the same checkpoint with another head, if there is one.
 
-        Of several (one may be for prediction only), one that is made the same way comes first.
+        Of several, it prefers one that is folded if `model` is, and one that is not otherwise.
         """
         others = [
             other
@@ -106,13 +106,12 @@ class Catalogue:
             if (other := self.models[handle]).entry.checkpoint == model.entry.checkpoint
             and other.entry.head == head
         ]
-        made = model.manifest.folded
-        others.sort(key=lambda other: other.manifest.folded != made)
+        others.sort(key=lambda other: other.manifest.folded != model.manifest.folded)
         return others[0] if others else None
 
 
 def load(source: Source) -> Catalogue:
-    """Read a release: index, manifests and pages, and the sizes of the archives.
+    """Read a release: its index, manifests and pages, and the sizes of its archives.
 
     Raises `ReleaseError` if something is missing or does not agree with the index.
     """
@@ -123,9 +122,9 @@ def load(source: Source) -> Catalogue:
 
 
 def next_to_rebuild(registry: Registry, source: Source, number: int) -> str:
-    """Return one published version that the registry lists: as `number` counts up, each of them.
+    """Return a handle that both the registry and the release hold; consecutive `number`s cycle.
 
-    Raises `ReleaseError` if the release holds none of them.
+    Raises `ReleaseError` if there is none.
     """
     models = load(source).models
     handles = [
@@ -167,11 +166,11 @@ def _load(source: Source) -> Catalogue:
                 f" {entry.archive.size:,}; restore it from a copy"
             )
         models[entry.handle] = model
-    # Nothing lists it, so nobody knows beforehand whether it is there.
+    # It is optional, and nothing lists it.
     with suppress(ReleaseError):
         files[INDEX_SIGNATURE] = source.read(INDEX_SIGNATURE)
     entries = [model.entry for model in models.values()]
-    # One that is withdrawn only where a model has no other.
+    # A withdrawn version counts as the newest only if every version is withdrawn.
     newest = {entry.name: entry.handle for entry in sorted(entries, key=_rank)}
     return Catalogue(index, models, files, newest, _aliases(entries, newest))
 
@@ -181,7 +180,7 @@ def _rank(entry: Entry) -> tuple[bool, int]:
 
 
 def _aliases(entries: list[Entry], newest: Mapping[str, str]) -> dict[str, str]:
-    """Return what each old spelling means, where that is one model and no model's own name."""
+    """Return the model of each old spelling that is unambiguous and no model's own name."""
     meant: dict[str, set[str]] = {}
     for entry in entries:
         for alias in entry.aliases:

@@ -1,14 +1,14 @@
-"""What a release consists of besides its versions: documents, index and sums.
+"""The files of a release besides its versions: documents, index and sums.
 
 index.json, SHA256SUMS, index.sig
 models/<publisher>/<name>/<version>/model.tar.gz, manifest.json, README.md
                                     provenance.json, bom.json, model.sig
 tfhub.dev/assets/docs/...
 
-Signatures, and what is signed along with an archive, are there if somebody signed.
+Only a signed release has signatures, provenance.json and bom.json.
 
-Nothing is ever taken out of a release: a version that left the registry stays, and so
-does the page of a collection that was renamed.
+Publishing never removes a file: a version that left the registry stays, and so does the page of
+a collection that was renamed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,33 +37,33 @@ from publisher.util.files import sha256
 
 SUMS = "SHA256SUMS"
 DOCUMENTS = "tfhub.dev"
-# Of a signed version: how it came to be, what it consists of, and the signature of all but
-# the page, which may change.
+# The additional files of a signed version. The signature covers every file but the page, which
+# may change.
 PROVENANCE, BOM, SIGNATURE = SIGNED = ("provenance.json", "bom.json", "model.sig")
 INDEX_SIGNATURE = "index.sig"  # of index.json and SHA256SUMS
 
 
 def folder_of(handle: str) -> str:
-    """Return where a version lies in a release."""
+    """Return the folder of a version in a release."""
     return f"models/{handle}"
 
 
 def withdrawals_at(destination: Destination) -> dict[str, str]:
-    """Return why versions are withdrawn, by handle, as the index of a destination has it."""
+    """Return the reasons for withdrawals in the index of a destination, by handle."""
     index = destination.read(INDEX) if destination.holds_index else None
     try:
         return withdrawn_in(index) if index else {}
     except DocumentError:
-        return {}  # whatever that is, it is replaced
+        return {}  # the damaged index is about to be replaced
 
 
 def kept_documents(
     held: Iterable[str], pages: Mapping[str, bytes], destination: Destination
 ) -> dict[str, bytes]:
-    """Return the documents that are there and have no new page, by path in the tree.
+    """Return the documents of a destination that get no new page, by path in the tree.
 
-    `SHA256SUMS` lists them, and the versions hold their own pages, which counts where a
-    killed run has not come to the tree.
+    `SHA256SUMS` lists them. The page of a version is also in its own folder, which is newer if
+    an earlier run was killed before it wrote the tree.
     """
     sums = (destination.read(SUMS) or b"").decode(errors="replace")
     kept = {}
@@ -85,7 +85,7 @@ def new_documents(
     withdrawn: Mapping[str, str],
     templates: Path,
 ) -> dict[str, bytes]:
-    """Return the pages of what was built, of the collection and of the publisher."""
+    """Return the pages of versions, of the collection and of the publisher, by path in the tree."""
     documents = {document_path(handle): page for handle, page in pages.items()}
     if held:
         manifests = list(held.values())
@@ -112,7 +112,7 @@ def index_of(
 ) -> Index:
     """Return the index of a release.
 
-    Raises `DocumentError` if the registry has a text that is too long for it.
+    Raises `DocumentError` if a text of the registry is too long for it.
     """
     names = {manifest.checkpoint.name for manifest in held.values()}
     try:
@@ -126,7 +126,7 @@ def index_of(
                 collection=Collection(**dict(registry.collection)),
                 asset_base=registry.asset_base,
             ),
-            # What the catalogue shows of those that are still in the registry.
+            # A checkpoint that left the registry has no entry.
             checkpoints={
                 name: Checkpoint(
                     license=checkpoint.license,
@@ -167,10 +167,10 @@ def sums_of(
     small: Mapping[str, bytes],
     destination: Destination,
 ) -> bytes:
-    """Return `SHA256SUMS`, which `sha256sum --check` reads in the release directory.
+    """Return `SHA256SUMS`, in the form that `sha256sum --check` reads.
 
-    `small` are the manifests and pages that will be written, by path in the release; the
-    others are read where they are.
+    `small` are the small files that will be written, by path in the release; all others are read
+    from the destination.
     """
     digests = {INDEX: sha256(index)}
     digests.update({f"{DOCUMENTS}/{path}": sha256(page) for path, page in documents.items()})

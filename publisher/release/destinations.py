@@ -1,4 +1,4 @@
-"""Destinations of models.yaml that a person named, open."""
+"""Opening destinations of models.yaml by name."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ EVERY = "*"  # names all destinations
 
 @dataclass(frozen=True)
 class OpenDestination:
-    """A destination that was named, open. Its journal is kept in `folder`."""
+    """An open destination with its entry in models.yaml; `folder` holds its journal."""
 
     name: str
     target: Target
@@ -26,7 +26,7 @@ class OpenDestination:
     folder: Path
 
     def chosen(self, registry: Registry, offers: Iterable[Offer]) -> list[Offer]:
-        """Return those of the offers that models.yaml sends there."""
+        """Return the offers that models.yaml sends to this destination."""
         handles = {variant.handle for variant in select(registry, self.target.only)}
         return [offer for offer in offers if offer.variant.handle in handles]
 
@@ -43,7 +43,7 @@ def names_of(registry: Registry, names: Sequence[str]) -> list[str]:
 
 
 def expanded(registry: Registry, names: Iterable[str]) -> list[str]:
-    """Return each name once; `*` stands for all destinations. Names may be unknown."""
+    """Return each name once, known or not; `*` stands for all destinations."""
     return list(
         dict.fromkeys(
             one for name in names for one in (registry.destinations if name == EVERY else [name])
@@ -60,10 +60,10 @@ def open_destinations(
     to_write: bool,
     known: Sequence[PublisherError] = (),
 ) -> list[OpenDestination]:
-    """Open destinations by name; if they will be written, check that each could be.
+    """Open destinations by name; with `to_write`, check that each can be written.
 
-    `environment` is where credentials are looked for. Raises all that is wrong at once, and with
-    it what is `known` to be wrong: a `DestinationError`, if it is a single one.
+    Credentials come from `environment`. Raises all errors at once, including those in `known`;
+    a single one is raised as it is.
     """
     folder = build.resolve() / JOURNALS
     opened, errors = [], list(known)
@@ -87,9 +87,9 @@ def open_destinations(
 def release_at(
     registry: Registry, where: str, build: Path, environment: Mapping[str, str]
 ) -> Destination:
-    """Return the destination of that name, or else the release directory of that path.
+    """Return the destination with the name `where`, or else the release directory at that path.
 
-    Raises `DestinationError` if it is neither.
+    Raises `DestinationError` if there is neither.
     """
     if where in registry.destinations:
         [opened] = open_destinations(registry, [where], build, environment, to_write=False)

@@ -1,4 +1,4 @@
-"""One version as a destination should show it, compared with what is there."""
+"""The diff between the desired and the current state of one version at a destination."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,9 +21,9 @@ Held = Mapping[str, Manifest]
 
 
 class Offer(NamedTuple):
-    """A variant with its manifest and the folder of its files; none of both if withdrawn.
+    """A variant to publish, with its manifest and the folder of its files.
 
-    `signed` is the folder that may hold its signature.
+    A withdrawn variant has neither. `signed` is the folder that may hold its signature.
     """
 
     variant: Variant
@@ -37,7 +37,7 @@ Offered = Offer | tuple[Variant, Manifest | None, Path | None]
 
 @dataclass(frozen=True)
 class DesiredVersion:
-    """One version as the destination should show it; `small` are its small files by name."""
+    """The desired state of one version, and the change to get there; `small` are files by name."""
 
     change: Change
     manifest: Manifest | None = None
@@ -46,18 +46,18 @@ class DesiredVersion:
 
     @property
     def shown(self) -> bool:
-        """Whether it is or will be there as it is wanted."""
+        """Whether the destination will hold the version after publishing."""
         return not self.change.refused and self.manifest is not None
 
     def files(self) -> dict[str, bytes]:
-        """Return its small files by their path in a release."""
+        """Return its small files by path in the release."""
         folder = folder_of(self.change.handle)
         return {f"{folder}/{name}": content for name, content in self.small.items()}
 
 
 @dataclass(frozen=True)
 class Pages:
-    """The pages that a destination shows, in its style."""
+    """Renders the pages of a destination in its style."""
 
     registry: Registry
     destination: Destination
@@ -67,7 +67,7 @@ class Pages:
     def of(self, offer: Offer, manifest: Manifest) -> bytes:
         """Return the page of one version."""
         if self.destination.style == "tfhub":
-            if offer.folder:  # it was rendered when it was built
+            if offer.folder:  # the build rendered it
                 return (offer.folder / PAGE).read_bytes()
             return render_module(self.registry, offer.variant, manifest, self.templates).encode()
         assert self.target is not None  # noqa: S101  only models.yaml names such destinations
@@ -78,9 +78,9 @@ class Pages:
 
 
 def diff(offer: Offer, held: Held, pages: Pages, withdrawals: Mapping[str, str]) -> DesiredVersion:
-    """Say what offering this does at a destination that holds `held`.
+    """Compare an offer with a destination that holds `held`, and return what publishing changes.
 
-    `withdrawals` are the reasons why versions there are withdrawn, by handle.
+    `withdrawals` are the reasons of versions that are withdrawn there, by handle.
     """
     destination = pages.destination
     handle, withdrawn = offer.variant.handle, offer.variant.withdrawn is not None
@@ -110,8 +110,8 @@ def diff(offer: Offer, held: Held, pages: Pages, withdrawals: Mapping[str, str])
     if not withdrawn and handle in withdrawals:
         message = (
             f"{handle}: is withdrawn at {destination.name} ({withdrawals[handle]}), and"
-            " models.yaml does not say so; if it is an older one, take the newest, and if it"
-            " shall be good again, add --reinstate"
+            " models.yaml does not say so; take the newest models.yaml, or add --reinstate to"
+            " end the withdrawal"
         )
         return DesiredVersion(Change(**facts, status="changed", message=message))
     if not withdrawn and facts["offered"] != facts["there"]:
@@ -123,14 +123,16 @@ def diff(offer: Offer, held: Held, pages: Pages, withdrawals: Mapping[str, str])
         )
         return DesiredVersion(Change(**facts, status="changed", message=message))
     small = _small(offer, manifest, pages.of(offer, manifest))
-    small, same = _changed(handle, small, destination, held)
-    kept: Status = "withdrawn" if withdrawn else "unchanged"
-    mended: Status = "withdraw" if withdrawn else "page"
-    return DesiredVersion(Change(**facts, status=kept if same else mended), manifest, small)
+    small, same = _compared(handle, small, destination, held)
+    if same:
+        status = "withdrawn" if withdrawn else "unchanged"
+    else:
+        status = "withdraw" if withdrawn else "page"
+    return DesiredVersion(Change(**facts, status=status), manifest, small)
 
 
 def _small(offer: Offer, manifest: Manifest, page: bytes) -> dict[str, bytes]:
-    """Return a version's small files by name, with its signature if it is signed."""
+    """Return a version's small files by name, including its signature if that is still valid."""
     small = {MANIFEST: manifest.as_bytes(), PAGE: page}
     paths = {name: offer.signed / name for name in SIGNED} if offer.signed else {}
     if paths and all(path.is_file() for path in paths.values()):
@@ -142,38 +144,38 @@ def _small(offer: Offer, manifest: Manifest, page: bytes) -> dict[str, bytes]:
     return small
 
 
-def _changed(
+def _compared(
     handle: str, small: Mapping[str, bytes], destination: Destination, held: Held
 ) -> tuple[dict[str, bytes], bool]:
-    """Return the small files that a version there should have, and whether it has them.
+    """Return the small files that a held version should have, and whether it has them.
 
-    A signature that is there stays while what is signed does: it is another one each time
-    that somebody signs.
+    The destination keeps its signature as long as the signed files stay the same, because every
+    signing gives another signature.
     """
     folder = folder_of(handle)
-    wanted = dict(small)
-    if _page_is_shared(handle, destination, held):
-        del wanted[PAGE]
+    desired = dict(small)
+    if _page_is_a_later_versions(handle, destination, held):
+        del desired[PAGE]
     if destination.seals_versions:
-        wanted = {name: content for name, content in wanted.items() if name == PAGE}
-    there = {name: destination.read(f"{folder}/{name}") for name in wanted}
-    if there.get(MANIFEST) == wanted.get(MANIFEST):
-        wanted |= {name: there[name] or small[name] for name in SIGNED if name in wanted}
-    return wanted, all(there[name] == content for name, content in wanted.items())
+        desired = {name: content for name, content in desired.items() if name == PAGE}
+    there = {name: destination.read(f"{folder}/{name}") for name in desired}
+    if there.get(MANIFEST) == desired.get(MANIFEST):
+        desired |= {name: there[name] or small[name] for name in SIGNED if name in desired}
+    return desired, all(there[name] == content for name, content in desired.items())
 
 
-def _page_is_shared(handle: str, destination: Destination, held: Held) -> bool:
-    """Whether the model's one page is that of a later version, so that this one has none."""
+def _page_is_a_later_versions(handle: str, destination: Destination, held: Held) -> bool:
+    """Whether the versions of a model share one page, and a later version has it."""
     model, _, version = handle.rpartition("/")
     versions = [int(v) for m, _, v in (other.rpartition("/") for other in held) if m == model]
     return destination.shares_page and max(versions) > int(version)
 
 
 def _fault(manifest: Manifest, archive: Path) -> str:
-    """Say why an archive is not the one that its manifest describes, if it is not.
+    """Return why an archive is not the one that its manifest describes; empty if it is.
 
-    It was hashed when it was packed; since then a disk or a person may have changed it,
-    and this is the last time that anyone looks before it is public.
+    It was hashed when it was packed. A disk or a person may have changed it since, and this is
+    the last check before it is public.
     """
     try:
         if sha256_file(archive) == manifest.archive.sha256:

@@ -1,4 +1,4 @@
-"""Brings an archive here that lies at an address."""
+"""Downloading an archive."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ from publisher.release.sources.base import READING, unreadable
 from publisher.util.http import HttpError
 from publisher.util.reporter import Reporter
 
-LARGEST = 8 << 30  # bytes of an archive that nothing states the size of
+LARGEST = 8 << 30  # bytes of an archive of unknown size
 STAGE = "download"
 
 
@@ -19,10 +19,10 @@ def download(
     subject: str,
     reporter: Reporter,
 ) -> None:
-    """Write what an address answers to `target`.
+    """Download an address to `target`.
 
-    `size` is what it is stated to have, in bytes; no more are taken than that. Raises
-    `ReleaseError` for an answer that is none, breaks off or has more.
+    `size` is the stated size in bytes; None if it is not known. Raises `ReleaseError` if the
+    download fails or is larger.
     """
     from publisher.util.http.download import receive
 

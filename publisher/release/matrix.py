@@ -1,4 +1,4 @@
-"""The jobs of a release, as a matrix of GitHub Actions."""
+"""The job matrix of a release for GitHub Actions."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,12 +11,12 @@ from publisher.registry import Registry, RegistryError, Variant
 from publisher.release.destinations import names_of
 
 LARGEST_MATRIX = 256  # jobs (GitHub documentation, "Usage limits")
-# What a glob over handles can need. These words become variables of make.
+# The characters of a glob over handles. Globs become variables of make, so no others pass.
 _GLOB = re.compile(r"[\w./*?\[\]!-]+", re.ASCII)
 
 
 class Job(TypedDict):
-    """What one job builds; `weights` is the SHA-256 of its weight file where that is recorded."""
+    """A job that builds some handles; `weights` is the recorded SHA-256 of its weight file."""
 
     name: str
     handles: str
@@ -24,16 +24,16 @@ class Job(TypedDict):
 
 
 class Part(TypedDict):
-    """As many jobs as one matrix may have."""
+    """A matrix of at most `LARGEST_MATRIX` jobs."""
 
     name: str
     checkpoints: list[Job]
 
 
 def globs_in(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return globs one by one: each text may hold several, separated by spaces.
+    """Split texts of globs separated by spaces.
 
-    Raises `RegistryError` for what can match no handle.
+    Raises `RegistryError` for a glob that cannot match a handle.
     """
     globs = tuple(word for text in texts for word in text.split())
     for glob in globs:
@@ -45,9 +45,9 @@ def globs_in(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def matrix(registry: Registry, variants: Iterable[Variant], lock_file: Path) -> list[Part]:
-    """Return a job for each checkpoint of what is not withdrawn, in parts.
+    """Return a job for each checkpoint whose variants are not all withdrawn, in parts.
 
-    `lock_file` is models.lock.yaml, which has the digests of weight files.
+    `lock_file` is models.lock.yaml, which records the digests of weight files.
     """
     recorded = read_lock(lock_file)
     handles: dict[str, list[str]] = {}
@@ -67,15 +67,15 @@ def matrix(registry: Registry, variants: Iterable[Variant], lock_file: Path) -> 
 
 
 def destinations_in(registry: Registry, texts: Sequence[str]) -> list[str]:
-    """Return names of destinations one by one: each text may hold several.
+    """Split texts of names of destinations separated by spaces.
 
-    Raises `DestinationError` if none is named, or one that models.yaml does not have.
+    Raises `DestinationError` if there is no name, or one that models.yaml does not have.
     """
     names = names_of(registry, [word for text in texts for word in text.split()])
     if not names:
         known = ", ".join(registry.destinations) or "none"
         raise DestinationError(
-            "no destination is named, so that nothing would be published; name some of"
+            "no destination is named, so nothing would be published; name some of"
             f" models.yaml ({known}) in the workflow's input, or in the variable DESTINATIONS of"
             " the repository"
         )

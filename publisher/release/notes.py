@@ -1,11 +1,10 @@
-"""Release notes as Markdown: what a release holds now and did not hold before.
+"""Release notes as Markdown: the differences between two releases.
 
     before = held_by(Directory(Path("last")))
     notes = release_notes(before, held_by(Directory(Path("release"))))
     text = changelog(text, "2026-11-25", notes)
 
-What a release says of itself is somebody else's text: none of it can be more than text in
-the notes.
+The texts of a release are untrusted, so the notes escape all Markdown in them.
 """
 
 import re
@@ -32,24 +31,23 @@ from publisher.util.files import write_whole
 NOTHING = "Nothing changed: every archive, page and figure is as it was.\n"
 TITLE = "# Changelog"
 UNRELEASED = ("unreleased", "[unreleased]")
-SHORT = 12  # digits of a digest, enough to tell archives apart
+SHORT = 12  # digits of a digest
 
 _BREAK = re.compile(r"\r\n?|\n")
-# What Markdown, GitHub's too, takes for more than text within a line. What it does not stays
-# as it is: addresses become links there only without backslashes.
+# Inline markup of Markdown and of GitHub's dialect. Nothing else is escaped, because GitHub links
+# an address only if it has no backslashes.
 _MARKUP = re.compile(r"[\\`*~\[\]<>|$]|(?<![^\W_])_|&(?=#?\w+;)")
 
 
 class NotesError(PublisherError):
-    """Release notes have no place in a changelog."""
+    """Release notes cannot be added to a changelog."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """What a release holds, as far as notes tell of it: each by handle.
+    """The content of a release that notes compare, by handle; by default an empty release.
 
-    `pages` are the SHA-256 of the versions' pages, `withdrawn` the reasons. The default is
-    a release that holds nothing.
+    `pages` are the SHA-256 of the versions' pages, `withdrawn` the reasons.
     """
 
     manifests: Mapping[str, Manifest] = field(default_factory=dict)
@@ -58,9 +56,9 @@ class Held:
 
 
 def held_by(destination: Destination) -> Held:
-    """Return what a release holds.
+    """Read the content of a release that notes compare.
 
-    Raises `DestinationError` if it cannot be read, or something in it is damaged.
+    Raises `DestinationError` if it cannot be read or is damaged.
     """
     manifests = destination.manifests()
     handles = {f"{folder_of(handle)}/{PAGE}": handle for handle in manifests}
@@ -78,9 +76,9 @@ def held_by(destination: Destination) -> Held:
 
 
 def notes_since(last: Destination | None, release: Path) -> str:
-    """Return what a release directory holds and `last` does not; without it, all is new.
+    """Return the notes of a release directory since the release `last`, or since an empty one.
 
-    Raises `DestinationError` if there is no release directory, or one is damaged.
+    Raises `DestinationError` if the release directory is missing, or a release is damaged.
     """
     before = Held() if last is None else held_by(last)
     if not release.is_dir():
@@ -89,10 +87,7 @@ def notes_since(last: Destination | None, release: Path) -> str:
 
 
 def release_notes(before: Held, now: Held) -> str:
-    """Return what differs between a release before and now, in sections that are not empty.
-
-    The headings are of the third level. The notes are the same for the same releases.
-    """
+    """Return what differs between two releases; its headings are of the third level."""
     sections = [
         ("Added", _added(before, now)),
         ("Raised", _raised(before, now)),
@@ -109,26 +104,25 @@ def release_notes(before: Held, now: Held) -> str:
 
 
 def write_changelog(path: Path, heading: str, notes: str) -> None:
-    """Put notes into a changelog file, which need not exist; see `changelog`."""
+    """Add notes to a changelog file, which need not exist; see `changelog`."""
     there = path.read_bytes().decode() if path.exists() else ""
     write_whole(path, changelog(there, heading, notes).encode())
 
 
 def changelog(text: str, heading: str, notes: str) -> str:
-    """Return a changelog with the notes in a section under that heading.
+    """Return the changelog `text` with the notes in a section under `heading`.
 
-    The shape is that of https://keepachangelog.com/en/1.1.0/: the section of a version or
-    a date, `## ` and the heading, is the first one below the title, after one called
-    Unreleased. A section that has the heading already is replaced where it stands. All
-    other text stays as it is but for empty lines beside the section, and a changelog
-    without a title gets one. Raises `NotesError` for a heading that is not one line of text.
+    The format is that of https://keepachangelog.com/en/1.1.0/. A new section becomes the first
+    one below the title and the section Unreleased; a section with the same heading is replaced
+    where it is. Nothing else changes but the empty lines around the section, and a missing title
+    is added. Raises `NotesError` for a heading that is not one line of text.
     """
     ending = found.group() if (found := _BREAK.search(text)) else "\n"
     headings, _ = _outline(f"## {heading}")
     if not heading.isprintable() or len(headings) != 1 or not headings[0].content:
         raise NotesError(
-            f"{heading!r} is no heading of release notes; give a version or a date, for example"
-            " 2026-11-25"
+            f"{heading!r} cannot be a heading of release notes; give a version or a date, for"
+            " example 2026-11-25"
         )
     section = _BREAK.sub(ending, f"## {heading.strip()}\n\n{notes.strip()}")
     there, end = _outline(text)
@@ -154,7 +148,7 @@ class _Heading:
 def _outline(text: str) -> tuple[list[_Heading], int]:
     """Return the headings of the first two levels, and the line where the text ends.
 
-    After it there are only the addresses of links, which a changelog has at its end.
+    The link definitions at the end of a changelog do not count as text.
     """
     environment: dict[str, Any] = {}
     tokens = MarkdownIt("commonmark").parse(text, environment)
@@ -216,12 +210,12 @@ def _raised(before: Held, now: Held) -> str:
 def _what_differs(earlier: Manifest, manifest: Manifest) -> str:
     if earlier.archive.sha256 == manifest.archive.sha256:
         return "nothing"
-    # Which tools they are is told in a section of its own.
+    # The section Toolchain names the tools.
     return difference(earlier, manifest).partition(" (")[0]
 
 
 def _page_only(before: Held, now: Held) -> str:
-    """Return the versions with another page, but for those whose page tells of a withdrawal."""
+    """Return the versions whose page changed, except where a withdrawal changed it."""
     return _bullets(
         handle
         for handle in _held_by_both(before, now)
@@ -242,7 +236,7 @@ def _withdrawn(before: Held, now: Held) -> str:
 
 
 def _changed(before: Held, now: Held) -> str:
-    """Return what never happens to one release, and may be between two."""
+    """Return the versions with other bytes, which only happens between unrelated releases."""
     return "\n".join(
         f"- {_code(handle)}: SHA-256 was {_code(old[:SHORT])}, is {_code(new[:SHORT])}"
         for handle in _held_by_both(before, now)
@@ -251,7 +245,7 @@ def _changed(before: Held, now: Held) -> str:
 
 
 def _toolchain(before: Held, now: Held) -> str:
-    """Return what new versions were made with, and the newest before were not."""
+    """Return the tools of new versions that the newest versions before did not use."""
     made = [now.manifests[handle] for handle in {*now.manifests} - {*before.manifests}]
     newest = [before.manifests[handle] for handle in _newest(before).values()]
     if not made or not newest:
@@ -274,20 +268,20 @@ def _all(values: Sequence[str]) -> str:
 
 
 def _figures(before: Held, now: Held) -> str:
-    """Return the figures of each model's newest version that are others than before."""
+    """Return the figures that changed between the newest versions of each model."""
     rows = []
     earlier, newest = _newest(before), _newest(now)
     for name in sorted({*earlier} & {*newest}):
         for figure, value in _FIGURES.items():
-            was = value(before.manifests[earlier[name]])
-            is_ = value(now.manifests[newest[name]])
-            if was != is_:
-                rows.append((_code(name), figure, was, is_))
+            old = value(before.manifests[earlier[name]])
+            new = value(now.manifests[newest[name]])
+            if old != new:
+                rows.append((_code(name), figure, old, new))
     return _table(("model", "figure", "before", "now"), rows)
 
 
 def _parity_error(manifest: Manifest) -> str:
-    """Return the largest error of the parity check, rounded: a later digit is noise."""
+    """Return the largest error of the parity check, rounded because further digits are noise."""
     error = parity_error(manifest)
     return "none" if error is None else scientific(error)
 
@@ -309,7 +303,7 @@ def _synthetic(now: Held) -> Iterator[str]:
 
 
 def _new(before: Held, now: Held) -> Iterator[tuple[str, str | None]]:
-    """Yield each new version, and the one below it if the model is not new."""
+    """Yield each new version, and the next lower version if the model is not new."""
     names = {_name(handle) for handle in before.manifests}
     for handle in _ordered({*now.manifests} - {*before.manifests}):
         lower = [
@@ -361,11 +355,11 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text as Markdown that shows it, on one line and without what cannot be seen."""
+    """Escape a text for Markdown, on one line and without invisible characters."""
     seen = "".join(c if c.isprintable() else " " for c in text[:LONGEST_TEXT])
     return _MARKUP.sub(r"\\\g<0>", " ".join(seen.split()))
 
 
 def _code(text: str) -> str:
-    """Return a name as code; one that could end it as plain text."""
+    """Return a name as inline code, or as escaped text if it could break out of the code."""
     return f"`{text}`" if re.fullmatch(r"[\w./-]+", text, re.ASCII) else _plain(text)

@@ -1,4 +1,4 @@
-"""What a build left, here or in release directories of other machines, as offers."""
+"""Turning built variants, from here or from other machines, into offers."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ from publisher.release.diff import Offer
 
 
 def releases_in(folders: Sequence[Path]) -> list[Path]:
-    """Return the release directories among these, and those that the others hold.
+    """Return the release directories among folders and their subfolders.
 
-    One that is not there holds none: a machine that found nothing good has sent nothing.
+    A missing folder holds none: a machine whose builds all failed sends nothing.
     """
     found: list[Path] = []
     for folder in folders:
@@ -26,10 +26,10 @@ def releases_in(folders: Sequence[Path]) -> list[Path]:
 
 
 def collect_builds(variants: Sequence[Variant], folders: Sequence[Path]) -> list[Built | Failed]:
-    """Return the variants as release directories hold them, made publishing.
+    """Look up built variants in release directories, instead of building them.
 
-    The archives are compared with their manifests when they are published. Raises
-    `DestinationError` where two release directories hold a version and differ.
+    Publishing compares the archives with their manifests. Raises `DestinationError` if two
+    release directories hold a version with different manifests.
     """
     found: dict[str, tuple[Path, Manifest]] = {}
     for release in releases_in(folders):
@@ -37,7 +37,7 @@ def collect_builds(variants: Sequence[Variant], folders: Sequence[Path]) -> list
             before = found.setdefault(handle, (release, manifest))
             if before[1] != manifest:
                 raise DestinationError(
-                    f"{handle}: {before[0]} and {release} hold it, and differ; leave one out"
+                    f"{handle}: {before[0]} and {release} hold different builds; leave one out"
                 )
     results: list[Built | Failed] = []
     for variant in variants:
@@ -48,7 +48,7 @@ def collect_builds(variants: Sequence[Variant], folders: Sequence[Path]) -> list
             continue
         release, manifest = found[variant.handle]
         if (manifest.checkpoint.name, manifest.head) != (variant.checkpoint, variant.head):
-            fault = f"{variant.handle}: {release} has it of another checkpoint or head than"
+            fault = f"{variant.handle}: {release} has it with another checkpoint or head than"
             fault += " models.yaml; build it again"
             results.append(Failed(variant, DestinationError(fault)))
         else:
@@ -60,9 +60,9 @@ def collect_builds(variants: Sequence[Variant], folders: Sequence[Path]) -> list
 def offers_of(
     results: Iterable[Built | Stale | Failed], variants: Iterable[Variant], release: Path
 ) -> list[Offer]:
-    """Return what can be published: what is built, and what is withdrawn.
+    """Return offers of the built and of the withdrawn variants.
 
-    Signatures are in the release directory, if somebody signed.
+    `release` is the release directory, which may hold their signatures.
     """
     built = [
         Offer(

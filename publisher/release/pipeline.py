@@ -34,7 +34,7 @@ from publisher.util.reporter import Reporter
 
 @dataclass(frozen=True)
 class Planned:
-    """What would be built, what the release directory would get, and each destination.
+    """The plan of a run: its builds, the release directory (`own`) and each destination.
 
     `held` are the handles that the release directory holds now.
     """
@@ -46,16 +46,15 @@ class Planned:
 
     @property
     def waiting(self) -> list[str]:
-        """The handles that are not built yet, so that nobody knows their plan."""
+        """The handles that are not built, so that their plan is unknown."""
         return [one.variant.handle for one in self.results if isinstance(one, Stale)]
 
 
 @dataclass(frozen=True)
 class Published:
-    """What came of a run: each variant, the release directory, each destination.
+    """The result of a run: each variant, the release directory and each destination.
 
-    `changes` are those of the release directory, and `refusal` is why it took nothing, or
-    not everything.
+    `changes` are those of the release directory; `refusal` is the error that stopped them.
     """
 
     results: Sequence[Built | Failed]
@@ -65,10 +64,9 @@ class Published:
 
 
 def build(run: Run, variants: Sequence[Variant]) -> Published:
-    """Build what is not up to date; publish nothing.
+    """Build what is stale; publish nothing.
 
-    Raises what would stop the build before it begins (`preflight`), and `BuildError` if another
-    process is at work in the build folder.
+    Raises the errors of `preflight`, and `BuildError` if another process uses the build folder.
     """
     raise_all(preflight(run, _active(variants)))
     with builds.build_lock(run.settings.build):
@@ -81,10 +79,10 @@ def plan(
     settings: PublishSettings,
     environment: Mapping[str, str],
 ) -> Planned:
-    """Say what `publish` would do with these variants, and do nothing.
+    """Return what `publish` would do with these variants; write nothing.
 
-    `environment` is where credentials are looked for. Raises what would stop `publish` before it
-    begins (`preflight`), and `DestinationError` if a destination cannot be read.
+    Credentials come from `environment`. Raises the errors of `preflight`, and `DestinationError`
+    if a destination cannot be read.
     """
     opened = _opened(run, variants, settings, environment, to_write=False)
     release = settings.release.absolute()
@@ -115,12 +113,12 @@ def publish(
     environment: Mapping[str, str],
     consent: Consent,
 ) -> Published:
-    """Build what is not up to date, release it, and publish it to each destination.
+    """Build what is stale, write the release directory, and publish to each destination.
 
-    `consent` is asked before a destination is written, and `environment` is where credentials
-    are looked for. What goes wrong with a variant or at a destination is part of the result.
-    Raises what is wrong before anything is built (`preflight`, and destinations that cannot be
-    written) at once, and `BuildError` if another process is at work in the build folder.
+    `consent` is asked before each destination is written. Credentials come from `environment`.
+    The result has the errors of single variants and destinations. Raises the errors of
+    `preflight` and of destinations that cannot be written, all at once and before anything is
+    built, and `BuildError` if another process uses the build folder.
     """
     opened = _opened(run, variants, settings, environment, to_write=True)
     release = settings.release.absolute()
@@ -161,7 +159,7 @@ def _opened(
     *,
     to_write: bool,
 ) -> list[OpenDestination]:
-    """Open the destinations, and raise all that can be known to go wrong."""
+    """Open the destinations, and raise their errors together with those of `preflight`."""
     build, release = run.settings.build, settings.release.absolute()
     names = expanded(run.registry, settings.to)
     known = [] if settings.built else preflight(run, _active(variants), names, release)
@@ -190,7 +188,7 @@ def _release(
     shown: Path,
     reporter: Reporter,
 ) -> tuple[Change, ...]:
-    """Publish to the release directory, and warn if its signature is no longer true."""
+    """Publish to the release directory, and warn if its signature is no longer valid."""
     if not offers:
         return ()
     prepared = prepare(publication, offers, directory)

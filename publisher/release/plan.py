@@ -1,7 +1,7 @@
-"""What publishing would do to a destination, said before anything is written.
+"""Saving, comparing and showing plans.
 
-A plan can be saved as JSON and given to `publish` later, which carries it out only if the
-same plan would be made then.
+A plan can be saved as JSON. `publish` carries a saved plan out only if planning again gives the
+same plan.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,25 +32,25 @@ class PlanError(PublisherError):
 def save_plans(plans: SavedPlans, waiting: Sequence[str], path: Path) -> None:
     """Write plans to a file for `publish --plan`.
 
-    Raises `PlanError` if variants are `waiting` to be built: nobody knows their plan.
+    Raises `PlanError` if variants are `waiting` to be built, because their plan is unknown.
     """
     if waiting:
         raise PlanError(
             f"{path}: not written: {len(waiting)} of {len(plans.handles)} variants are not built,"
-            " so that nobody knows what would be published; run `publisher build` first"
+            " so their plan is unknown; run `publisher build` first"
         )
     write_whole(path, plans.as_bytes())
 
 
 def require_same(saved: Plan, now: Plan) -> None:
-    """Raise `PlanError` if the world is another one than when `saved` was made."""
+    """Raise `PlanError` if the plan `now` differs from the saved one."""
     if saved == now:
         return
     moved = list(_moved(saved, now))
     raise PlanError(
-        f"{now.destination}: is no longer as the plan has it ({'; '.join(moved[:3])}"
+        f"{now.destination}: the saved plan no longer applies ({'; '.join(moved[:3])}"
         f"{f'; and {len(moved) - 3} more' if len(moved) > 3 else ''}); nothing was published:"
-        " make the plan again, look at it, and publish that"
+        " save a new plan, review it, and publish that"
     )
 
 
@@ -72,16 +72,16 @@ def _moved(saved: Plan, now: Plan) -> Iterable[str]:
                 )
                 if one != other
             ]
-            yield f"{handle}: {' and '.join(parts) or 'the reason'} is another"
+            yield f"{handle}: {' and '.join(parts) or 'the reason'} changed"
     written = {write.path: write.sha256 for write in saved.writes}
     writing = {write.path: write.sha256 for write in now.writes}
     for path in dict.fromkeys([*written, *writing]):
         if written.get(path) != writing.get(path):
-            yield f"{path} would be {'written' if path not in written else 'another'}"
+            yield f"{path} would {'be written' if path not in written else 'differ'}"
 
 
 def difference(there: Manifest, manifest: Manifest) -> str:
-    """Say in what two archives of a version differ, as far as their manifests tell."""
+    """Return in what two archives of a version differ, as far as their manifests show."""
     parts = []
     if there.checkpoint.sha256 != manifest.checkpoint.sha256:
         parts.append("weights")
@@ -96,7 +96,7 @@ def difference(there: Manifest, manifest: Manifest) -> str:
 
 
 def next_version(variant: Variant, held: Iterable[str]) -> str:
-    """Return the first handle of a variant's model that is above all that are held."""
+    """Return the handle of a variant's model with the lowest version above all held ones."""
     versions = [
         int(version)
         for model, _, version in (handle.rpartition("/") for handle in held)
@@ -108,7 +108,7 @@ def next_version(variant: Variant, held: Iterable[str]) -> str:
 def as_markdown(plans: Sequence[Plan], waiting: Sequence[str] = ()) -> str:
     """Return plans as Markdown for a pull request: a table for each destination.
 
-    The handles `waiting` are not built yet.
+    `waiting` are handles that are not built yet.
     """
     lines = []
     for plan in plans:

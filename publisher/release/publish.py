@@ -1,9 +1,8 @@
-"""Built variants -> a destination: what would be done, and then exactly that.
+"""Publishing to a destination: make a plan, get consent, carry it out.
 
-`prepare` reads and writes nothing; its plan is what a person agrees to. `carry_out` writes
-data first and the index last, so that after an interruption every version there is whole
-and the same call finishes what is missing. In the end the destination is asked what it
-holds, and only that counts.
+`prepare` makes the plan and writes nothing. `carry_out` writes archives first and the index
+last, so that after an interruption every version is complete and the same call finishes the
+rest. At the end it asks the destination what it holds.
 """
 
 import time
@@ -39,20 +38,19 @@ from publisher.release.plan import require_same
 from publisher.util.files import sha256
 from publisher.util.reporter import Reporter
 
-# What is done (`sends`, `sent`, `wrote`, `done`), to what, and the SHA-256 of that.
+# Gets an event (`sends`, `sent`, `wrote`, `done`), its object, and the SHA-256 of that.
 Note = Callable[[str, str, str], None]
-# Whether a plan may be carried out.
+# Returns whether a plan may be carried out.
 Consent = Callable[[Plan], bool]
 STAGE = "publish"
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What is published from, and under which conditions.
+    """The source and the conditions of publishing.
 
-    `known` are the manifests of the release as a whole, for a destination that holds pages
-    alone. `release` is the release directory that the offers are from, whose signature goes
-    along if the index is the same.
+    `release` is the release directory, whose index signature is published with an identical
+    index. `known` are the manifests of the whole release, for destinations that hold only pages.
     """
 
     registry: Registry
@@ -65,7 +63,7 @@ class Publication:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan with the contents that it speaks of, and all versions that will be there."""
+    """A plan with the contents to write, and the manifests of the versions held afterwards."""
 
     plan: Plan
     versions: Mapping[str, Mapping[str, Path | bytes]]
@@ -88,14 +86,14 @@ def prepare(
     destination: Destination,
     target: Target | None = None,
 ) -> Prepared:
-    """Compare what is offered with what the destination holds; write nothing.
+    """Make the plan: compare the offers with what the destination holds; write nothing.
 
-    A version that is there with the same bytes is left alone, one with other bytes is
-    refused, and the others go on. What is held and not offered keeps its page. A version that is
-    withdrawn there and not in the registry, which may be an older one, is refused too, or
-    taken back with `reinstate`. `target` is the destination's entry in models.yaml.
+    A held version with the same bytes is unchanged. One with other bytes is refused, without
+    stopping the others. A version that is withdrawn at the destination but not in the registry,
+    which may be outdated, is refused unless `reinstate` is set. A held version that is not
+    offered keeps its page. `target` is the destination's entry in models.yaml.
 
-    Raises `DestinationError` if the destination cannot be read or must not have this, and
+    Raises `DestinationError` if the destination cannot be read or must not get these offers, and
     `PageError` if a page would break a rule.
     """
     built = [Offer(*offer) for offer in offers]
@@ -114,8 +112,8 @@ def prepare(
     offered = {offer.variant.handle for offer in built} if publication.reinstate else set()
     withdrawals = withdrawals_at(destination)
     withdrawals = {handle: why for handle, why in withdrawals.items() if handle not in offered}
-    versions_there = [diff(offer, held, pages, withdrawals) for offer in built]
-    shown = [one for one in versions_there if one.shown]
+    desired = [diff(offer, held, pages, withdrawals) for offer in built]
+    shown = [one for one in desired if one.shown]
     after = {**held, **{one.change.handle: one.manifest for one in shown if one.manifest}}
     versions: dict[str, Mapping[str, Path | bytes]] = {}
     writes: list[tuple[str, bytes]] = []
@@ -127,8 +125,8 @@ def prepare(
     withdrawals |= {v.handle: v.withdrawn for v in registry.variants if v.withdrawn}
     writes += _documents(pages, after, shown, withdrawals, publication.release)
     leftovers = _left_over(registry, held) if destination.holds_versions else ()
-    changes = [*(one.change for one in versions_there), *leftovers]
-    # What is there already is not written, so the plan does not say so.
+    changes = [*(one.change for one in desired), *leftovers]
+    # The plan leaves out files that are there already.
     writes = [(path, content) for path, content in writes if destination.read(path) != content]
     plan = Plan(
         destination=destination.name,
@@ -141,14 +139,14 @@ def prepare(
 def carry_out(
     prepared: Prepared, destination: Destination, note: Note = lambda did, what, digest: None
 ) -> None:
-    """Do what the plan says, in its order, and ask the destination whether it holds it.
+    """Carry out the plan in its order, then check what the destination holds.
 
-    `note` hears of each thing that was done. Raises `DestinationError` at the first thing
-    that fails; everything before it is there and stays, and the same call finishes.
+    `note` gets each event. Raises `DestinationError` at the first failure. What was written
+    before stays, and the same call finishes the rest.
     """
     if prepared.plan.empty:
         return
-    # Where people get what came last, that has to be the newest version.
+    # Some destinations serve the version that came last, so that has to be the newest.
     for handle in sorted(prepared.versions, key=lambda one: int(one.rpartition("/")[2])):
         files = prepared.versions[handle]
         digest = prepared.manifests[handle].archive.sha256
@@ -171,10 +169,10 @@ def carry_out(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of publishing to one destination, and its plan, if there was one.
+    """The result of publishing to one destination, and the plan, if it could be made.
 
-    `versions` counts the archives that were sent, in `seconds`; `error` is why it was not
-    carried out to the end.
+    `versions` is the number of archives that were sent, in `seconds`; `error` is why publishing
+    failed.
     """
 
     name: str
@@ -193,9 +191,10 @@ def publish_to(
     reporter: Reporter,
     saved: Plan | None = None,
 ) -> Outcome:
-    """Publish to one destination what models.yaml sends there, and return what came of it.
+    """Publish the offers that models.yaml sends to one destination, and return the outcome.
 
-    `consent` is asked before anything is written. With `saved`, the plan has to be that one.
+    `consent` is asked before anything is written. The plan has to equal `saved`, if that is
+    given.
     """
     plan = None
     begin = time.monotonic()
@@ -217,7 +216,7 @@ def publish_to(
 
 
 def _noting(opened: OpenDestination, reporter: Reporter) -> Note:
-    """Return what keeps the journal and tells a person."""
+    """Return a note that writes the journal and reports progress."""
     keep = journal(opened.folder)
     begun: dict[str, float] = {}
 
@@ -249,7 +248,7 @@ def _documents(
     withdrawn: Mapping[str, str],
     release: Path | None,
 ) -> list[tuple[str, bytes]]:
-    """Return what is written besides versions, the index and its sums last."""
+    """Return the documents to write, then the index and its sums, where a destination has them."""
     registry, destination, templates = pages.registry, pages.destination, pages.templates
     if destination.style != "tfhub":
         assert pages.target is not None  # noqa: S101
@@ -265,7 +264,7 @@ def _documents(
         others = {document_path(handle) for handle in after if handle not in own}
         kept = {path: destination.read(path) or b"" for path in others}
     documents = dict(sorted((kept | new).items()))
-    # What is kept was checked when it came, and nothing here could mend it.
+    # Kept documents were checked when they were published.
     require_good_pages(
         {path: content.decode(errors="replace") for path, content in documents.items()},
         known_handles=[variant.handle for variant in registry.variants],
@@ -286,9 +285,9 @@ def _documents(
 def _index_signature(
     index: bytes, sums: bytes, release: Path | None, destination: Destination
 ) -> list[tuple[str, bytes]]:
-    """Return the signature of the release directory's index, where it is this index's too.
+    """Return the signature of the release directory's index, if this index is the same.
 
-    Raises `DestinationError` where the destination's index is signed and would no longer be.
+    Raises `DestinationError` if the destination's signature would become invalid.
     """
     if release is None:
         return []
@@ -302,7 +301,7 @@ def _index_signature(
         return [(INDEX_SIGNATURE, signature)]
     if there is not None:
         raise DestinationError(
-            f"{destination.name}: its index is signed, and what would be there is not what is"
-            f" signed in {release}; publish all that {release} holds, after `publisher sign`"
+            f"{destination.name}: its index is signed, and the new index would not match the"
+            f" signature in {release}; run `publisher sign`, then publish all that {release} holds"
         )
     return []

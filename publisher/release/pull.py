@@ -1,8 +1,7 @@
-"""What a destination holds -> a release directory that begins with nothing.
+"""Copying a destination back into a release directory.
 
-A machine that is new for each release has no release directory to go on with. Here it gets
-the one that the destination is a copy of: the versions that are no longer built, the
-signatures of those that are, the index and its sums.
+A machine that is new for each release has no release directory to start from. `pull` restores
+it: the versions that are no longer built, the signatures of the others, the index and its sums.
 """
 
 import shutil
@@ -36,7 +35,7 @@ from publisher.util.reporter import Reporter
 
 @dataclass(frozen=True)
 class Pulled:
-    """The destination that a release was brought from, and its handles; none if none has one."""
+    """The destination that a release was pulled from, and its handles; None if there was none."""
 
     name: str | None = None
     handles: Sequence[str] = ()
@@ -48,9 +47,9 @@ def pull_first(
     environment: Mapping[str, str],
     reporter: Reporter,
 ) -> Pulled:
-    """Bring here what the first of the destinations holds that has a release with an index.
+    """Pull from the first of the destinations that holds a release with an index.
 
-    `environment` is where credentials are looked for. Raises `DestinationError` as `pull`.
+    Credentials come from `environment`. Raises `DestinationError` as `pull` does.
     """
     directory = Directory(settings.release.absolute())
     parts = [Directory(part.absolute()) for part in releases_in(settings.built)]
@@ -73,12 +72,12 @@ def pull(
     work: Path,
     reporter: Reporter,
 ) -> list[str]:
-    """Bring what a destination holds into a release directory, and return its handles.
+    """Copy what a destination holds into a release directory, and return its handles.
 
-    `source` is the same place as everybody reads it. An archive that one of `parts` holds
-    with the same bytes is taken from there; the others are downloaded to the folder `work`
-    and compared with their manifests. The directory has to be locked. Raises
-    `DestinationError` where it holds a version with other bytes, or one cannot be had.
+    An archive that one of `parts` holds is copied from there. Others are downloaded from
+    `source`, the destination's public address, to the folder `work`. Every archive is compared
+    with its manifest. The caller holds the directory's lock. Raises `DestinationError` if the
+    directory holds a version with other bytes, or a version cannot be copied.
     """
     index, sums = destination.read(INDEX), destination.read(SUMS)
     if index is None or sums is None:
@@ -117,7 +116,7 @@ def pull(
 
 
 def _archives(parts: Sequence[Directory]) -> dict[str, Path]:
-    """Return the archives of release directories by the SHA-256 that they are stated to have."""
+    """Return the archives of release directories by the SHA-256 in their manifests."""
     return {
         manifest.archive.sha256: Path(part.name) / folder_of(handle) / ARCHIVE
         for part in parts
@@ -126,7 +125,7 @@ def _archives(parts: Sequence[Directory]) -> dict[str, Path]:
 
 
 def _small(handle: str, destination: Destination) -> dict[str, bytes]:
-    """Return the small files of a version by name; what is signed only if it is there."""
+    """Return the small files of a version by name, including those of a signed version."""
     files = {name: held_file(handle, name, destination) for name in (MANIFEST, PAGE)}
     for name in SIGNED:
         content = destination.read(f"{folder_of(handle)}/{name}")
@@ -138,7 +137,7 @@ def _small(handle: str, destination: Destination) -> dict[str, bytes]:
 def _fetched(
     handle: str, manifest: Manifest, source: Source, folder: Path, reporter: Reporter
 ) -> Path:
-    """Return the archive of a version, on this machine."""
+    """Copy the archive of a version to `folder`, and return its path."""
     size, target = manifest.archive.size, folder / ARCHIVE
     opened = source.open(f"{folder_of(handle)}/{ARCHIVE}", size)
     if isinstance(opened, RemoteFile):

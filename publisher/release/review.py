@@ -1,8 +1,7 @@
-"""What a change of this project would do to what is published, as Markdown.
+"""A review of a pull request, as Markdown.
 
-For a pull request: the plan of each destination, the pages that read otherwise, and what
-the checks said. It is made of texts that somebody proposes, so nothing in it can end the
-block or the cell that it stands in.
+It shows the plan of each destination, the pages that change and the results of the checks. The
+texts in it are untrusted, so none can break out of its code block or table cell.
 """
 
 import difflib
@@ -27,7 +26,7 @@ from publisher.release.publish import Publication, prepare
 from publisher.release.settings import ReviewSettings
 from publisher.util.files import write_whole
 
-LARGEST = 60_000  # characters; GitHub takes 65,536 of a comment
+LARGEST = 60_000  # characters; GitHub allows 65,536 in a comment
 CONTEXT = 2  # lines around a change
 
 Pages = Mapping[str, str]
@@ -49,7 +48,7 @@ def rendered(
 
 
 def write_pages(registry: Registry, release: Path, templates: Path, folder: Path) -> list[str]:
-    """Write the pages of a release directory, rendered anew, to a folder; return their paths."""
+    """Render the pages of a release directory again, into a folder; return their paths."""
     found = rendered(registry, Directory(release.absolute()).manifests(), templates)
     for path, content in found.items():
         write_whole(folder / path, content)
@@ -57,7 +56,7 @@ def write_pages(registry: Registry, release: Path, templates: Path, folder: Path
 
 
 def pages_of(release: Path) -> dict[str, str]:
-    """Return the pages of a release directory by their path in the tree of documents."""
+    """Return the pages of a release directory by path in the tree of documents."""
     root = release / DOCUMENTS
     return {
         path.relative_to(root).as_posix(): path.read_text(encoding="utf-8", errors="replace")
@@ -68,9 +67,9 @@ def pages_of(release: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Review:
-    """A review as Markdown, the handles that were not built, and what is wrong.
+    """A review as Markdown, the handles that were not built, and the problems.
 
-    Each problem is a message and what it blocks: a handle or a folder.
+    Each problem is a message, and the handle or folder that it blocks.
     """
 
     text: str
@@ -84,9 +83,9 @@ def review(
     settings: ReviewSettings,
     environment: Mapping[str, str],
 ) -> Review:
-    """Say what publishing these variants of a release would change; write nothing.
+    """Review what publishing these variants of a release would change; write nothing.
 
-    A destination that cannot be read is no problem: the review says why there is no plan.
+    A destination that cannot be read is not a problem: the review says why it has no plan.
     """
     release = settings.release
     manifests = Directory(release.absolute()).manifests()
@@ -120,7 +119,7 @@ def review(
 def _offers(
     variants: Sequence[Variant], manifests: Mapping[str, Manifest], release: Path
 ) -> list[Offer]:
-    """Return the variants as a release directory holds them, and what is withdrawn."""
+    """Return offers of the variants that a release directory holds and of the withdrawn ones."""
     offers = [Offer(variant, None, None) for variant in variants if variant.withdrawn is not None]
     for variant in variants:
         manifest = manifests.get(variant.handle)
@@ -130,10 +129,10 @@ def _offers(
 
 
 def _pages_before(before: Path | None) -> Pages | str | None:
-    """Return the pages in a folder, or why there are none; without a folder, nothing."""
+    """Return the pages in a folder, or why they cannot be read; None without a folder."""
     if before is None:
         return None
-    if not before.is_dir():  # without any page there, all would seem to be new
+    if not before.is_dir():  # an empty tree would make every page look new
         return f"{before}: is not there; see the step that renders the pages without the change"
     return pages_of(before)
 
@@ -145,11 +144,11 @@ def markdown(
     after: Pages,
     manifests: Sequence[Manifest],
 ) -> str:
-    """Return all of it; what would make it longer than `LARGEST` is left out, and counted.
+    """Return the review's text; sections beyond `LARGEST` characters are only counted.
 
-    `plans` are those of destinations by name, or why there is none; `missing` are the
-    handles that were not built. `before` are the pages as they would be without the change, or
-    why there are none, or None where nobody asked.
+    `plans` are the plans by destination, or why there is none. `missing` are the handles that
+    were not built. `before` are the pages without the change, why they cannot be read, or None if
+    pages are not compared.
     """
     sections = ["## What this would publish\n"]
     if missing:
@@ -179,7 +178,7 @@ def _changes(before: Pages, after: Pages) -> Iterator[str]:
         lines = difflib.unified_diff(
             (old or "").splitlines(), (new or "").splitlines(), lineterm="", n=CONTEXT
         )
-        difference = "\n".join(list(lines)[2:])  # without the names of two files
+        difference = "\n".join(list(lines)[2:])  # without the two file names
         yield (
             f"<details><summary>{plain(path)}: {what}</summary>\n\n"
             f"{_block(difference, 'diff')}\n\n</details>\n"
@@ -202,18 +201,18 @@ def _checks(manifests: Sequence[Manifest]) -> str:
 
 
 def _parity(checks: Sequence[Check]) -> str:
-    """Return what the comparison with the float64 reference measured."""
+    """Return the summaries of the comparisons with the float64 reference."""
     found = [check.summary for check in checks if check.name.startswith("parity_")]
     return "; ".join(found)
 
 
 def _bounded(sections: Sequence[str]) -> str:
     shown, left = [], 0
-    room = LARGEST
+    free = LARGEST
     for section in sections:
-        if len(section) < room:
+        if len(section) < free:
             shown.append(section)
-            room -= len(section) + 1
+            free -= len(section) + 1
         else:
             left += 1
     if left:

@@ -1,4 +1,4 @@
-"""What a person asked for, as the command line gathers it. Importing it costs nothing."""
+"""Settings from the command line. This module imports nothing expensive."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PublishSettings:
-    """Where `plan` and `publish` put what is built, and under which conditions.
+    """Where `plan` and `publish` publish to, and under which conditions.
 
     `release` is the release directory and `to` names destinations of models.yaml. `built` are
-    release directories that were made elsewhere, to publish those and build nothing. `saved`
-    are plans that have to be made again now, or nothing is published.
+    folders with release directories of other machines, which are published instead of building.
+    `saved` are plans that publishing must not deviate from.
     """
 
     release: Path
@@ -28,7 +28,7 @@ class PublishSettings:
 
 @dataclass(frozen=True)
 class WithdrawSettings:
-    """The version that `withdraw` marks, why, and where the marks go."""
+    """The version that `withdraw` withdraws, the reason, and where that is published."""
 
     registry_file: Path
     handle: str
@@ -40,7 +40,7 @@ class WithdrawSettings:
 
 @dataclass(frozen=True)
 class ReviewSettings:
-    """The release to review, the destinations to compare it with, and the pages before."""
+    """The release to review, the destinations to plan for, and a folder of the pages before."""
 
     templates: Path
     build: Path
@@ -51,7 +51,7 @@ class ReviewSettings:
 
 @dataclass(frozen=True)
 class PullSettings:
-    """The destinations to look at, in this order, and where to bring what one holds."""
+    """The destinations to pull from, in order of preference, and the release directory."""
 
     build: Path
     release: Path

@@ -1,4 +1,4 @@
-"""A version that nobody should use any longer: marked in models.yaml, and from there everywhere."""
+"""Withdrawing a version: in models.yaml, in the release directory and at each destination."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,10 +25,10 @@ from publisher.util.reporter import Reporter
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """What came of a withdrawal.
+    """The result of a withdrawal.
 
-    `reason` is the one that models.yaml has now, and `edited` says whether it had another one
-    or none before. `change` is that of the release directory.
+    `reason` is the one in models.yaml, and `edited` says whether this withdrawal put it there.
+    `change` is that of the release directory.
     """
 
     reason: str
@@ -45,8 +45,8 @@ def withdraw(
 ) -> Withdrawn:
     """Write the reason into models.yaml, the release directory and each destination.
 
-    Raises `RegistryError` for a handle that is not there, and `DestinationError` before
-    anything is changed where a destination cannot be written or its index is signed.
+    Raises `RegistryError` for an unknown handle, and `DestinationError`, before anything is
+    changed, if a destination cannot be written or has a signed index.
     """
     handle, release = settings.handle, settings.release
     before = load_registry(settings.registry_file)
@@ -63,7 +63,7 @@ def withdraw(
         prepared = prepare(publication, offers, directory)
         carry_out(prepared, directory)
         known = directory.manifests() if opened else {}
-    # The version went there when it was published; only its mark is new.
+    # The destination may hold synthetic versions already; nothing new is uploaded.
     publication = replace(
         publication, release=release.absolute(), known=known, allow_synthetic=True
     )
@@ -73,7 +73,7 @@ def withdraw(
 
 
 def _require_unsigned(opened: Sequence[OpenDestination], handle: str, release: Path) -> None:
-    """Refuse before anything is changed where the index would have to be signed anew."""
+    """Raise `DestinationError` if a destination's index is signed: its signature would break."""
     for one in opened:
         if one.destination.holds_index and one.destination.read(INDEX_SIGNATURE) is not None:
             raise DestinationError(

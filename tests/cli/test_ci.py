@@ -78,7 +78,7 @@ def test_outputs_are_lines_for_the_next_job(command: Command) -> None:
         (["*'; id; '"], 2, "is no glob over handles"),
         (["*\u00e4"], 2, "is no glob over handles"),
         (["*_c_*"], 2, "no handle matches '*_c_*'"),
-        (["--to", "  "], 1, "no destination is named, so that nothing would be published"),
+        (["--to", "  "], 1, "no destination is named, so nothing would be published"),
         (["--to", "shelf $(id)"], 1, "'$(id)' is no destination in models.yaml"),
     ],
 )

@@ -180,7 +180,7 @@ def test_a_saved_plan_is_carried_out_once_it_is_still_true(
     before = tree(folder / "shelf")
     refused = publish(command, "--plan", "plan.json")
     assert refused.status == 1
-    assert "shelf: is no longer as the plan has it" in refused.stderr
+    assert "shelf: the saved plan no longer applies" in refused.stderr
     assert f"{CLASSIFIER_A} was 'new' and is 'unchanged'" in refused.stderr
     assert tree(folder / "shelf") == before
 

@@ -334,7 +334,9 @@ def test_notes_of_another_day_leave_those_of_yesterday() -> None:
 
 @pytest.mark.parametrize("heading", ["", " ", "#", "a\n# b", "a\x1b", "a\n\n## b"])
 def test_a_heading_is_one_line_of_text(heading: str) -> None:
-    with pytest.raises(NotesError, match="is no heading of release notes; give a version or a d"):
+    with pytest.raises(
+        NotesError, match="cannot be a heading of release notes; give a version or a d"
+    ):
         changelog("", heading, NOTES)
 
 

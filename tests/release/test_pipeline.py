@@ -246,7 +246,7 @@ def test_a_part_of_another_checkpoint_is_not_published(publish: Publish, folder:
     content["checkpoint"]["name"] = "b"
     manifest.write_text(json.dumps(content))
     errors = errors_of(publish("*_a_class*", built=(Path("part"),)).results)
-    assert "part has it of another checkpoint or head" in errors[CLASSIFIER_A]
+    assert "part has it with another checkpoint or head" in errors[CLASSIFIER_A]
 
 
 def test_a_withdrawal_needs_no_part(publish: Publish, folder: Path) -> None:
@@ -275,7 +275,9 @@ def test_parts_that_differ_are_refused(publish: Publish, folder: Path) -> None:
     text = (folder / "models.yaml").read_text().replace("absolute: 1.0e-4", "absolute: 1.0e-3")
     (folder / "models.yaml").write_text(text)
     good(publish("*_a_*", release="other"))
-    with pytest.raises(DestinationError, match="part and other hold it, and differ; leave one out"):
+    with pytest.raises(
+        DestinationError, match="part and other hold different builds; leave one out"
+    ):
         publish(built=(Path("part"), Path("other")))
 
 

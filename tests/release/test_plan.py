@@ -33,11 +33,11 @@ INDEX = Write(path="index.json", sha256=C)
         ),
         (
             plan(NEW.model_copy(update={"offered": B}), SAME),
-            f"{CLASSIFIER}: the archive that is offered is another",
+            f"{CLASSIFIER}: the archive that is offered changed",
         ),
         (
             plan(NEW, SAME.model_copy(update={"there": C})),
-            f"{EXTRACTOR}: the archive that is there is another",
+            f"{EXTRACTOR}: the archive that is there changed",
         ),
         (plan(NEW, SAME, writes=(INDEX,)), "index.json would be written"),
     ],
@@ -45,7 +45,7 @@ INDEX = Write(path="index.json", sha256=C)
 def test_a_plan_is_refused_once_the_world_has_moved(now: Plan, said: str) -> None:
     with pytest.raises(PlanError) as caught:
         require_same(plan(NEW, SAME), now)
-    assert str(caught.value).startswith("bucket: is no longer as the plan has it (")
+    assert str(caught.value).startswith("bucket: the saved plan no longer applies (")
     assert said in str(caught.value)
     assert "nothing was published" in str(caught.value)
 

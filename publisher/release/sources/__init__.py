@@ -1,1 +1,1 @@
-"""Where a release is read from: a directory, a public bucket or any web host."""
+"""Sources of a release: a directory, a public bucket or any web host."""

@@ -1,4 +1,4 @@
-"""A release that lies in a directory of this machine."""
+"""A release in a directory of this machine."""
 
 import os
 import stat
@@ -8,12 +8,12 @@ from typing import BinaryIO
 from publisher.release.errors import ReleaseError
 from publisher.release.sources.base import LARGEST
 
-# They are written last, so what they name is whole when they change.
+# Publishing writes these last, so what they list is complete when they change.
 _LAST = ("index.json", "SHA256SUMS", "index.sig")
 
 
 class DirectorySource:
-    """A release directory. A link in it could lead anywhere, so none is followed."""
+    """A release directory. No link in it is followed, because it could lead anywhere."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -29,7 +29,7 @@ class DirectorySource:
         return str(self._root)
 
     def stamp(self) -> object:
-        """Return times, sizes and numbers of the files that publishing writes last."""
+        """Return times, sizes and inodes of the files that publishing writes last."""
         stamps: list[tuple[int, int, int] | None] = []
         for name in _LAST:
             try:
@@ -56,7 +56,7 @@ class DirectorySource:
             return os.fstat(file.fileno()).st_size
 
     def open(self, path: str, size: int) -> BinaryIO:
-        """Return a file, open for reading. Raises `ReleaseError` if it has not that size."""
+        """Open a file for reading. Raises `ReleaseError` if it has another size."""
         file = self._open(path)
         there = os.fstat(file.fileno()).st_size
         if there != size:
@@ -77,7 +77,7 @@ class DirectorySource:
                         f"{place}: is a link, and a release holds files and folders only; put what"
                         " it leads to in its place"
                     )
-            # A pipe under that name would keep the server waiting.
+            # Opening a named pipe would block.
             handle = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             raise ReleaseError(

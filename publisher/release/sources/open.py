@@ -1,4 +1,4 @@
-"""The source of a release that a person named."""
+"""Opening a source by path or address."""
 
 import re
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ GOOGLE, AMAZON = "https://storage.googleapis.com", "https://{bucket}.s3.amazonaw
 
 
 def open_source(where: str, environment: Mapping[str, str]) -> Source:
-    """Return the source that a person named: a directory, or an address of a bucket.
+    """Return the source at a path or an address.
 
-    `gs://bucket/prefix` and `s3://bucket/prefix` are read over HTTPS as everybody can, so
-    the objects have to be public; any other host is `https://host/prefix`. The variables
-    that Google's and Amazon's own clients know (`STORAGE_EMULATOR_HOST`,
-    `AWS_ENDPOINT_URL_S3`) lead to another server. Raises `ReleaseError` for what is neither.
+    `gs://bucket/prefix` and `s3://bucket/prefix` are read over HTTPS without credentials, so the
+    objects have to be public; any other host is `https://host/prefix`. As with Google's and
+    Amazon's own clients, the variables `STORAGE_EMULATOR_HOST` and `AWS_ENDPOINT_URL_S3` in
+    `environment` name another server. Raises `ReleaseError` for any other address.
     """
     scheme, separator, rest = where.partition("://")
     if not separator:

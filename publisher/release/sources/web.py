@@ -1,4 +1,4 @@
-"""A release that lies in a public bucket, or on any web host, read over HTTP."""
+"""A release in a public bucket or on any web host, read over HTTP."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class WebSource:
-    """A release below a public address. It is read once; clients get archives from there."""
+    """A release below a public address, from which clients download archives themselves."""
 
     def __init__(self, name: str, base: str) -> None:
         self._name = name
@@ -27,7 +27,7 @@ class WebSource:
         return self._name
 
     def stamp(self) -> object:
-        """Return nothing that changes: asking the bucket at each request would be too slow."""
+        """Return a constant, because asking the host at every request would be too slow."""
         return None
 
     def read(self, path: str) -> bytes:
@@ -40,16 +40,16 @@ class WebSource:
         if not (length.isascii() and length.isdigit()) or len(length) > 18:
             raise ReleaseError(
                 f"{without_secrets(self._base)}/{path}: its host does not state its size; choose"
-                " another one"
+                " another host"
             )
         return int(length)
 
     def open(self, path: str, size: int) -> RemoteFile:
-        """Return the file's public address; its size was asked for when the release was read."""
+        """Return the file's public address. Loading the release has checked the size."""
         return RemoteFile(f"{self._base}/{path}")
 
     def _asked(self, method: str, path: str, take: Callable[[Response], T]) -> T:
-        """Return what `take` makes of the answer about a file."""
+        """Request a file with retries, and return what `take` makes of the answer."""
         address = f"{self._base}/{path}"
 
         def step() -> T:
