@@ -1,9 +1,11 @@
-"""Decides which stages are stale, and runs them side by side.
+"""Building variants: finds the stale stages and runs them in parallel.
 
-`records`  remembers what each stage was made from;
-`tasks`    runs tasks that wait for each other, within a number of jobs and a memory budget;
-`steps`    says what each stage needs and does;
-`snippets` runs the Python of a page, with a small model in the place of its own;
-`workers`  processes in which TensorFlow is imported once;
-`build`    brings a selection of variants up to date.
+`build`      brings a selection of variants up to date;
+`preflight`  finds what would make a build fail, before it starts;
+`stages`     defines the stages: their inputs and what they do;
+`engine`     runs tasks in order of their dependencies, within limits on jobs and memory;
+`records`    stores what each stage was made from;
+`manifest`   writes the manifest of a variant;
+`snippets`   runs the Python of a page with a small stand-in for its model;
+`workers`    processes that import TensorFlow once.
 """

@@ -25,10 +25,7 @@ class BuildError(PublisherError):
 
 @dataclass(frozen=True)
 class Built:
-    """A variant that went through all stages; `folder` holds archive, manifest and page.
-
-    So every snippet on its page has run.
-    """
+    """A variant that passed all stages; `folder` holds its archive, manifest and page."""
 
     variant: Variant
     folder: Path
@@ -37,7 +34,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Failed:
-    """A variant that is blocked; the message of `error` says why, in one line."""
+    """A variant that is blocked by `error`, whose message is one line."""
 
     variant: Variant
     error: PublisherError
@@ -45,7 +42,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Stale:
-    """A variant that would be built from `stage` on, and why."""
+    """A variant that would be built from `stage` on, and the reason."""
 
     variant: Variant
     stage: str
@@ -54,19 +51,19 @@ class Stale:
 
 @contextmanager
 def build_lock(build: Path) -> Iterator[None]:
-    """Hold the build folder for this process. Raises `BuildError` if another has it."""
+    """Lock the build folder. Raises `BuildError` if another process holds the lock."""
     try:
         build.mkdir(parents=True, exist_ok=True)
         lock = FileLock(build / ".lock", timeout=0)
         lock.acquire()
     except Timeout as error:
         raise BuildError(
-            f"{build}: another publisher is at work here; wait for it, or take another folder"
+            f"{build}: another publisher is at work here; wait for it, or choose another folder"
             " with --build-dir"
         ) from error
     except OSError as error:
         raise BuildError(
-            f"{build}: cannot be written ({error.strerror}); take another folder with --build-dir"
+            f"{build}: cannot be written ({error.strerror}); choose another folder with --build-dir"
         ) from error
     try:
         yield
@@ -77,9 +74,9 @@ def build_lock(build: Path) -> Iterator[None]:
 def build(run: Run, variants: Sequence[Variant]) -> list[Built | Failed]:
     """Bring every variant up to date, in as many processes as the settings allow."""
     todo = tasks_of(run, variants)
-    looked_at = engine.dry_run(todo)
-    stale = [found for found in looked_at.values() if isinstance(found, engine.StaleTask)]
-    done = {key: found for key, found in looked_at.items() if isinstance(found, Record)}
+    planned = engine.dry_run(todo)
+    stale = [found for found in planned.values() if isinstance(found, engine.StaleTask)]
+    done = {key: found for key, found in planned.items() if isinstance(found, Record)}
     run.workers = Workers(run.settings.jobs)
     try:
         if any(found.stage in ("fetch", *IN_WORKERS) for found in stale):
@@ -88,7 +85,7 @@ def build(run: Run, variants: Sequence[Variant]) -> list[Built | Failed]:
         found = engine.run(todo, run.reporter, jobs=jobs, memory=memory, done=done)
     finally:
         run.workers.close()
-    _tell_of_unchosen(run, variants, found)
+    _warn_of_unchosen(run, variants, found)
     results: list[Built | Failed] = []
     for variant in variants:
         result = found[Key("try", variant.handle)]
@@ -100,7 +97,7 @@ def build(run: Run, variants: Sequence[Variant]) -> list[Built | Failed]:
 
 
 def dry_run(run: Run, variants: Sequence[Variant]) -> list[Built | Stale | Failed]:
-    """Say what `build` would do, as far as can be known before, and do nothing."""
+    """Return what `build` would do, as far as that is known in advance; run nothing."""
     found = engine.dry_run(tasks_of(run, variants))
     results: list[Built | Stale | Failed] = []
     for variant in variants:
@@ -114,10 +111,10 @@ def dry_run(run: Run, variants: Sequence[Variant]) -> list[Built | Stale | Faile
     return results
 
 
-def _tell_of_unchosen(
+def _warn_of_unchosen(
     run: Run, variants: Sequence[Variant], found: Mapping[Key, Record | PublisherError]
 ) -> None:
-    """Warn of a failed variant that was only built because a chosen one is held to it."""
+    """Warn of failed variants that were only built to check chosen ones against them."""
     chosen = {variant.handle for variant in variants}
     shown = {str(found[Key("try", handle)]) for handle in chosen}
     for key, result in found.items():
@@ -128,7 +125,7 @@ def _tell_of_unchosen(
 
 def _built(run: Run, variant: Variant, found: Mapping[Key, object]) -> Built:
     rendered = found[Key("render", variant.handle)]
-    assert isinstance(rendered, Record)  # noqa: S101  else nothing after it could be done
+    assert isinstance(rendered, Record)  # noqa: S101  later stages need it
     folder = run.folder(variant)
     path = folder / MANIFEST
     return Built(variant, folder, read_manifest(path.read_bytes(), str(path)))

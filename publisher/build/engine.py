@@ -1,7 +1,7 @@
-"""Tasks that wait for each other, and running them side by side.
+"""Running tasks in parallel, in the order of their dependencies.
 
-A task becomes a step (what it is made from, and what it does) once the tasks that it needs
-are done, because their results are among what it is made from.
+A task becomes a step (its inputs and its action) once the tasks that it needs are done, because
+their results are among its inputs.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from publisher.util.reporter import Reporter, Silent
 
 
 class Key(NamedTuple):
-    """A stage of a subject: a handle, or the name of a checkpoint."""
+    """A stage and its subject: a handle, or the name of a checkpoint."""
 
     stage: str
     subject: str
@@ -29,9 +29,9 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Made:
-    """What a stage made: files or folders, a result for later stages, a note for people.
+    """The outcome of a stage: output files or folders, a result for later stages, and a note.
 
-    `digests` are the SHA-256 of those outputs that were hashed when they were written.
+    `digests` are the SHA-256 of outputs that were hashed while they were written.
     """
 
     outputs: tuple[Path, ...]
@@ -42,7 +42,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Step:
-    """One stage, ready to run. `stale` is a reason to run that no input shows."""
+    """One stage, ready to run. `stale` is a reason to run it that its inputs do not show."""
 
     record: Path
     inputs: Mapping[str, str]
@@ -59,11 +59,11 @@ Records = Mapping[Key, Record]
 
 @dataclass(frozen=True)
 class Task:
-    """What has to be done after other tasks.
+    """A stage with its dependencies.
 
-    It cannot be done where one of `needs` failed; where one of `after` did, it can.
-    `memory` is what the step is expected to take at its peak, in bytes. Of the tasks with
-    the same `mutex`, where it is not empty, one runs at a time.
+    It runs after `needs`, and fails if one of them failed. It also runs after `after`, even if
+    one of them failed. `memory` is the expected peak memory of the step in bytes. Tasks with the
+    same `mutex`, if that is not empty, run one at a time.
     """
 
     key: Key
@@ -76,7 +76,7 @@ class Task:
 
 @dataclass(frozen=True)
 class StaleTask:
-    """In a rehearsal: this stage would have to run, and so would all that need it."""
+    """The result of a dry run for a task that would run, because `stage` is stale."""
 
     stage: str
     reason: str
@@ -87,7 +87,7 @@ class TaskError(PublisherError):
 
 
 def dry_run(tasks: Mapping[Key, Task]) -> dict[Key, Record | StaleTask | PublisherError]:
-    """Say of every task whether it is up to date, or cannot even be looked at; run nothing."""
+    """Return for every task its record, why it is stale, or why it cannot run; run nothing."""
     results: dict[Key, Record | StaleTask | PublisherError] = {}
     done: dict[Key, Record] = {}
     for key, task in tasks.items():
@@ -98,7 +98,7 @@ def dry_run(tasks: Mapping[Key, Task]) -> dict[Key, Record | StaleTask | Publish
             results[key] = (errors or stale)[0]
             continue
         try:
-            ready = _look(task, done)
+            ready = _inspected(task, done)
         except PublisherError as error:
             results[key] = error
             continue
@@ -137,14 +137,14 @@ class _State:
         return key in self.done or key in self.failed
 
     def fits(self, task: Task, jobs: int, memory: int) -> bool:
-        """Whether a task may run beside those that run now."""
+        """Whether the limits allow a task beside the running ones."""
         if not self.running:
             return True
         held = sum(other.memory for other in self.running.values())
         return len(self.running) < jobs and held + task.memory <= memory
 
     def mutex_is_free(self, task: Task) -> bool:
-        """Whether no task of the same mutex runs."""
+        """Whether no running task has the same mutex."""
         return not task.mutex or all(other.mutex != task.mutex for other in self.running.values())
 
 
@@ -156,23 +156,20 @@ def run(
     memory: int,
     done: Records = MappingProxyType({}),
 ) -> dict[Key, Record | PublisherError]:
-    """Bring every task up to date; what needs a failed one fails with the same error.
+    """Bring every task up to date; a task that needs a failed one fails with the same error.
 
-    Those in `done` are known to be up to date and are not looked at again.
+    Tasks in `done` are known to be up to date. `tasks` are in an order in which they could run
+    one by one; earlier ones are preferred. At most `jobs` tasks run at a time, with an expected
+    total of at most `memory` bytes, unless a single task needs more.
 
-    At most `jobs` tasks run at a time, and no further one is started that might take the
-    memory beyond `memory` bytes, unless it is the only one. `tasks` are in an order in
-    which they could run one by one; earlier ones are preferred.
-
-    Any other exception than a `PublisherError`, an interruption too, is raised at once,
-    and what still runs is left to itself: its threads say no more, and do not keep the
-    program from ending.
+    An exception that is no `PublisherError`, such as an interruption, is raised at once. Threads
+    that still run are abandoned: they report nothing more and do not delay the end of the program.
     """
     waiting = {key: task for key, task in tasks.items() if key not in done}
     state = _State(reporter, waiting, dict(done))
     try:
         while state.waiting or state.running:
-            _start_what_can_start(state, jobs, memory)
+            _start_ready_tasks(state, jobs, memory)
             if state.running:
                 _settle(state, *_next_end(state))
     except BaseException:
@@ -183,7 +180,7 @@ def run(
 
 def _next_end(state: _State) -> tuple[Key, Record | BaseException]:
     while True:
-        # Not without end: Ctrl-C in the instant before a wait is only seen after it.
+        # With a timeout, because Ctrl-C just before a wait only takes effect after it.
         with contextlib.suppress(queue.Empty):
             return state.ended.get(timeout=1.0)
 
@@ -198,10 +195,10 @@ def _settle(state: _State, key: Key, found: Record | BaseException) -> None:
         state.done[key] = found
 
 
-def _start_what_can_start(state: _State, jobs: int, memory: int) -> None:
-    """Start what has room, in order, and settle what need not run.
+def _start_ready_tasks(state: _State, jobs: int, memory: int) -> None:
+    """Start the tasks that are ready and fit, in order, and settle those that need not run.
 
-    A task comes after all that it waits for, so that one pass is enough.
+    One pass is enough, because a task comes after all tasks that it waits for.
     """
     for key, task in list(state.waiting.items()):
         errors = [state.failed[need] for need in task.needs if need in state.failed]
@@ -212,10 +209,10 @@ def _start_what_can_start(state: _State, jobs: int, memory: int) -> None:
         waits = not all(state.settled(need) for need in task.needs + task.after)
         if waits or not state.mutex_is_free(task):
             continue
-        # Whoever held the mutex before may have done what this task is for.
+        # The last holder of the mutex may have done the work of this task.
         if task.mutex or key not in state.ready:
             try:
-                found = _look(task, state.done)
+                found = _inspected(task, state.done)
             except PublisherError as error:
                 state.failed[key] = error
                 del state.waiting[key]
@@ -234,11 +231,13 @@ def _start_what_can_start(state: _State, jobs: int, memory: int) -> None:
             )
             thread.start()
     if state.waiting and not state.running:
-        raise ValueError(f"{next(iter(state.waiting))} waits for what comes after it or never")
+        raise ValueError(
+            f"{next(iter(state.waiting))} waits for a task that comes after it or does not exist"
+        )
 
 
-def _look(task: Task, done: Records) -> Record | _Ready:
-    """Return the record of a task that is up to date, or else its step."""
+def _inspected(task: Task, done: Records) -> Record | _Ready:
+    """Return the record of a task that is up to date, or else its step and the reason to run it."""
     try:
         step = task.step(done)
         record = read_record(step.record)
@@ -281,5 +280,5 @@ def _recorded(key: Key, step: Step) -> tuple[Record, str]:
 def _disk_error(key: Key, error: OSError) -> TaskError:
     return TaskError(
         f"{key.subject}: {key.stage}: {error.filename or 'the disk'}: {error.strerror or error};"
-        " free space or correct the rights, and run the same command again"
+        " free space or correct the permissions, and run the same command again"
     )

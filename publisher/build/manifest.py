@@ -1,4 +1,4 @@
-"""The manifest of a variant, from the registry, its weights and its archive."""
+"""Making the manifest of a variant from the registry, its weights and its archive."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from publisher.registry import Registry, Variant
 
 @dataclass(frozen=True)
 class Weights:
-    """The weight file a variant was made from: size in bytes, and whether it is synthetic."""
+    """The weight file that a variant was made from; its size is in bytes."""
 
     size: int
     sha256: str
@@ -37,7 +37,7 @@ def output_of(registry: Registry, variant: Variant) -> tuple[str, int]:
 
 
 def kept_arrays(registry: Registry, variant: Variant) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the arrays that a variant holds."""
+    """Return the names and shapes of a variant's arrays."""
     checkpoint = registry.checkpoint_of(variant)
     architecture = ARCHITECTURES[checkpoint.architecture]
     shapes = architecture.arrays(checkpoint.classes)
@@ -55,7 +55,7 @@ def build_manifest(
     report: Report,
     toolchain: Mapping[str, str],
 ) -> Manifest:
-    """Return the manifest of one variant; synthetic weights are its first line."""
+    """Return the manifest of one variant; it begins with a notice if the weights are synthetic."""
     checkpoint = registry.checkpoint_of(variant)
     output, length = output_of(registry, variant)
     arrays = kept_arrays(registry, variant)
@@ -102,7 +102,7 @@ def build_manifest(
 
 
 def class_names_file(registry: Registry, variant: Variant) -> str | None:
-    """Return the name of the class names' file in `assets/`, for a classifier that has one."""
+    """Return the name of the file of class names in `assets/`, if the variant has one."""
     checkpoint = registry.checkpoint_of(variant)
     if variant.head != "classifier" or checkpoint.class_names is None:
         return None

@@ -1,7 +1,7 @@
-"""What can be known to go wrong with a build before the first byte is fetched.
+"""Finds what would make a build fail, before it starts: faulty templates, too little disk space.
 
-`models.yaml` and its class names were checked when they were read. Destinations are checked by
-those who open them (`publisher/destinations/open.py`), and told along with what is found here.
+Loading `models.yaml` checks its content and class names; `publisher/destinations/open.py` checks
+destinations.
 """
 
 import shutil
@@ -19,25 +19,25 @@ from publisher.pages.format import human_size
 from publisher.pages.templates import faults
 from publisher.registry import Variant
 
-# An archive of trained weights has 0.92 of their size. Less is assumed of all: what is refused
-# here surely does not fit.
+# Archives of trained weights have 0.92 of their size. The estimate is lower, so that preflight
+# refuses only what certainly does not fit.
 PACKED = 0.9
 
 
 class NoSpaceError(PublisherError):
-    """There is not enough space for what is to be built."""
+    """The disk has too little free space for a build."""
 
 
 def preflight(
     run: Run, variants: Sequence[Variant], to: Iterable[str] = (), release: Path | None = None
 ) -> list[PublisherError]:
-    """Return all that would keep variants from being built and rendered; nothing if none is stale.
+    """Return the errors that would stop building these variants; none if nothing is stale.
 
-    `to` names destinations of models.yaml, whose pages have templates of their own. `release` is
-    the release directory; where it is on another file system, archives are copied.
+    `to` names destinations of models.yaml, whose templates are checked too. `release` is the
+    release directory, which needs space for the archives if it is on another file system.
     """
-    looked_at = engine.dry_run(tasks_of(run, variants))
-    stale = {key for key, found in looked_at.items() if isinstance(found, StaleTask)}
+    planned = engine.dry_run(tasks_of(run, variants))
+    stale = {key for key, found in planned.items() if isinstance(found, StaleTask)}
     if not stale:
         return []
     named = (run.registry.destinations.get(name) for name in to)
@@ -46,7 +46,7 @@ def preflight(
 
 
 def _no_space(run: Run, stale: Iterable[Key], release: Path | None) -> list[NoSpaceError]:
-    """Return where the space does not suffice for the stale stages."""
+    """Return an error for each file system that is too full for the stale stages."""
     build = run.settings.build
     variants = {variant.handle: variant for variant in run.registry.variants}
     chosen = {
@@ -55,17 +55,17 @@ def _no_space(run: Run, stale: Iterable[Key], release: Path | None) -> list[NoSp
     }
     fetched = [key.subject for key in stale if key.stage == "fetch"]
     archives = sum(PACKED * _bytes(run, variant) for variant in chosen["package"])
-    # What is made again takes the place of what is there.
+    # New outputs replace these.
     there = [archive_path(run, variant) for variant in chosen["package"]]
     there += [saved_model_path(run, variant) for variant in chosen["convert"]]
     needed = archives + sum(_bytes(run, variant) for variant in chosen["convert"])
-    if run.source.kind != "directory":  # whose files are used where they are
+    if run.source.kind != "directory":  # a directory is read in place
         for name in fetched:
             checkpoint = run.registry.checkpoints[name]
             shapes = ARCHITECTURES[checkpoint.architecture].arrays(checkpoint.classes)
             needed += _bytes_of(shapes)
             there += weights_folder(run).glob(f"*/{checkpoint.path}*")
-    # Each is unpacked while it is checked.
+    # Validation unpacks each archive.
     unpacked = sorted((_bytes(run, variant) for variant in chosen["validate"]), reverse=True)
     needed += sum(unpacked[: run.settings.jobs]) - sum(map(_size, there))
     places = {build: (needed, "--build-dir")}
@@ -73,9 +73,8 @@ def _no_space(run: Run, stale: Iterable[Key], release: Path | None) -> list[NoSp
         places[release] = (archives, "--release")
     return [
         NoSpaceError(
-            f"{place}: about {human_size(round(size))} are needed for what is to be built, and"
-            f" {human_size(free)} are free; free space there, name another folder with {option},"
-            " or choose fewer variants"
+            f"{place}: the build needs about {human_size(round(size))}, and {human_size(free)} are"
+            f" free; free space there, name another folder with {option}, or choose fewer variants"
         )
         for place, (size, option) in places.items()
         if size > (free := shutil.disk_usage(_existing(place)).free)
@@ -93,7 +92,7 @@ def _bytes_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def _size(path: Path) -> int:
-    """Return how many bytes a file has, or all files in a folder; none if it is not there."""
+    """Return the bytes of a file, or of all files in a folder; 0 if it does not exist."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
@@ -103,5 +102,5 @@ def _disk(path: Path) -> int:
 
 
 def _existing(path: Path) -> Path:
-    """Return the path, or the folder closest to it that is there."""
+    """Return the path, or its closest parent that exists."""
     return next(place for place in (path, *path.parents) if place.exists())

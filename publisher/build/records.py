@@ -1,7 +1,7 @@
-"""What a stage was made from, and whether that still holds.
+"""Records of stages on disk, and whether a stage is stale.
 
-A record is a JSON file beside the artifact; `publisher.documents.record` has its form. A
-stage is up to date when its inputs are the same and its outputs are intact.
+A record is a JSON file beside the artifact, in the form of `publisher.documents.record`. A stage
+is up to date if its inputs are the same and its outputs are intact.
 """
 
 import os
@@ -15,7 +15,7 @@ from publisher.util.files import sha256_file, write_whole
 
 
 def read_record(path: Path) -> Record | None:
-    """Return the record at `path`; none if there is none or it is not as it was written."""
+    """Return the record at `path`; None if it is missing or damaged."""
     try:
         record = read_stage_record(path.read_bytes())
     except (OSError, DocumentError):
@@ -33,9 +33,9 @@ def write_record(
     result: Mapping[str, Any],
     digests: Mapping[Path, str] | None = None,
 ) -> Record:
-    """Record a finished stage; directories among `outputs` stand for all files in them.
+    """Write the record of a finished stage; directories in `outputs` stand for all their files.
 
-    Files whose SHA-256 is in `digests` are not read again.
+    Files with a SHA-256 in `digests` are not hashed again.
     """
     known = digests or {}
     described: dict[str, Output] = {}
@@ -55,8 +55,8 @@ def write_record(
 def why_stale(record: Record | None, inputs: Mapping[str, str]) -> str:
     """Return why the stage has to run, in a few words; empty if it is up to date.
 
-    A file whose size and time of change are as recorded is taken to be intact; one with
-    another time is read again before it is called changed.
+    A file with the recorded size and modification time counts as intact. If only the time
+    differs, the file is hashed again.
     """
     if record is None:
         return "not built yet"
@@ -84,7 +84,7 @@ def why_stale(record: Record | None, inputs: Mapping[str, str]) -> str:
 
 
 def outputs_digest(record: Record, root: Path) -> str:
-    """Return one text that changes with any output: names relative to `root` and digests."""
+    """Return a text of all outputs' digests and names relative to `root`."""
     lines = [
         f"{recorded.sha256}  {Path(os.path.relpath(name, root)).as_posix()}"
         for name, recorded in sorted(record.outputs.items())

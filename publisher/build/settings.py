@@ -1,4 +1,4 @@
-"""What a person asked for, gathered in one place by the command line."""
+"""Settings of a build, which the command line gathers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """One run. Paths are absolute.
+    """The settings of one run. Paths are absolute.
 
-    `locked` refuses weights that `models.lock.yaml` does not list; `thorough` checks
-    parity at the native resolution of every variant, and each archive's graph although another
-    with the same graph was checked. At most `jobs` stages are at work
-    side by side, and together they are expected to need at most `memory` bytes.
+    `locked` refuses weights that `models.lock.yaml` does not list. `thorough` also checks parity
+    at the native resolution of every variant, and the graph of every archive even if an equal
+    one was checked. At most `jobs` stages run at a time, with an expected total of at most
+    `memory` bytes.
     """
 
     registry_file: Path
@@ -23,10 +23,10 @@ class Settings:
 
     @property
     def templates(self) -> Path:
-        """The registry's own page templates, beside it; the distribution has all others."""
+        """The registry's own page templates, beside it; others come from the distribution."""
         return self.registry_file.parent / "templates"
 
     @property
     def lock_file(self) -> Path:
-        """The recorded digests of the weight files, beside the registry."""
+        """The lock file with the digests of weight files, beside the registry."""
         return self.registry_file.with_suffix(".lock.yaml")

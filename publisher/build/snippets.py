@@ -1,10 +1,10 @@
-"""Runs the Python of a page before the page can be published, each block once.
+"""Runs each block of Python on a page once before the page can be published.
 
-Not with the model that the page is about: to load and train an R152x2 takes longer, and
-gigabytes of memory. At its address lies a stand-in, which the same code makes from synthetic
-weights of the smallest network of the same family, with the same head, classes, class names,
-output, range of inputs and weight standardization. So what a block can rely on is the same,
-but for the number of features: a block that relies on that fails here.
+The blocks run with a stand-in instead of the page's model, because loading and training an R152x2
+takes too long, and gigabytes of memory. The stand-in is built by the same code from synthetic
+weights of the smallest network of the same family. It has the same head, classes, class names,
+output, range of inputs and weight standardization, but another number of features, so a block
+that relies on that number fails.
 """
 
 import functools
@@ -32,7 +32,7 @@ Inputs = Mapping[str, str]
 
 @dataclass(frozen=True)
 class StandIn:
-    """A small model with the interface of a variant; `assets` go into it as they are."""
+    """A small model with the interface of a variant; `assets` are copied into it."""
 
     architecture: Architecture
     classes: int
@@ -43,7 +43,7 @@ class StandIn:
     folded: bool
 
     def settings(self) -> dict[str, str]:
-        """Return what tells it from others, as inputs of a record."""
+        """Return what identifies it, as inputs of a record."""
         return {
             "architecture": self.architecture.name,
             "classes": str(self.classes),
@@ -57,7 +57,7 @@ class StandIn:
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of the blocks of a page: how many it has, how many ran now, what failed."""
+    """The result of a page: the number of its blocks, of those that ran now, and the faults."""
 
     blocks: int
     ran: int
@@ -76,9 +76,9 @@ def _smallest(package: str) -> Architecture:
 
 
 def make_stand_in(stand_in: StandIn, folder: Path, pool: Workers, inputs: Inputs) -> Path:
-    """Return the archive of a stand-in in `folder`, where it is made if it is not up to date.
+    """Return the archive of a stand-in in `folder`, after building it if it is stale.
 
-    `inputs` are what its bytes follow from. One caller at a time may make the same one.
+    `inputs` determine its bytes. Only one caller at a time may use a folder.
     """
     target, record = folder / "model.tar.gz", folder / "records" / "stand-in.json"
     if not why_stale(read_record(record), inputs):
@@ -113,9 +113,9 @@ def snippets_of(page: str) -> list[Snippet]:
 def digest(
     blocks: Sequence[Snippet], addresses: Sequence[str], resolution: int | None = None
 ) -> str:
-    """Return one text for blocks that are the same but for the addresses that they name.
+    """Return a digest of blocks that is independent of the addresses in them.
 
-    And, with a resolution, but for that number: the networks take images of any size.
+    With a resolution it is independent of that number too: the networks take images of any size.
     """
     places = {address: f"<{number}>" for number, address in enumerate(addresses)}
     codes = [replaced(block.code, places) for block in blocks]
@@ -136,10 +136,10 @@ def try_page(
 ) -> Tried:
     """Run the blocks of a page that have not run before, on this page or another.
 
-    `archives` are what lies at the addresses that the page may name, and `resolution` is that
-    of its model's images. A block that ran is recorded in `folder` by its text, whatever those
-    are; `inputs` are what that follows from besides. One that is not done after `timeout`
-    seconds has failed. One caller at a time may use the same folder.
+    `archives` are the archives at the addresses that the page may name, and `resolution` is that
+    of its model's images. A successful block is recorded in `folder` by its text, without
+    addresses and resolution, and by `inputs`. A block fails after `timeout` seconds. Only one
+    caller at a time may use a folder.
     """
     blocks = snippets_of(page)
     ran, faults = 0, []

@@ -1,11 +1,11 @@
-"""The seven stages: what each is made from, and what it does.
+"""The seven stages: the inputs of each, and what it does.
 
     fetch ─► expect ───────────────┐
       └────► convert ─► package ─► validate ─► render ─► try
 
-`fetch` and `expect` are of a checkpoint, the others of a variant. Validation comes after
-packaging because it loads the packed archive, as users do. `try` runs the Python on the
-rendered page, as its readers do.
+`fetch` and `expect` belong to a checkpoint, the others to a variant. Validation follows packaging
+because it loads the packed archive, as users do. `try` runs the Python on the rendered page, as
+its readers do.
 """
 
 import functools
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import publisher
-from publisher import weights as weights_room
 from publisher.build import snippets, workers
 from publisher.build.engine import Key, Made, Records, Step, Task
 from publisher.build.manifest import Weights, build_manifest, class_names_file, output_of
@@ -46,49 +45,57 @@ from publisher.util.http import without_secrets
 from publisher.util.reporter import Reporter
 from publisher.validation.report import Check, ValidationError
 from publisher.validation.request import Request
+from publisher.weights import (
+    Source,
+    UnreachableError,
+    check_weights,
+    fetch,
+    open_npz,
+    read_lock,
+)
 
 STAGES = ("fetch", "convert", "expect", "package", "validate", "render", "try")
 SOURCE = Path(publisher.__file__).parent
-IN_WORKERS = ("build/workers.py", "weights/npz.py")  # code of all stages that run there
-TENSORFLOW_MEMORY = 800_000_000  # bytes that a process takes with TensorFlow and no model
-SNIPPET_MEMORY = 500_000_000  # bytes that a block takes besides, which trains a stand-in
+IN_WORKERS = ("build/workers.py", "weights/npz.py")  # code of every stage that runs in a worker
+TENSORFLOW_MEMORY = 800_000_000  # bytes of a process with TensorFlow and no model
+SNIPPET_MEMORY = 500_000_000  # additional bytes of a snippet that trains a stand-in
 
 
 @dataclass
 class Run:
     """One run over the registry.
 
-    `unreachable` is the message of the first download that got no answer: the source is
-    not asked again in this run.
+    `unreachable` is the message of the first download that got no answer. The source is not
+    asked again in this run.
     """
 
     registry: Registry
     settings: Settings
-    source: weights_room.Source
+    source: Source
     reporter: Reporter
     workers: Workers = field(default_factory=lambda: Workers(1))
     unreachable: str = ""
 
     def folder(self, variant: Variant) -> Path:
-        """Where the artifacts of a variant lie."""
+        """Return the folder of a variant's artifacts."""
         return self.settings.build / "models" / variant.handle
 
     def sibling(self, variant: Variant) -> Variant | None:
-        """Return the feature extractor that a classifier is held to."""
+        """Return the feature extractor that validation compares a classifier with."""
         if variant.head != "classifier":
             return None
         return self.registry.sibling(variant, "feature_extractor")
 
 
 def tasks_of(run: Run, variants: Iterable[Variant]) -> dict[Key, Task]:
-    """Return all tasks that the variants need, each after those that it needs.
+    """Return all tasks of the variants, each after those that it needs.
 
-    Stage by stage, because the stages of one variant wait for each other: whichever comes
-    last should be short, and not all of a variant. Larger networks come first in each.
+    They are ordered by stage, because the stages of one variant wait for each other and would
+    leave the last variant to run alone. Within a stage, larger networks come first.
     """
     chosen = list(dict.fromkeys(variants))
-    wanted = dict.fromkeys([*filter(None, map(run.sibling, chosen)), *chosen])
-    ordered = sorted(wanted, key=lambda variant: -_bytes(run, variant))
+    needed = dict.fromkeys([*filter(None, map(run.sibling, chosen)), *chosen])
+    ordered = sorted(needed, key=lambda variant: -_bytes(run, variant))
     tasks: dict[Key, Task] = {}
     for variant in ordered:
         for task in _tasks(run, variant, chosen=variant in chosen):
@@ -102,8 +109,8 @@ def _tasks(run: Run, variant: Variant, *, chosen: bool) -> list[Task]:
     fetched, expected = Key("fetch", checkpoint), Key("expect", checkpoint)
     converted, packed = Key("convert", handle), Key("package", handle)
     validated, rendered = Key("validate", handle), Key("render", handle)
-    # Of downloads one at a time, so that a source that gives no answer is asked once; of
-    # others, checkpoints that share a file.
+    # One download at a time, so that an unreachable source is asked only once. Without downloads,
+    # only checkpoints that share a file must not run together.
     mutex = "download" if run.source.remote else run.registry.checkpoint_of(variant).path
     sibling = run.sibling(variant)
     compared = (Key("validate", sibling.handle),) if sibling else ()
@@ -130,7 +137,7 @@ def _tasks(run: Run, variant: Variant, *, chosen: bool) -> list[Task]:
                 (rendered,),
                 bind(_try, run, variant),
                 TENSORFLOW_MEMORY + SNIPPET_MEMORY,
-                # Variants with the same stand-in share it, and the blocks that ran with it.
+                # Variants with the same stand-in share its folder.
                 mutex=f"try {replace(_stand_in(run, variant), assets=())}",
             )
         )
@@ -138,7 +145,7 @@ def _tasks(run: Run, variant: Variant, *, chosen: bool) -> list[Task]:
 
 
 def _fetch(run: Run, variant: Variant, done: Records) -> Step:
-    """Bring the weights of the variant's checkpoint here and check them."""
+    """Fetch the weights of the variant's checkpoint and check them."""
     checkpoint = run.registry.checkpoint_of(variant)
     architecture = ARCHITECTURES[checkpoint.architecture]
     expected = architecture.arrays(checkpoint.classes)
@@ -149,9 +156,9 @@ def _fetch(run: Run, variant: Variant, done: Records) -> Step:
 
     def action() -> Made:
         if run.unreachable:
-            raise weights_room.UnreachableError(run.unreachable)
+            raise UnreachableError(run.unreachable)
         try:
-            fetched = weights_room.fetch(
+            fetched = fetch(
                 source,
                 checkpoint.path,
                 expected,
@@ -161,11 +168,11 @@ def _fetch(run: Run, variant: Variant, done: Records) -> Step:
                 progress=functools.partial(run.reporter.progress, variant.checkpoint, "fetch"),
                 warn=run.reporter.warn,
             )
-        except weights_room.UnreachableError as error:
+        except UnreachableError as error:
             run.unreachable = str(error)
             raise
-        arrays = weights_room.open_npz(fetched.path)
-        figures = weights_room.check_weights(arrays, expected, str(fetched.path))
+        arrays = open_npz(fetched.path)
+        figures = check_weights(arrays, expected, str(fetched.path))
         arrays.release()
         result = {
             "size": fetched.digest.size,
@@ -191,12 +198,12 @@ def _fetch(run: Run, variant: Variant, done: Records) -> Step:
             **_versions("numpy"),
         },
         action,
-        _against_the_lock(run, checkpoint.path, record_path),
+        _lock_conflict(run, checkpoint.path, record_path),
     )
 
 
 def _expect(run: Run, variant: Variant, done: Records) -> Step:
-    """Compute the float64 truth that both heads of a checkpoint are held to."""
+    """Compute the float64 features that both heads of a checkpoint are compared with."""
     weights = done[Key("fetch", variant.checkpoint)]
     checkpoint = run.registry.checkpoint_of(variant)
     architecture = ARCHITECTURES[checkpoint.architecture]
@@ -248,7 +255,7 @@ def _convert(run: Run, variant: Variant, done: Records) -> Step:
         temporary = directory.with_name(".saved_model.tmp")
         for folder in (temporary, directory):
             shutil.rmtree(folder, ignore_errors=True)
-        # What an earlier model answered is nothing to hold a classifier to.
+        # A classifier must not be compared with the features of an earlier model.
         _features_path(run, variant).unlink(missing_ok=True)
         temporary.parent.mkdir(parents=True, exist_ok=True)
         run.workers.run(
@@ -316,8 +323,8 @@ def _package(run: Run, variant: Variant, done: Records) -> Step:
 def _validate(run: Run, variant: Variant, done: Records) -> Step:
     """Run the checks on the archive.
 
-    The action raises `ValidationError` if one of them fails; nothing is recorded then, so
-    that the next run checks again.
+    The action raises `ValidationError` if a check fails. It records nothing then, so that the next
+    run checks again.
     """
     weights = done[Key("fetch", variant.checkpoint)]
     expected = done[Key("expect", variant.checkpoint)]
@@ -381,15 +388,15 @@ def _validate(run: Run, variant: Variant, done: Records) -> Step:
         own = (features,) if variant.head == "feature_extractor" else ()
         return Made((report_path, *own), {}, note)
 
-    # Where the sibling is blocked, what it answered still tells whether the two agree.
-    held_to = sha256_file(features) if sibling and features.exists() else "none"
+    # A blocked sibling's features still show whether the two models agree.
+    compared_with = sha256_file(features) if sibling and features.exists() else "none"
     return Step(
         _record(run, variant, "validate"),
         {
             "archive": packed.result["sha256"],
             "weights": weights.result["sha256"],
             "expected features": expected.result["sha256"],
-            "features of the sibling": held_to,
+            "features of the sibling": compared_with,
             "synthetic": str(request.synthetic),
             "tolerance": f"{tolerance.absolute} + {tolerance.relative}",
             "resolutions": f"{checkpoint.resolution} {request.parity_resolutions}",
@@ -447,7 +454,7 @@ def _render(run: Run, variant: Variant, done: Records) -> Step:
 def _try(run: Run, variant: Variant, done: Records) -> Step:
     """Run the Python on the page.
 
-    The action raises `PageError` with the first block that fails; nothing is recorded then, so
+    The action raises `PageError` with the first block that fails. It records nothing then, so
     that the next run tries again.
     """
     page_path = _page_path(run, variant)
@@ -503,7 +510,7 @@ def _try(run: Run, variant: Variant, done: Records) -> Step:
 
 
 def toolchain() -> dict[str, str]:
-    """Return what the bytes of an archive depend on besides its inputs."""
+    """Return the versions and the platform that the bytes of an archive depend on."""
     return {
         **_versions("tensorflow", "numpy", "isal"),
         "publisher": publisher.__version__,
@@ -532,7 +539,7 @@ def _assets(run: Run, variant: Variant) -> tuple[Path, ...]:
 
 
 def _stand_in(run: Run, variant: Variant) -> snippets.StandIn:
-    """Return what the snippets of a variant's page run with in its place."""
+    """Return the stand-in for a variant in the snippets of its page."""
     checkpoint = run.registry.checkpoint_of(variant)
     output, _ = output_of(run.registry, variant)
     return snippets.StandIn(
@@ -556,17 +563,17 @@ def _expected_path(run: Run, variant: Variant) -> Path:
 
 
 def weights_folder(run: Run) -> Path:
-    """Return where weights are fetched to, in a folder for each source."""
+    """Return the cache of weights, which has a folder for each source."""
     return run.settings.build / "weights"
 
 
 def saved_model_path(run: Run, variant: Variant) -> Path:
-    """Return where the SavedModel of a variant is made."""
+    """Return the path of a variant's SavedModel."""
     return run.folder(variant) / "saved_model"
 
 
 def archive_path(run: Run, variant: Variant) -> Path:
-    """Return where the archive of a variant is made."""
+    """Return the path of a variant's archive."""
     return run.folder(variant) / ARCHIVE
 
 
@@ -575,7 +582,7 @@ def _page_path(run: Run, variant: Variant) -> Path:
 
 
 def _graphs_path(run: Run, made_with: Mapping[str, str]) -> Path | None:
-    """Where to keep what is found of graphs; nowhere if each archive is to be checked in full."""
+    """Return the cache of graph checks; None if every archive is checked in full."""
     graphs = run.settings.build / "graphs"
     return None if run.settings.thorough else graphs / sha256_value(made_with)[:16]
 
@@ -592,12 +599,12 @@ def _record(run: Run, variant: Variant, stage: str) -> Path:
     return run.folder(variant) / "records" / f"{stage}.json"
 
 
-def _against_the_lock(run: Run, path: str, record_path: Path) -> str:
-    """Return why fetched weights no longer agree with `models.lock.yaml`, if so."""
+def _lock_conflict(run: Run, path: str, record_path: Path) -> str:
+    """Return how fetched weights conflict with `models.lock.yaml`; empty if they do not."""
     record = read_record(record_path)
     if record is None or record.result["synthetic"]:
         return ""
-    locked = weights_room.read_lock(run.settings.lock_file).get(path)
+    locked = read_lock(run.settings.lock_file).get(path)
     if locked is None:
         return f"{run.settings.lock_file.name} does not list it"
     if locked.sha256 != record.result["sha256"]:
@@ -622,7 +629,7 @@ def _network_code(architecture: Architecture, *modules: str) -> list[str]:
 
 @functools.cache
 def _code(*places: str) -> str:
-    """Return a digest of source files, as they were when the run began."""
+    """Return a digest of source files; the cache keeps it constant during a run."""
     files: list[Path] = []
     for place in places:
         path = SOURCE / place

@@ -1,7 +1,7 @@
-"""Processes that import TensorFlow once and then do one piece of work after another.
+"""Worker processes that import TensorFlow once and then run one task after another.
 
-The command line never pays for the import, a crash or a lack of memory hurts one piece of
-work and not the run, and several pieces can be at work side by side.
+The command line never pays for the import, a crash or a lack of memory fails one task instead of
+the run, and several tasks can run in parallel.
 """
 
 import multiprocessing
@@ -26,20 +26,20 @@ from publisher.util import memory
 from publisher.util.collector import collector_paused
 from publisher.validation.request import Request
 
-if TYPE_CHECKING:  # a process that only converts need not wait for what renders pages
+if TYPE_CHECKING:  # a process that only converts should not import what renders pages
     from publisher.documents.report import Report
     from publisher.pages.snippets import Fault, Snippet
 
-# Bytes that a process may hold after its work. What libraries keep would add to what the next
-# piece of work needs, so that one that holds more is ended, and another takes its place.
+# Bytes that a process may hold after a task. Memory that libraries keep adds to the need of the
+# next task, so a process that holds more is replaced.
 MOST_KEPT = 750_000_000
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-# What TensorFlow imports of Keras 2 or 3 in any case, so that all of it is imported; and what
-# the older Keras inside TensorFlow, which nothing here uses, takes if it is there.
+# The modules by which TensorFlow imports Keras 2 or 3, and the optional ones of the older Keras
+# inside TensorFlow. Nothing here uses any of them.
 _FOR_KERAS = (
     "tf_keras.src.optimizers",
     "keras.src.optimizers",
@@ -49,15 +49,15 @@ _FOR_KERAS = (
 
 
 class WorkerError(PublisherError):
-    """A worker process died or met something unforeseen."""
+    """A worker process died or raised an unexpected exception."""
 
 
 class OverdueError(WorkerError):
-    """A piece of work took longer than it may."""
+    """A task exceeded its timeout."""
 
 
 class Workers:
-    """`count` processes that wait for work; each does one piece at a time."""
+    """A pool of `count` processes; each runs one task at a time."""
 
     def __init__(self, count: int) -> None:
         self._threads = max(1, (os.cpu_count() or 1) // count)
@@ -70,7 +70,7 @@ class Workers:
             self._free.put(None)
 
     def warm_up(self, count: int) -> None:
-        """Start `count` processes now, so that TensorFlow is there when it is needed."""
+        """Start `count` processes now, and import TensorFlow in them."""
         for _ in range(count):
             pool = self._free.get()
             if pool is None:
@@ -80,20 +80,20 @@ class Workers:
             self._free.put(pool)
 
     def run(self, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `task` in the next free process and return what it returns.
+        """Run `task` in the next free process and return its result.
 
-        `PublisherError` comes back as it is. Raises `WorkerError` if the process was killed
-        (most often for want of memory) or raised anything else.
+        Raises the task's `PublisherError`. Raises `WorkerError` for any other exception of the
+        task, and if the process was killed, usually because memory ran out.
         """
         return self._run(None, task, args, kwargs)
 
     def run_within(
         self, seconds: float, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `task` as `run` does, and end its process after that time.
+        """Run `task` as `run` does, with a timeout after which its process is killed.
 
-        The time counts from when the process is free, and includes its start if it is new.
-        Raises `OverdueError` if the task is not done by then.
+        The time includes the start of a new process, but no wait for a free one. Raises
+        `OverdueError` after the timeout.
         """
         return self._run(seconds, task, args, kwargs)
 
@@ -102,7 +102,7 @@ class Workers:
         try:
             replacement = pool = replacement or self._start()
             with _sigint_blocked():
-                future: Future[tuple[T, int]] = pool.submit(_guarded, task, args, kwargs)
+                future: Future[tuple[T, int]] = pool.submit(_run_in_worker, task, args, kwargs)
             result, kept = future.result(seconds)
             if kept > MOST_KEPT:
                 _end(pool)
@@ -110,27 +110,27 @@ class Workers:
             return result
         except PublisherError:
             raise
-        except TimeoutError as error:  # its own, if it has one, comes back as a `WorkerError`
+        except TimeoutError as error:  # the task's own would be a `WorkerError`
             _end(pool)
             replacement = None
             raise OverdueError(
-                f"{task.__name__}: was not done after {seconds:g} s and was ended; run the same"
+                f"{task.__name__}: was not done after {seconds:g} s and was killed; run the same"
                 " command again"
             ) from error
         except BrokenProcessPool as error:
             replacement = None
             raise WorkerError(
                 f"{task.__name__}: the process was killed; usually memory ran out: close other"
-                " programs, give --jobs 1 or take a machine with more, then run the same"
+                " programs, give --jobs 1 or use a machine with more, then run the same"
                 " command again"
             ) from error
-        except Exception as error:  # what was sent or came back cannot travel
+        except Exception as error:  # arguments or result cannot be pickled
             raise _unforeseen(task, error) from error
         finally:
             self._free.put(replacement)
 
     def close(self) -> None:
-        """End all processes; work that still runs is given up, and no more is taken."""
+        """Kill all processes, abandoning the tasks that still run; refuse new ones."""
         with self._starting:
             self._closed = True
         for pool in self._started:
@@ -159,7 +159,7 @@ class Workers:
 
 def _end(pool: ProcessPoolExecutor) -> None:
     for process in list((pool._processes or {}).values()):
-        process.kill()  # what runs there may hold back anything milder
+        process.kill()  # native code may ignore a milder signal
     pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -174,7 +174,7 @@ def run_alone(task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 @contextmanager
 def _sigint_blocked() -> Iterator[None]:
-    """Let a process that is started here never see Ctrl-C: its parent does, and ends it."""
+    """Block SIGINT in processes that start here; their parent handles Ctrl-C and kills them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -182,10 +182,10 @@ def _sigint_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _guarded(task: Callable[P, T], args: Any, kwargs: Any) -> tuple[T, int]:
-    """Run in the worker: let nothing but a `PublisherError` travel back, others may not.
+def _run_in_worker(task: Callable[P, T], args: Any, kwargs: Any) -> tuple[T, int]:
+    """Run a task in the worker; return its result, and the bytes that the process then holds.
 
-    Returns what the task did, and how many bytes the process holds then.
+    Raises only `PublisherError`, because other exceptions may not survive pickling.
     """
     try:
         return task(*args, **kwargs), memory.resident_bytes()
@@ -194,7 +194,7 @@ def _guarded(task: Callable[P, T], args: Any, kwargs: Any) -> tuple[T, int]:
     except OSError as error:
         raise WorkerError(
             f"{task.__name__}: {error.filename or 'the disk'}: {error.strerror or error};"
-            " free space or correct the rights, and run the same command again"
+            " free space or correct the permissions, and run the same command again"
         ) from error
     except BaseException as error:
         raise _unforeseen(task, error) from error
@@ -209,28 +209,28 @@ def _unforeseen(task: Callable[..., Any], error: BaseException) -> WorkerError:
 
 
 def _prepare(scratch: str, threads: int) -> None:
-    # TensorFlow leaves files behind when its process is ended; what is left here is removed.
+    # TensorFlow leaves temporary files when its process is killed; `close` removes this folder.
     tempfile.tempdir = scratch
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    # TensorFlow greets on stderr, which belongs to the progress display. Its native
-    # messages carry no level that could be set before the import; only errors count here.
+    # TensorFlow prints messages on stderr, which belongs to the progress display. Some have no
+    # level that could be set before the import, so stderr is discarded as well.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # figures must not depend on a GPU being there
-    # Its own allocator never gives anything back, and this process is to live on.
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # figures must not depend on a GPU
+    # TensorFlow's own allocator never returns memory, and this process lives on.
     os.environ["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"] = "1"
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)
     memory.return_large_blocks_early()
-    # Threads of NumPy's matrix products that wait for the next one keep a core busy, which
-    # another process could use. What is not loaded yet cannot be limited.
+    # Idle threads of NumPy's matrix products spin on cores that other processes could use. Only a
+    # loaded library can be limited.
     import numpy  # noqa: F401
 
     threadpool_limits(threads, user_api="blas")
 
 
 def _end_with_the_parent() -> None:
-    # Else a parent that was killed would leave its workers behind for ever.
+    # The workers of a killed parent would otherwise live forever.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -244,13 +244,13 @@ def _import_tensorflow() -> None:
 
 @contextmanager
 def _without_keras() -> Iterator[None]:
-    """Let an import of TensorFlow go on without Keras and what only Keras needs.
+    """Let TensorFlow import without Keras and its dependencies, which are optional.
 
-    TensorFlow takes what it can get. Whoever asks for Keras afterwards imports it then.
+    Keras can still be imported afterwards.
     """
     absent = [name for name in _FOR_KERAS if name not in sys.modules]
     for name in absent:
-        sys.modules[name] = None  # type: ignore[assignment]  # so that an import of it fails
+        sys.modules[name] = None  # type: ignore[assignment]  # makes its import fail
     try:
         yield
     finally:
@@ -272,7 +272,7 @@ def convert(
 ) -> None:
     """Worker task: write the SavedModel of one variant to `directory`.
 
-    Without a file of weights, they are synthetic.
+    Without a file, the weights are synthetic.
     """
     from publisher.formats.saved_model.export import export
     from publisher.weights import open_npz, synthetic_array
@@ -281,10 +281,10 @@ def convert(
     kept = list(shapes) if head == "classifier" else architecture.backbone(shapes)
     arrays: Mapping[str, Any]
     with ThreadPoolExecutor(1) as beside:
-        # Opening a file compares the checksums of all that is in it.
+        # Opening a file verifies the checksums of its members, which takes time.
         opened = beside.submit(open_npz, weights) if weights else None
         with collector_paused(), _without_keras():
-            import tensorflow  # noqa: F401  what is exported will need it
+            import tensorflow  # noqa: F401  the export needs it
     if opened is None:
         arrays = {name: synthetic_array(name, shapes[name]) for name in kept}
     else:
@@ -319,7 +319,7 @@ def expect(
 
 
 def validate(request: Request, weights: Path) -> "tuple[Report, str]":
-    """Worker task: run the checks and return the report, and the complaint if any."""
+    """Worker task: run the checks; return the report and a summary of failures, if any."""
     from publisher.validation.validate import validate as run_checks
     from publisher.weights import open_npz
 
@@ -328,7 +328,7 @@ def validate(request: Request, weights: Path) -> "tuple[Report, str]":
 
 
 def try_snippet(snippet: "Snippet", archives: Mapping[str, Path]) -> "Fault | None":
-    """Worker task: run one block of Python as a reader of its page does."""
+    """Worker task: run one block of Python as a reader of its page would."""
     from publisher.validation.snippets import run_snippet
 
     return run_snippet(snippet, archives)

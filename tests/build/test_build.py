@@ -611,7 +611,7 @@ def test_a_full_disk_blocks_only_the_variant_that_met_it(
     monkeypatch.setattr(steps, "render_module", full)
     assert errors_of(place.build()) == {
         CLASSIFIER_A: f"{CLASSIFIER_A}: render: README.md: No space left on device; free space or"
-        " correct the rights, and run the same command again"
+        " correct the permissions, and run the same command again"
     }
 
 

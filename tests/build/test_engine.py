@@ -329,8 +329,8 @@ def test_a_disk_error_blocks_the_task_and_says_what_to_do(bench: Bench) -> None:
     bench.add("c")
     results = bench.run()
     assert str(results["a"]) == (
-        "a: make: /disk/model.tar.gz: No space left on device; free space or correct the rights,"
-        " and run the same command again"
+        "a: make: /disk/model.tar.gz: No space left on device; free space or correct the"
+        " permissions, and run the same command again"
     )
     assert str(results["b"]).startswith("b: make: the disk: no number, no name; ")
     assert isinstance(results["c"], Record)
