@@ -1,4 +1,4 @@
-"""One archive: whether it is the one that is meant, and may be unpacked and run."""
+"""Checks of archives: their digests, and whether they are safe to unpack and run."""
 
 import importlib
 import tarfile
@@ -17,7 +17,7 @@ from publisher.verify.findings import Finding, counted, proved_unless
 
 GRAPH = "saved_model.pb"
 LARGEST_GRAPH = 256 << 20  # bytes
-# What a damaged gzip stream or tar makes its readers raise.
+# The errors of reading a damaged gzip stream or tar.
 UNREADABLE = (tarfile.TarError, OSError, EOFError, ValueError)
 
 DIGESTS, SAFETY, OPERATIONS = "digest", "archive", "operations"
@@ -26,9 +26,9 @@ DIGESTS, SAFETY, OPERATIONS = "digest", "archive", "operations"
 def digests(
     archives: Mapping[str, Path], found: Mapping[str, str], stated: Mapping[str, tuple[int, str]]
 ) -> Finding:
-    """Compare archives with what is stated of them: their sizes in bytes and SHA-256.
+    """Compare archives with their stated sizes in bytes and SHA-256.
 
-    `found` are the SHA-256 that the archives have. All are by handle.
+    `found` are the actual SHA-256. All are by handle.
     """
     problems = []
     for handle, (size, digest) in stated.items():
@@ -46,7 +46,7 @@ def digests(
 
 
 def safety(archives: Mapping[str, Path]) -> Finding:
-    """Look whether each is a whole, undamaged SavedModel, with nothing else in it."""
+    """Check that each archive is a complete, undamaged SavedModel and nothing else."""
     problems = []
     for handle, path in archives.items():
         check = archive_is_a_plain_saved_model(path)
@@ -57,8 +57,8 @@ def safety(archives: Mapping[str, Path]) -> Finding:
 
 
 def operations(archives: Mapping[str, Path]) -> Finding:
-    """Look whether the graphs hold allowed operations only; in a process with TensorFlow."""
-    counts = run_alone(look_at_graphs, dict(archives))
+    """Check, in a process with TensorFlow, that the graphs hold only allowed operations."""
+    counts = run_alone(inspect_graphs, dict(archives))
     problems = [f"{handle}: {', '.join(found)}" for handle, (_, found) in counts.items() if found]
     total = sum(count for count, _ in counts.values())
     return proved_unless(
@@ -68,8 +68,8 @@ def operations(archives: Mapping[str, Path]) -> Finding:
     )
 
 
-def look_at_graphs(archives: Mapping[str, Path]) -> dict[str, tuple[int, list[str]]]:
-    """Worker task: count the operations of each archive's graph, and name those not allowed."""
+def inspect_graphs(archives: Mapping[str, Path]) -> dict[str, tuple[int, list[str]]]:
+    """Worker task: count the operations of each archive's graph, and name the forbidden ones."""
     from google.protobuf.message import DecodeError
 
     from publisher.validation.operations import forbidden_operations
@@ -92,7 +92,7 @@ def look_at_graphs(archives: Mapping[str, Path]) -> dict[str, tuple[int, list[st
 
 
 def _extract_graph(archive: Path, target: Path) -> str:
-    """Write the archive's graph to `target`; return why not, if not."""
+    """Write the archive's graph to `target`; return an error message, or an empty text."""
     try:
         with unpacked(archive) as tar:
             for member in tar:
@@ -109,7 +109,7 @@ def _extract_graph(archive: Path, target: Path) -> str:
 
 @contextmanager
 def unpacked(archive: Path) -> Iterator[tarfile.TarFile]:
-    """Open an archive as a stream. Raises one of `UNREADABLE`, also while it is read."""
+    """Open an archive as a stream. Opening and reading it may raise one of `UNREADABLE`."""
     with (
         igzip.open(archive, "rb") as file,  # type: ignore[no-untyped-call]
         tarfile.open(fileobj=file, mode="r|") as tar,

@@ -1,8 +1,8 @@
-"""The outputs of a published model, computed on roads that share no code.
+"""Computes the outputs of a published model with independent implementations.
 
-The weights are the archive's own variables, and the image is seeded noise. The truth is
-the float64 NumPy form; held to it are the published SavedModel, the JAX form, and the
-SavedModel that `jax2tf` makes of that.
+The weights are the archive's own variables, and the image is seeded noise. The float64 NumPy
+implementation is the reference. The published SavedModel, the JAX implementation, and the
+SavedModel that `jax2tf` makes of that are compared with it.
 """
 
 import importlib
@@ -32,7 +32,7 @@ from publisher.verify.targets import Target
 CROSS_CHECK = "cross-check"
 TRUTH = "NumPy, float64"
 PUBLISHED, JAX, CONVERTED = "published SavedModel", "JAX", "SavedModel by jax2tf"
-PIXELS = 64  # a side of the image; more only takes longer
+PIXELS = 64  # side of the image
 SEED = 64
 
 Array = npt.NDArray[Any]
@@ -40,7 +40,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Question:
-    """What has to be known of an archive to compute its outputs in another way."""
+    """The facts about an archive that other implementations need."""
 
     archive: Path
     architecture: str
@@ -54,7 +54,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """The output of one form, (1, length), and the seconds that a call takes."""
+    """The output of one implementation, of shape (1, length), and the seconds of a call."""
 
     form: str
     output: Array
@@ -63,10 +63,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Row:
-    """One form held to the truth.
+    """One implementation compared with the reference.
 
-    `error` is the largest absolute one, `relative` its share of the largest |expected|;
-    `bound` is what `error` may be at most.
+    `error` is the largest absolute error, `relative` its share of the largest |expected|, and
+    `bound` the largest allowed `error`.
     """
 
     handle: str
@@ -78,7 +78,7 @@ class Row:
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as `--json` prints it; JSON has no infinity, so that is text."""
+        """Return it as `--json` prints it; infinity and nan become text, which JSON lacks."""
         return {
             name: value if not isinstance(value, float) or np.isfinite(value) else str(value)
             for name, value in asdict(self).items()
@@ -95,9 +95,9 @@ def require_jax() -> None:
 
 
 def cross_check(target: Target, reporter: Reporter) -> tuple[Finding, list[Row]]:
-    """Compute each archive's outputs on all roads; the manifests say what it should be.
+    """Compute each archive's outputs with all implementations, and compare them.
 
-    Bounds are the tolerances that the manifests state, which are the registry's.
+    The manifests state the architectures and the tolerances.
     """
     if not target.manifests:
         return failed(CROSS_CHECK, f"cannot be made: {target.unstated}"), []
@@ -128,7 +128,7 @@ def cross_check(target: Target, reporter: Reporter) -> tuple[Finding, list[Row]]
 def _question(archive: Path, manifest: Manifest) -> Question:
     if manifest.architecture not in ARCHITECTURES:
         raise VerifyError(
-            f"{manifest.architecture} is no architecture that is known here; take a newer publisher"
+            f"{manifest.architecture} is an unknown architecture; take a newer publisher"
         )
     return Question(
         archive,
@@ -143,7 +143,7 @@ def _question(archive: Path, manifest: Manifest) -> Question:
 
 
 def _rows(handle: str, found: Iterable[Answer], manifest: Manifest) -> list[Row]:
-    """Hold all answers to the first, which is the truth."""
+    """Compare all answers with the first, which is the reference."""
     stated = manifest.validation.tolerance
     truth, *others = found
     rows = [Row(handle, truth.form, 0.0, 0.0, 0.0, True, truth.seconds)]
@@ -167,7 +167,7 @@ def _rows(handle: str, found: Iterable[Answer], manifest: Manifest) -> list[Row]
 
 
 def answers(question: Question) -> list[Answer]:
-    """Worker task: compute what the model answers to one image, form by form, the truth first.
+    """Worker task: compute the model's output for one image in each form, the reference first.
 
     Raises `VerifyError` if TensorFlow cannot load the archive, or if it does not hold the
     variables of its architecture.
@@ -186,7 +186,7 @@ def answers(question: Question) -> list[Answer]:
             tar.extractall(published, filter="data")
         try:
             model = tf.saved_model.load(str(published))
-        except Exception as error:  # what is in it may make it raise nearly anything
+        except Exception as error:  # its content may make TensorFlow raise anything
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise VerifyError(f"TensorFlow cannot load it ({reason}); get it again") from error
         arrays = _variables(model, question)
@@ -218,17 +218,17 @@ def _variables(model: Any, question: Question) -> dict[str, Array]:
         variable.name.partition(":")[0]: variable for variable in getattr(model, "variables", ())
     }
     for name in {**expected, **found}:
-        there, wanted = found.get(name), expected.get(name)
-        if there is None or wanted is None or tuple(there.shape) != wanted:
+        variable, shape = found.get(name), expected.get(name)
+        if variable is None or shape is None or tuple(variable.shape) != shape:
             raise VerifyError(
                 f"its variables are not those of {question.architecture} with {question.classes:,}"
-                f" classes: {name} differs; see that archive and manifest belong together"
+                f" classes: {name} differs; check that archive and manifest belong together"
             )
     return {name: found[name].numpy() for name in expected}
 
 
 def _truth(reference: Any, arrays: dict[str, Array], images: Array, question: Question) -> Array:
-    """Compute in float64. Kernels that were folded are standardized again, which changes none."""
+    """Compute the reference in float64; standardizing folded kernels again does not change them."""
     low, high = question.input_range
     scaled = (images.astype(np.float64) - low) * (2.0 / (high - low)) - 1.0
     features = reference.features(arrays, scaled)
@@ -238,7 +238,7 @@ def _truth(reference: Any, arrays: dict[str, Array], images: Array, question: Qu
 
 
 def _timed(form: str, compute: Callable[[], Array], *, warm: bool = True) -> Answer:
-    """Take the time of one call; of a second one if `warm`, since the first one compiles."""
+    """Time one call, with `warm` after a first call that compiles."""
     if warm:
         compute()
     begin = time.monotonic()

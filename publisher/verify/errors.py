@@ -1,7 +1,7 @@
-"""What goes wrong before anything can be verified."""
+"""The error that this package raises."""
 
 from publisher.errors import PublisherError
 
 
 class VerifyError(PublisherError):
-    """What should be verified cannot be found or read."""
+    """The model or release to verify cannot be found or read."""

@@ -1,4 +1,4 @@
-"""What was proved, what failed, and what was not looked at."""
+"""Findings: statements that are proved, failed or open."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ SHOWN = 5  # problems in a line
 
 @dataclass(frozen=True)
 class Finding:
-    """One statement. `open` is what this run says nothing about; `detail` says why."""
+    """One statement. An `open` one was not checked; `detail` says why."""
 
     status: Status
     what: str
@@ -32,19 +32,19 @@ def failed(what: str, detail: str) -> Finding:
 
 
 def unproved(what: str, detail: str) -> Finding:
-    """Return a statement that nobody looked at."""
+    """Return a statement that was not checked."""
     return Finding("open", what, detail)
 
 
-def proved_unless(what: str, problems: Iterable[str], otherwise: str) -> Finding:
-    """Return a failure that lists some of the problems, or what holds if there are none."""
+def proved_unless(what: str, problems: Iterable[str], detail: str) -> Finding:
+    """Return a failure that lists the first problems, or without problems a proof."""
     found = list(problems)
     if not found:
-        return proved(what, otherwise)
+        return proved(what, detail)
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return failed(what, "; ".join(found[:SHOWN]) + more)
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """Return a number and what is counted: `1 archive`, `8 archives`."""
+    """Return a number with its noun: `1 archive`, `8 archives`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

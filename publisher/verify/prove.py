@@ -1,4 +1,4 @@
-"""What a person asked for, from the name of a model to what is proved about it."""
+"""The entry point of verification: from settings to findings."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +15,13 @@ from publisher.verify.settings import VerifySettings
 from publisher.verify.targets import Target, target_of
 from publisher.verify.verify import verify
 
-# Makes the run that builds archives again, in a folder and from weights that a person named.
+# Returns the run that rebuilds archives, given its build folder and the source of weights.
 MakeRun = Callable[[Path, str | None], Run]
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was looked at, what is proved about it, and the rows of a cross-check."""
+    """The name of the target, the findings, and the rows of a cross-check."""
 
     name: str
     findings: Sequence[Finding]
@@ -31,9 +31,9 @@ class Verified:
 def prove(
     settings: VerifySettings, environment: Mapping[str, str], reporter: Reporter, make_run: MakeRun
 ) -> Verified:
-    """Prove what can be proved; nothing stays on this machine.
+    """Verify what the settings name, and keep no downloaded file.
 
-    Raises `VerifyError` or `ReleaseError` for what cannot be looked at.
+    Raises `VerifyError` or `ReleaseError` if it cannot be found or read.
     """
     verifier = _verifier(settings)
     if settings.cross_check:
@@ -43,29 +43,29 @@ def prove(
         folder = Path(name)
         target = target_of(settings.model, settings.release, environment, folder, reporter)
 
-        def made_again(target: Target) -> Finding:
+        def rebuilt(target: Target) -> Finding:
             synthetic = all(found.synthetic for found in target.manifests.values())
             weights = settings.weights
             if weights is None and synthetic and target.manifests:
                 weights = "synthetic"
             return rebuild(make_run(folder / "build", weights), target)
 
-        def crosswise(target: Target) -> Finding:
+        def cross_checked(target: Target) -> Finding:
             finding, found = cross_check(target, reporter)
             rows.extend(found)
             return finding
 
         findings = verify(
             target,
-            made_again if settings.rebuild else None,
-            crosswise if settings.cross_check else None,
+            rebuilt if settings.rebuild else None,
+            cross_checked if settings.cross_check else None,
             verifier,
         )
     return Verified(target.name, findings, rows)
 
 
 def _verifier(settings: VerifySettings) -> Verifier | None:
-    """Return what knows the signatures of whom a person named, if they named somebody."""
+    """Return the verifier of the key or identity that a person trusts, if they named one."""
     if settings.key:
         return key_verifier(settings.key)
     if settings.identity and settings.issuer:

@@ -1,4 +1,4 @@
-"""The archive made again from the upstream weights, and compared byte for byte."""
+"""Builds archives again from the upstream weights, and compares them byte for byte."""
 
 import hashlib
 import shutil
@@ -26,8 +26,8 @@ STAGES = ("fetch", "convert", "package")
 def rebuild(run: Run, target: Target) -> Finding:
     """Build each archive again, in the run's build folder, and compare all bytes.
 
-    The registry has to list the handles. What differs is named: weights, toolchain, members.
-    Weights are held to the lock file beside the registry, which is left as it is.
+    The registry has to list the handles. A failure names what differs: weights, toolchain,
+    members. Weights have to match the lock file beside the registry, which is not changed.
     """
     known = {variant.handle: variant for variant in run.registry.variants}
     missing = [handle for handle in target.archives if handle not in known]
@@ -37,7 +37,7 @@ def rebuild(run: Run, target: Target) -> Finding:
             f"cannot be made: {run.settings.registry_file.name} does not list"
             f" {', '.join(missing)}; give the one that it was published from with --registry",
         )
-    run = _aside(run)
+    run = _with_own_lock_file(run)
     chosen = [known[handle] for handle in target.archives]
     todo = {
         key: replace(task, after=())
@@ -61,8 +61,8 @@ def rebuild(run: Run, target: Target) -> Finding:
     return proved_unless(REBUILD, problems, f"made again from {source}, byte for byte the same")
 
 
-class _Informed(Silent):
-    """Passes on what happens, but no advice: what it is about is thrown away."""
+class _WithoutWarnings(Silent):
+    """Drops warnings, which would be about a build folder that is about to be deleted."""
 
     def __init__(self, reporter: Reporter) -> None:
         self.started = reporter.started  # type: ignore[method-assign]
@@ -71,14 +71,14 @@ class _Informed(Silent):
         self.failed = reporter.failed  # type: ignore[method-assign]
 
 
-def _aside(run: Run) -> Run:
-    """Return the same run with a lock file of its own, so that it can record nothing."""
+def _with_own_lock_file(run: Run) -> Run:
+    """Return the run with a copy of its lock file, so that it does not change the original."""
     settings = run.settings
     settings.build.mkdir(parents=True, exist_ok=True)
-    aside = replace(settings, registry_file=settings.build / settings.registry_file.name)
+    copied = replace(settings, registry_file=settings.build / settings.registry_file.name)
     if settings.lock_file.is_file():
-        shutil.copyfile(settings.lock_file, aside.lock_file)
-    return replace(run, settings=aside, reporter=_Informed(run.reporter))
+        shutil.copyfile(settings.lock_file, copied.lock_file)
+    return replace(run, settings=copied, reporter=_WithoutWarnings(run.reporter))
 
 
 def _problem(
@@ -91,7 +91,7 @@ def _problem(
     for result in (weights, packed):
         if isinstance(result, PublisherError):
             return f"cannot be made again: {result}"
-    assert isinstance(weights, Record)  # noqa: S101  the errors are gone
+    assert isinstance(weights, Record)  # noqa: S101  the loop has returned otherwise
     assert isinstance(packed, Record)  # noqa: S101
     if packed.result["sha256"] == target.digests[handle]:
         return ""
@@ -102,7 +102,7 @@ def _problem(
 
 
 def _reasons(manifest: Manifest | None, weights: str) -> list[str]:
-    """Return what the manifest says was otherwise when the archive was made."""
+    """Return which weights and tools differ from those in the manifest."""
     if manifest is None:
         return []
     reasons = [] if weights == manifest.checkpoint.sha256 else ["other weights"]
@@ -125,7 +125,7 @@ def _differing_members(one: Path, other: Path) -> str:
 
 
 def _members(archive: Path) -> dict[str, str]:
-    """Return the SHA-256 of each member, as far as they can be read."""
+    """Return the SHA-256 of each member, up to the first that cannot be read."""
     found = {}
     try:
         with unpacked(archive) as tar:

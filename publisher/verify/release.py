@@ -1,4 +1,4 @@
-"""A whole release: its index, and every digest in it."""
+"""Checks of a whole release: its index, and all digests in SHA256SUMS."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,25 +16,24 @@ _LINE = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<path>[\w.+-]+(?:/[\w.+-]+)*)"
 
 
 def index(catalogue: Catalogue) -> Finding:
-    """Say what reading the release has shown already (`catalogue.load` raises otherwise)."""
+    """Return the finding on the index, which `catalogue.load` has already checked."""
     count = len(catalogue.models)
     manifests = "1 manifest agrees" if count == 1 else f"{count:,} manifests agree"
     return proved("index", f"{manifests} with {INDEX} in handle, archive and checkpoint")
 
 
 def sums(catalogue: Catalogue, digests: Mapping[str, str], root: Path | None) -> list[Finding]:
-    """Compare `SHA256SUMS` with the files: all that belong to the release must be listed.
+    """Compare `SHA256SUMS` with the files of the release, which it must list completely.
 
-    `digests` are the archives' SHA-256, by handle; `root` is the release, where it is a
-    directory, whose every file is looked at. Of a release elsewhere, those that its index
-    names are.
+    `digests` are the archives' SHA-256 by handle. `root` is the directory of the release, all of
+    whose files are checked; of a remote release, only files that the index names are checked.
     """
     stated, problems = _stated(catalogue.files[SUMS])
     known = {path: sha256(content) for path, content in catalogue.files.items()}
     known |= {catalogue.models[handle].archive: digest for handle, digest in digests.items()}
     needed = {*catalogue.files, *(model.archive for model in catalogue.models.values())}
     there = set() if root is None else set(_files(root))
-    # One signs the other, so neither can be listed; what could not be read is no signature.
+    # SHA256SUMS cannot list itself or the signature over it.
     apart = {SUMS, INDEX_SIGNATURE} & catalogue.files.keys()
     unlisted = (needed | there) - stated.keys() - apart
     problems += [f"{path} is not listed" for path in sorted(unlisted)]
@@ -57,7 +56,7 @@ def sums(catalogue: Catalogue, digests: Mapping[str, str], root: Path | None) ->
 
 
 def _stated(content: bytes) -> tuple[dict[str, str], list[str]]:
-    """Return the digests by path, and what is wrong with the lines."""
+    """Return the digests by path, and the problems with the lines."""
     stated: dict[str, str] = {}
     problems = []
     *lines, last = content.decode(errors="replace").split("\n")
@@ -75,7 +74,7 @@ def _stated(content: bytes) -> tuple[dict[str, str], list[str]]:
 
 
 def _problem(root: Path, path: str, digest: str) -> str:
-    """Return what is wrong with a file of a release; empty if nothing is."""
+    """Return the problem with a file of a release; empty if there is none."""
     place = root
     for name in path.split("/"):
         place /= name
@@ -87,7 +86,7 @@ def _problem(root: Path, path: str, digest: str) -> str:
 
 
 def _files(root: Path) -> Iterator[str]:
-    """Yield all files; a link is one, wherever it leads."""
+    """Yield the paths of all files; links count as files."""
     for path in root.rglob("*"):
         if path.is_symlink() or not path.is_dir():
             yield path.relative_to(root).as_posix()

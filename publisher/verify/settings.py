@@ -1,4 +1,4 @@
-"""What a person asked to have proved. Importing it costs nothing."""
+"""Settings from the command line. This module imports nothing expensive."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class VerifySettings:
-    """What `verify` looks at, and how closely.
+    """What `verify` checks, and how thoroughly.
 
-    `model` is an archive, its address, a handle, or its address; None means the whole release.
+    `model` is an archive, a handle, or the address of either; None means the whole release.
     Everything has to be signed with `key`, or by `identity`, for whom `issuer` vouches.
-    `weights` is what `rebuild` starts from.
+    `weights` is the source of weights for `rebuild`.
     """
 
     model: str | None

@@ -1,7 +1,7 @@
-"""Who vouches for what was downloaded, how they say it was made, and what it consists of.
+"""Checks of signatures, provenance and bills of materials.
 
-What lies beside an archive is compared with it in any case. Who signed it only a key can
-prove that a person has from elsewhere, or an identity that they know.
+Each is compared with the files that it describes. Who signed them can only be proved with a key
+from elsewhere or an identity that the person knows.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ from publisher.verify.targets import Target
 
 SIGNED_BY, MADE, CONSISTS = "signature", "provenance", "bom"
 INDEX_NAME = "the index"
-SHORT = 12  # characters of a commit or a key, where it is not for comparing
+SHORT = 12  # characters of a commit or a key in messages
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What one signature is for: its name, the signature if there is one, and the files."""
+    """The signed part of a target: its name, its signature, if any, and its files' digests."""
 
     name: str
     content: bytes | None
@@ -35,10 +35,10 @@ class _Part:
 
 
 def signature(target: Target, verifier: Verifier | None) -> Finding:
-    """Say who signed the versions and the index of a target.
+    """Check who signed the versions and the index of a target.
 
-    `verifier` knows the signatures of whom a person trusts. Then all has to be signed by
-    them: whoever could change an archive could take its signature away as well.
+    `verifier` checks signatures of the signer that a person trusts. With it, an unsigned part is
+    a failure, because whoever can change an archive can also remove its signature.
     """
     parts = list(_parts(target))
     problems, signatures = [], {}
@@ -62,7 +62,7 @@ def signature(target: Target, verifier: Verifier | None) -> Finding:
 
 
 def origin(target: Target, signed: Finding) -> Finding:
-    """Say what of a target's origin nothing here can prove."""
+    """Return what nothing here can prove about the origin of a target."""
     if signed.status == "proved":
         detail = "whether that signer is the publisher: compare with what you have from elsewhere"
     elif any(part.content is not None for part in _parts(target)):
@@ -73,7 +73,7 @@ def origin(target: Target, signed: Finding) -> Finding:
 
 
 def provenance(target: Target) -> Finding:
-    """Compare the statements of provenance with their files, and show what they say."""
+    """Compare provenance statements with their files, and show what they claim."""
     problems, claims = [], []
     for handle in target.archives:
         content = target.beside(handle).get(PROVENANCE)
@@ -101,7 +101,7 @@ def provenance(target: Target) -> Finding:
 
 
 def materials(target: Target) -> list[Finding]:
-    """Compare the bills of materials with their archives; nothing if there are none."""
+    """Compare bills of materials with their archives; no finding if there are none."""
     problems, counts = [], []
     for handle in target.archives:
         content = target.beside(handle).get(BOM)
@@ -133,7 +133,7 @@ def _parts(target: Target) -> Iterator[_Part]:
 
 
 def _digests(target: Target, handle: str) -> dict[str, str]:
-    """Return the SHA-256 of the files that a version's signature is for, by name."""
+    """Return the SHA-256 of the files that a version's signature covers, by name."""
     small = {
         name: sha256(content)
         for name, content in target.beside(handle).items()
@@ -148,7 +148,7 @@ def _named(parts: list[_Part]) -> str:
 
 
 def _unproved(parts: list[_Part], signatures: dict[str, Signature]) -> Finding:
-    """Say what is signed and what is not, where no key was given."""
+    """Return what is signed and what is not, without a key to prove it."""
     if not signatures:
         return unproved(SIGNED_BY, "unsigned: nobody vouches for it")
     bare = [part.name for part in parts if part.name not in signatures]
@@ -166,7 +166,7 @@ def _unproved(parts: list[_Part], signatures: dict[str, Signature]) -> Finding:
 
 
 def _said(claims: Claims) -> str:
-    """Return what a statement claims, in a line."""
+    """Return the claims of a provenance statement in a line."""
     commit = f"commit {claims.commit[:SHORT]}" if claims.commit else "an unknown commit"
     changed = " (changed)" if claims.dirty else ""
     place = f" of {claims.repository.removeprefix('git+')}" if claims.repository else ""

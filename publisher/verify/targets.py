@@ -1,7 +1,7 @@
-"""What a person named -> the archives that are meant, and what is said of them.
+"""Finds the archives that a person names, and the manifests and signatures that come with them.
 
-An archive or its address, a handle's address, a handle in a release, or without any of
-these a release as a whole.
+A person names an archive, its address, the address of a handle, a handle in a release, or a
+whole release.
 """
 
 import re
@@ -30,7 +30,7 @@ from publisher.verify.errors import VerifyError
 
 _NAME = r"[a-z0-9-]+/[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _HANDLE = re.compile(rf"{_NAME}/[1-9][0-9]*")
-# The newest version of a name, or an old spelling, as a hub knows them too.
+# Without a version it means the newest one; it may be an old spelling, as with a hub.
 _NAME_OR_HANDLE = re.compile(rf"{_NAME}(/[1-9][0-9]*)?")
 
 
@@ -38,11 +38,10 @@ _NAME_OR_HANDLE = re.compile(rf"{_NAME}(/[1-9][0-9]*)?")
 class Target:
     """What is to be verified.
 
-    `archives` are files on this machine, by handle (or by name where no handle is known);
-    `manifests` are those that came with them. `catalogue` is there for a release as a whole,
-    and `root` where that is a directory. `unstated` says why an archive has no manifest.
-    `withdrawn` are the publisher's reasons not to use a version, by handle. `files` are, by
-    handle and name, the manifest and what is signed along with an archive, as far as it is there.
+    `archives` are files on this machine by handle, or by file name if the handle is unknown.
+    `manifests` are their manifests by handle; `unstated` says why there is none. `files` are the
+    manifest and the files of a signed version, by handle and name. `withdrawn` are reasons of
+    withdrawals by handle. A whole release has a `catalogue`, and a `root` if it is a directory.
     """
 
     name: str
@@ -66,7 +65,7 @@ class Target:
 
 @dataclass(frozen=True)
 class _Search:
-    """Where things are looked for, and where what is downloaded goes."""
+    """The context of a search; downloads go to `folder`."""
 
     environment: Mapping[str, str]
     folder: Path
@@ -76,7 +75,7 @@ class _Search:
         return open_source(where, self.environment)
 
     def fetched(self, address: str, handle: str, size: int | None) -> Path:
-        """Return what an address answers, as a file."""
+        """Download an address, and return the file."""
         target = self.folder / handle.replace("/", "_")
         download(address, target, size, handle, self.reporter)
         return target
@@ -89,11 +88,11 @@ def target_of(
     folder: Path,
     reporter: Reporter | None = None,
 ) -> Target:
-    """Return what a person means by `model`; archives elsewhere are downloaded to `folder`.
+    """Find the target that `model` names; remote archives are downloaded to `folder`.
 
-    `release` is where a bare handle is looked for; without a model, it is meant as a whole.
-    Raises `VerifyError` for what cannot be found, and `ReleaseError` for a release that
-    contradicts itself.
+    A handle without an address is looked up in `release`; without a `model`, the whole release is
+    the target. Raises `VerifyError` if there is no such target, and `ReleaseError` for an
+    inconsistent release.
     """
     search = _Search(environment, folder, reporter or Silent())
     if model is None:
@@ -129,7 +128,7 @@ def _whole(release: str, search: _Search) -> Target:
 
 
 def _archive(path: Path) -> Target:
-    """Return an archive, with the manifest that may lie beside it."""
+    """Return an archive, with the manifest beside it, if any."""
     beside = path.with_name(MANIFEST)
     files = _beside(DirectorySource(path.parent))
     if not beside.is_file():
@@ -142,7 +141,7 @@ def _archive(path: Path) -> Target:
 
 
 def _beside(source: Source) -> dict[str, bytes]:
-    """Return what is signed along with an archive, and the signature, as far as it is there."""
+    """Return the additional files of a signed version that exist, by name."""
     found = {}
     for name in SIGNED:
         with suppress(ReleaseError):
@@ -190,7 +189,7 @@ def _in_release(path: str, source: Source, search: _Search) -> Target:
 
 
 def _found(catalogue: Catalogue, path: str, where: str) -> Model:
-    """Return the model that a path leads to, as a hub would. Raises `VerifyError`."""
+    """Return the model at a path, following redirects as at a hub. Raises `VerifyError`."""
     found = catalogue.find(path)
     while isinstance(found, Redirect):
         found = catalogue.find(found.path)
@@ -223,7 +222,7 @@ def _at_address(address: str, search: _Search) -> Target:
 
 
 def _archive_at(address: str, search: _Search) -> Target:
-    """Return an archive at an address, with the manifest that may lie beside it there."""
+    """Return an archive at an address, with the manifest beside it, if any."""
     base, _, name = address.rpartition("/")
     source = WebSource(base, base)
     try:
@@ -241,7 +240,7 @@ def _archive_at(address: str, search: _Search) -> Target:
 
 
 def _handle_at(address: str, path: str, search: _Search) -> Target:
-    """Return what a handle's address answers, as to `hub.load`, and its hub's manifest."""
+    """Return the archive that `hub.load` would get from a handle's address, with its manifest."""
     asked = f"{address}?tf-hub-format=compressed"
     source = search.open(address.removesuffix(f"/{path}"))
     try:
@@ -263,7 +262,7 @@ def _handle_at(address: str, path: str, search: _Search) -> Target:
 
 
 def _files(catalogue: Catalogue, models: Iterable[Model]) -> dict[str, dict[str, bytes]]:
-    """Return the manifest of each model, and what a signed one has besides, by handle."""
+    """Return the manifest and the additional signed files of each model, by handle and name."""
     return {
         model.entry.handle: {
             name: catalogue.files[path]
@@ -280,7 +279,7 @@ def _withdrawn(models: Iterable[Model]) -> dict[str, str]:
 
 
 def _local(source: Source, model: Model, search: _Search) -> Path:
-    """Return where an archive lies on this machine, downloaded if need be."""
+    """Return the local path of an archive, downloading it if it is remote."""
     size = model.entry.archive.size
     opened = source.open(model.archive, size)
     if isinstance(opened, RemoteFile):

@@ -1,4 +1,4 @@
-"""Everything that can be said about a target."""
+"""Runs all checks of a target."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from publisher.verify.findings import Finding, failed, unproved
 from publisher.verify.targets import Target
 
 Examination = Callable[[Target], Finding]
-UNSAFE = "not looked into: what is in the archive is not safe"
+UNSAFE = "not checked, because the archive is not safe"
 
 
 def verify(
@@ -17,11 +17,10 @@ def verify(
     cross_check: Examination | None = None,
     verifier: Verifier | None = None,
 ) -> list[Finding]:
-    """Return what is proved about a target, what fails, and what stays open, in that order.
+    """Return the findings on a target: first what is proved, then what failed, then what is open.
 
-    `rebuild` and `cross_check` are done if they are given; `verifier` knows the signatures of
-    whom a person trusts. An archive that may not be
-    unpacked, or whose graph may not be run, is looked into no further.
+    `rebuild` and `cross_check` run if they are given; `verifier` checks signatures of the signer
+    that a person trusts. An unsafe archive is not unpacked, and an unsafe graph is not run.
     """
     findings: list[Finding] = []
     if target.catalogue is not None:
@@ -43,7 +42,7 @@ def verify(
     else:
         findings.append(rebuild(target))
     if cross_check is None:
-        detail = "--cross-check computes outputs on roads that share no code"
+        detail = "--cross-check computes outputs with independent implementations"
         findings.append(unproved("cross-check", detail))
     elif safe:
         findings.append(cross_check(target))
@@ -67,7 +66,7 @@ def _digests(target: Target) -> Finding:
 
 
 def _beyond(target: Target) -> list[Finding]:
-    """Say what nothing here can prove."""
+    """Return what nothing here can prove."""
     beyond = []
     manifests = target.manifests.values()
     blamed = [manifest.handle for manifest in manifests if not manifest.validation.passed]

@@ -14,7 +14,7 @@ from publisher.families.bit.network import FOLDED_NETWORK_OPERATIONS, NETWORK_OP
 from publisher.formats.archive import pack
 from publisher.util.files import sha256_file
 from publisher.verify import archives
-from publisher.verify.archives import look_at_graphs
+from publisher.verify.archives import inspect_graphs
 from publisher.verify.findings import Finding
 from tests.validation.test_archive import member, special, write
 from tests.verify.conftest import flip
@@ -112,7 +112,7 @@ def test_one_bit_of_the_compressed_data_is_seen(classifier_archive: Path, path: 
 
 
 def test_a_published_graph_is_counted(classifier_archive: Path) -> None:
-    count, found = look_at_graphs({HANDLE: classifier_archive})[HANDLE]
+    count, found = inspect_graphs({HANDLE: classifier_archive})[HANDLE]
     assert count > 100
     assert found == []
 
@@ -121,7 +121,7 @@ def test_a_process_of_its_own_looks_at_graphs(
     classifier_archive: Path, feature_extractor_archive: Path
 ) -> None:
     both = {HANDLE: classifier_archive, "a/c/1": feature_extractor_archive}
-    total = sum(count for count, _ in look_at_graphs(both).values())
+    total = sum(count for count, _ in inspect_graphs(both).values())
     found = archives.operations(both)
     assert found.status == "proved"
     assert found.detail.startswith(f"{total:,} in the graph, none that reads files")
@@ -135,7 +135,7 @@ def test_what_a_folded_or_another_network_needs_is_allowed(
         functions = message.meta_graphs[0].graph_def.library.function
         functions[0].node_def.add(name="added", op=operation)
 
-    assert look_at_graphs({HANDLE: with_graph(add)})[HANDLE][1] == []
+    assert inspect_graphs({HANDLE: with_graph(add)})[HANDLE][1] == []
 
 
 @pytest.mark.parametrize("operation", ["ReadFile", "WriteFile", "PyFunc", "MadeUpByMe"])
@@ -145,17 +145,17 @@ def test_a_forbidden_operation_is_named(
     archive = with_graph(
         lambda message: message.meta_graphs[0].graph_def.node.add(name="added", op=operation)
     )
-    _, found = look_at_graphs({HANDLE: archive})[HANDLE]
+    _, found = inspect_graphs({HANDLE: archive})[HANDLE]
     assert found == [f"{operation} in the main graph"]
 
 
 def test_what_is_no_graph_is_said_to_be_none(path: Path) -> None:
-    _, found = look_at_graphs({HANDLE: write(path)})[HANDLE]
+    _, found = inspect_graphs({HANDLE: write(path)})[HANDLE]
     assert found == ["saved_model.pb holds no graph"]
 
 
 def test_an_archive_without_a_graph_is_said_to_have_none(path: Path) -> None:
-    _, found = look_at_graphs({HANDLE: write(path, without="saved_model.pb")})[HANDLE]
+    _, found = inspect_graphs({HANDLE: write(path, without="saved_model.pb")})[HANDLE]
     assert found == ["saved_model.pb is missing"]
 
 
@@ -163,13 +163,13 @@ def test_a_graph_that_would_fill_the_memory_is_not_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archives, "LARGEST_GRAPH", 4)
-    _, found = look_at_graphs({HANDLE: write(path)})[HANDLE]
+    _, found = inspect_graphs({HANDLE: write(path)})[HANDLE]
     assert found == ["saved_model.pb has 5 bytes, more than 4"]
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", gzip.compress(b"no tar", mtime=0)])
 def test_what_is_no_archive_is_said_to_be_unreadable(content: bytes, path: Path) -> None:
     path.write_bytes(content)
-    _, [found] = look_at_graphs({HANDLE: path})[HANDLE]
+    _, [found] = inspect_graphs({HANDLE: path})[HANDLE]
     assert found.startswith(("cannot be read as a compressed tar", "saved_model.pb is missing"))
     assert archives.safety({HANDLE: path}).status == "failed"

@@ -127,7 +127,7 @@ def test_an_architecture_that_is_unknown_here_is_named(release: Path, target: Ta
     manifest = Manifest.model_validate_json((release / MANIFEST).read_bytes())
     finding, _ = cross_check(replace(target, manifests={CLASSIFIER_A: manifest}), Watcher())
     assert finding.status == "failed"
-    assert "R7x7 is no architecture that is known here" in finding.detail
+    assert "R7x7 is an unknown architecture" in finding.detail
 
 
 # With JAX
