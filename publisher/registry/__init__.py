@@ -1,19 +1,16 @@
-"""The registry: what `models.yaml` says is to be published, checked.
+"""The registry: the parsed and checked content of `models.yaml`.
 
     registry = load_registry(Path("models.yaml"))
     for variant in select(registry, ["distill_*"]):
         checkpoint = registry.checkpoint_of(variant)
 
-`models`    the registry's parts, frozen;
-`fields`    the kinds of value in it, and what each may be;
-`values`    what tfhub.dev allows as dataset, architecture and license;
-`document`  YAML that keeps the line and column of every value;
-`rules`     what must hold between the parts;
-`load`      the way from the file to the registry, or to every problem in it;
-`select`    variants by glob;
-`edit`      edits of the file that leave its comments and layout alone;
-`schema`    the JSON schema for editors;
-`wording`   how values are written in messages.
+`models`    the registry's parts, as frozen models;
+`document`  parses YAML, keeping the line and column of every value;
+`rules`     constraints between the parts;
+`load`      reads the file, or reports every problem in it;
+`select`    selects variants by glob;
+`edit`      edits the file and keeps its comments and layout;
+`schema`    writes the JSON schema for editors.
 """
 
 from publisher.registry.errors import RegistryError

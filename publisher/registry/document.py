@@ -1,8 +1,7 @@
-"""A YAML file as plain values that still know their line and column.
+"""Parses YAML into plain values, and keeps the line and column of each.
 
-Of YAML only what such a file needs: mappings, lists and scalars. Anchors, aliases and
-tags are refused, a key that is there twice is a problem, and scalars are read as YAML 1.2
-and JSON have them, which is how an editor reads them by the JSON schema: `1e-4` is a
+Only mappings, lists and scalars are allowed: anchors, aliases, tags and duplicate keys are
+problems. Scalars follow YAML 1.2 and JSON, as in an editor that uses the JSON schema: `1e-4` is a
 number, `no` and `2024-01-01` are text.
 """
 
@@ -16,12 +15,12 @@ import yaml
 from publisher.util.wording import shown
 
 LARGEST = 1 << 20  # bytes
-DEEPEST = 16  # mappings and lists within each other
+DEEPEST = 16  # nested mappings and lists
 
 Location = tuple[str | int, ...]
 
 _BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
-# What YAML lets in by an escape and no field can hold.
+# Characters that YAML allows as escapes but no field can hold.
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _INT = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT = re.compile(
@@ -31,7 +30,7 @@ _FLOAT = re.compile(
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong at a place, counted from 1: what it is and what is allowed."""
+    """A problem at a line and column, counted from 1: what is wrong and what is allowed."""
 
     line: int
     column: int
@@ -40,7 +39,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Node:
-    """Where a value stands, counted from 1, and how a message shows it: `None` if refused."""
+    """The line and column of a value, from 1, and its text in messages: None if refused."""
 
     line: int
     column: int
@@ -51,7 +50,7 @@ class Node:
 class Document:
     """The values of a file: `data` as plain `dict`, `tuple` and scalars, refused ones as `...`.
 
-    `nodes` and `keys` say, by location, where a value and the key before it stand.
+    `nodes` has the positions of values by location, and `keys` those of the keys before them.
     """
 
     data: Any
@@ -60,14 +59,14 @@ class Document:
     problems: Sequence[Problem]
 
     def place(self, location: Location) -> tuple[int, int]:
-        """Return line and column of a value; of one that is not there, of what lacks it."""
+        """Return line and column of a value, or of the closest parent if the value is missing."""
         while location not in self.nodes:
             location = location[:-1]
         return self.nodes[location].line, self.nodes[location].column
 
 
 def parse(content: bytes) -> Document | Problem:
-    """Return the values in a YAML file, or why it is none."""
+    """Parse a YAML file; return its values, or the problem that makes it unreadable."""
     if len(content) > LARGEST:
         return Problem(1, 1, f"the file is too large; allowed: {LARGEST >> 20} MiB")
     try:
@@ -87,13 +86,13 @@ def parse(content: bytes) -> Document | Problem:
     except yaml.MarkedYAMLError as error:
         return _syntax_problem(error, text)
     except (ValueError, OverflowError) as error:
-        # Escapes and directives with numbers that PyYAML does not check.
+        # PyYAML does not check the numbers in escapes and directives.
         place = (loader.line + 1, loader.column + 1)
         return Problem(*place, f"this cannot be read as YAML: {error}; correct it")
 
 
 def scalar(text: str) -> str | float | bool | None:
-    """Return what a text without quotes is, by YAML 1.2 and JSON."""
+    """Return the value of a text without quotes, by YAML 1.2 and JSON."""
     if text in ("", "~", "null", "Null", "NULL"):
         return None
     if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
@@ -104,7 +103,7 @@ def scalar(text: str) -> str | float | bool | None:
 
 
 class _Reader:
-    """Turns the events of a file into plain values; notes their places, and all problems."""
+    """Turns YAML events into plain values, and collects their positions and all problems."""
 
     def __init__(self, events: Any) -> None:  # PyYAML's loader: its methods have no types
         self.events = events
@@ -165,7 +164,7 @@ class _Reader:
         data: dict[str, Any] = {}
         while not self.events.check_event(yaml.MappingEndEvent):
             event = self.events.peek_event()
-            refused = self._aside(location) is ...
+            refused = self._discarded(location) is ...
             below = (*location, event.value if isinstance(event, yaml.ScalarEvent) else "\0")
             if isinstance(event, yaml.CollectionStartEvent):
                 self._add(event, "this is no key; allowed: a word, then a colon")
@@ -179,12 +178,12 @@ class _Reader:
                 self.keys[below] = _place(event.start_mark)
                 data[event.value] = self._value(below)
                 continue
-            self._aside(location)
+            self._discarded(location)
         self.events.get_event()
         return data
 
-    def _aside(self, location: Location) -> Any:
-        """Read a key, or the value of a wrong one, as if it stood where no key leads."""
+    def _discarded(self, location: Location) -> Any:
+        """Read a key, or the value of a wrong key, at a location that no key can have."""
         return self._value((*location, f"\0{len(self.nodes)}"))
 
     def _noted(self, event: Any, location: Location, text: str | None, value: Any = None) -> Any:

@@ -1,11 +1,11 @@
-"""Edits of `models.yaml` that change only the lines they are asked to change.
+"""Edits of `models.yaml` that change only the affected lines.
 
     edit = bump(Path("models.yaml"), ["*_224_*"])
     save(edit)
 
-ruamel.yaml reads the file with its comments and layout, and writes it again. An edit is
-refused if ruamel.yaml would write the unedited file differently, and if what results, read
-again, is not the registry that was meant.
+ruamel.yaml reads the file with its comments and layout, and writes it again. An edit is refused
+if ruamel.yaml would change the layout of the unedited file, or if the edited file does not
+parse to the intended registry.
 """
 
 import codecs
@@ -37,25 +37,25 @@ from publisher.registry.select import select
 from publisher.util.files import write_whole
 from publisher.util.wording import known_names, nearest, shown
 
-WIDTH = 99  # columns of a reason's lines, where words allow it
+WIDTH = 99  # columns, at which the lines of a reason wrap
 
-# How far mappings are indented, and the dashes of lists: a file has one of these throughout.
+# The indentation of mappings, and of the dashes of lists: a file has one of these throughout.
 _INDENTS = ((2, 2), (2, 0), (4, 4), (4, 2), (4, 0))
 _BLOCKS = (FoldedScalarString, LiteralScalarString)
 
 
 class _Resolver(VersionedResolver):
-    """Takes every value for text, so that numbers, `~` and `True` are written as they were."""
+    """Reads every value as text, so that numbers, `~` and `True` are written unchanged."""
 
     versioned_resolver: Mapping[str, list[tuple[str, str]]] = {}
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A change of the file at `path`, checked and not yet written.
+    """A change of the file at `path`, checked but not yet written.
 
-    `before` and `after` are the whole content; `handles` lead from each handle whose entry
-    changes to the one it has afterwards, in the order of the registry.
+    `before` and `after` are the whole content. `handles` maps the handle of each changed entry to
+    its new one, in the order of the registry.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class _File:
-    """The registry at a path, and its content as a tree that `yaml` writes byte for byte."""
+    """A registry and its file as a tree, which `yaml` writes without changing a byte."""
 
     path: Path
     content: bytes
@@ -84,9 +84,9 @@ class _File:
         return f"{shown_path(self.path)}:{start.line + 1}:{start.col + 1}"
 
     def edited(self, key: str, values: Mapping[int, str]) -> Edit:
-        """Return the tree as it is now, if these variants have that value in it and no other has.
+        """Return the edit to the current tree, which must set `key` in these variants only.
 
-        Raises `RegistryError` for values that the registry cannot hold.
+        Raises `RegistryError` for invalid values.
         """
         after = _written(self.yaml, self.tree, self.content)
         place = self.place(min(values, default=0))
@@ -94,7 +94,7 @@ class _File:
             found = parse_registry(after, self.path)
         except RegistryError as error:
             problem = str(error).split("\n")[0].partition(": ")[2]
-            raise RegistryError(f"{place}: the new {key} cannot stand: {problem}") from None
+            raise RegistryError(f"{place}: the new {key} is invalid: {problem}") from None
         variants = list(self.registry.variants)
         for index, value in values.items():
             variants[index] = variants[index].model_copy(update={key: value})
@@ -109,10 +109,9 @@ class _File:
 def bump(path: Path, globs: Sequence[str]) -> Edit:
     """Raise the version of every model that a glob matches; no globs mean all.
 
-    Of a model with several versions it is the entry of the newest that changes, whichever
-    the globs match. An entry is changed where it stands: what was published under its old
-    version stays in the release. Raises `RegistryError` for a wrong registry, globs that
-    match nothing, a version that is withdrawn, and a layout that would change.
+    The entry of the model's newest version is edited in place, whichever version the globs match.
+    The old version stays in the release. Raises `RegistryError` for an invalid registry, globs
+    that match nothing, a withdrawn version, and a layout that would change.
     """
     file = _read(path)
     models = {variant.unversioned for variant in select(file.registry, globs)}
@@ -136,11 +135,11 @@ def bump(path: Path, globs: Sequence[str]) -> Edit:
 
 
 def withdraw(path: Path, handle: str, reason: str) -> Edit:
-    """Say of one version that nobody should use it any longer, and why.
+    """Mark one version as withdrawn, with a reason.
 
-    A reason that is there already is replaced. White space in the new one becomes single
-    spaces. Raises `RegistryError` for a wrong registry, a handle that is not in it, a
-    reason that it cannot hold, and a layout that would change.
+    It replaces an earlier reason. White space in the new one becomes single spaces. Raises
+    `RegistryError` for an invalid registry, an unknown handle, an invalid reason, and a layout
+    that would change.
     """
     file = _read(path)
     handles = [variant.handle for variant in file.registry.variants]
@@ -158,10 +157,9 @@ def withdraw(path: Path, handle: str, reason: str) -> Edit:
 
 
 def save(edit: Edit) -> None:
-    """Replace the file by what the edit makes of it, whole; the same content is left alone.
+    """Write the edited file atomically, unless nothing changes.
 
-    Raises `RegistryError` if the file is no longer what the edit was made for, or cannot
-    be written.
+    Raises `RegistryError` if the file has changed since the edit was made, or cannot be written.
     """
     name = shown_path(edit.path)
     if edit.before == edit.after:
@@ -169,19 +167,19 @@ def save(edit: Edit) -> None:
     if read_content(edit.path) != edit.before:
         raise RegistryError(f"{name}: somebody changed it meanwhile; run the same command again")
     try:
-        # Resolved, so that a link stays one.
+        # Resolved, so that a link stays a link.
         place = edit.path.resolve()
         mode = stat.S_IMODE(place.stat().st_mode)
         write_whole(place, edit.after)
         place.chmod(mode)
     except OSError as error:
         raise RegistryError(
-            f"{name}: cannot be written ({error.strerror or error}); see to space and permissions"
+            f"{name}: cannot be written ({error.strerror or error}); check space and permissions"
         ) from error
 
 
 def _read(path: Path) -> _File:
-    """Return the registry at a path. Raises `RegistryError` for a layout that would change."""
+    """Read the file at a path. Raises `RegistryError` for a layout that would change."""
     content = read_content(path)
     registry = parse_registry(content, path)
     text = content.removeprefix(codecs.BOM_UTF8).decode().replace("\r\n", "\n")
@@ -195,7 +193,7 @@ def _read(path: Path) -> _File:
         yaml.explicit_start = text.startswith("---\n")
         try:
             tree = yaml.load(text)
-        except MarkedYAMLError as error:  # it is stricter with tabs
+        except MarkedYAMLError as error:  # ruamel.yaml is stricter with tabs
             mark = error.problem_mark or error.context_mark
             problems.append((mark.line + 1, mark.column + 1, str(error.problem)))
             break
@@ -211,7 +209,7 @@ def _read(path: Path) -> _File:
 
 
 def _written(yaml: YAML, tree: CommentedMap, like: bytes) -> bytes:
-    """Return the tree as YAML with the byte order mark and the line ends of another file."""
+    """Return the tree as YAML, with the byte order mark and line ends of the file `like`."""
     stream = io.StringIO()
     yaml.dump(tree, stream)
     text = stream.getvalue()
@@ -223,18 +221,18 @@ def _written(yaml: YAML, tree: CommentedMap, like: bytes) -> bytes:
 
 
 def _difference(before: bytes, after: bytes) -> tuple[int, int, str]:
-    """Return line and column of the first difference, and what it is."""
+    """Return line and column of the first difference, and its description."""
     old, new = before.decode("utf-8-sig"), after.decode("utf-8-sig")
     pairs = enumerate(zip(old, new, strict=False))
     same = next((index for index, (a, b) in pairs if a != b), min(len(old), len(new)))
     line = old.rfind("\n", 0, same) + 1
-    start = max(line, same - 20)  # so that what differs is not cut off
+    start = max(line, same - 20)  # so that the difference is not cut off
     was, would = (shown(text[start:].partition("\n")[0]) for text in (old, new))
     return old.count("\n", 0, same) + 1, same - line + 1, f"{was} would become {would}"
 
 
 def _set_reason(entry: CommentedMap, reason: str, indent: int) -> None:
-    """Replace the reason, or add it below the entry's last value and above what follows that."""
+    """Replace the reason, or add it after the entry's last value and before any comment lines."""
     below = _take_below(*((entry, "withdrawn") if "withdrawn" in entry else _last(entry)))
     *above, token, header = entry.ca.items.get("withdrawn", [None] * 4)
     comment = (token.value if token else "".join(header or ())).strip()
@@ -250,14 +248,14 @@ def _set_reason(entry: CommentedMap, reason: str, indent: int) -> None:
     else:
         simple = simple and isinstance(scalar(reason), str)
         quotes = PlainScalarString if simple else DoubleQuotedScalarString
-        entry["withdrawn"] = quotes(reason)  # a mere `str` would be written as the old one was
+        entry["withdrawn"] = quotes(reason)  # a plain `str` would keep the style of the old value
         after, header = "" if in_braces else f"{comment[1:]}\n{below}", None
     token = CommentToken(after, CommentMark(0)) if after else None
     entry.ca.items["withdrawn"] = [*above, token, header]
 
 
 def _last(entry: CommentedMap) -> tuple[CommentedMap | CommentedSeq, str | int]:
-    """Return the last value that a block in an entry ends with: what holds it, and its key."""
+    """Return the container and the key of the last value in an entry's block."""
     owner: CommentedMap | CommentedSeq = entry
     while True:
         key = len(owner) - 1 if isinstance(owner, CommentedSeq) else list(owner)[-1]
@@ -270,7 +268,7 @@ def _last(entry: CommentedMap) -> tuple[CommentedMap | CommentedSeq, str | int]:
 def _take_below(owner: CommentedMap | CommentedSeq, key: str | int) -> str:
     """Remove and return the lines between a value and the next.
 
-    ruamel.yaml has them in one token with the comment behind the value, which stays.
+    ruamel.yaml keeps them in one token with the comment after the value, which stays.
     """
     slots = owner.ca.items.get(key, [None] * 4)
     slot = 0 if isinstance(owner, CommentedSeq) else 2

@@ -4,10 +4,10 @@ from publisher.errors import PublisherError
 
 
 class RegistryError(PublisherError):
-    """`models.yaml` is wrong, or names nothing that was asked for.
+    """`models.yaml` is invalid, or does not have what was asked for.
 
-    The message has one line for each problem, in the order of the file, each
-    `models.yaml:LINE:COLUMN: what is wrong, what is allowed`.
+    The message has a line for each problem, in the order of the file:
+    `models.yaml:LINE:COLUMN: what is wrong; what is allowed`.
     """
 
     wrong_input = True

@@ -1,4 +1,4 @@
-"""`models.yaml` -> `Registry`, or every problem in it at once."""
+"""Reads `models.yaml` into a `Registry`, or reports every problem in it at once."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +16,7 @@ from publisher.util.wording import listed, shown, suggestion
 
 MOST = 200  # problems in a message
 
-# What is allowed, by pydantic's name of the error and with its values.
+# What is allowed, by pydantic's type of the error.
 _EXPECTED = {
     "string_type": "text, in quotes if it looks like something else",
     "int_type": "a whole number, without quotes",
@@ -39,7 +39,7 @@ def load_registry(path: Path) -> Registry:
 
 
 def parse_registry(content: bytes, path: Path) -> Registry:
-    """Check what is, or is about to be, the content of `models.yaml` at `path`.
+    """Parse and check `content` as that of `models.yaml` at `path`, which need not hold it yet.
 
     Raises `RegistryError` as `load_registry` does.
     """
@@ -57,7 +57,7 @@ def parse_registry(content: bytes, path: Path) -> Registry:
         whole = RawValues(document.data, set(), folder)
         for details in error.errors(include_url=False, include_input=False):
             location = _location(details)
-            # Pydantic calls a list short for entries that are merely wrong.
+            # Pydantic also calls a list too short if its entries are wrong.
             least = details.get("ctx", {}).get("min_length", 0)
             if details["type"] == "too_short" and len(whole.value(*location)) >= least:
                 continue
@@ -76,7 +76,7 @@ def parse_registry(content: bytes, path: Path) -> Registry:
 
 
 def read_content(path: Path) -> bytes:
-    """Return the content of the file, and of one that is too large a little too much.
+    """Return the content of the file, cut off one byte above the size limit.
 
     Raises `RegistryError` for a file that cannot be read.
     """
@@ -96,7 +96,7 @@ def read_content(path: Path) -> bytes:
 
 
 def shown_path(path: Path) -> str:
-    """Return the path as given; relative if it was absolute and lies below."""
+    """Return the path for messages: relative to the current folder if it is below that."""
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     text = str(path)
@@ -113,13 +113,13 @@ def _error(name: str, problems: Iterable[Problem]) -> RegistryError:
 
 def _location(details: ErrorDetails) -> Location:
     location = details["loc"]
-    # Pydantic's mark of a mapping's key, which only our own checks look at.
+    # Pydantic marks an error in a mapping's key; only our own checks apply to keys.
     is_key = location[-1:] == ("[key]",) and details["type"] == "value_error"
     return location[:-1] if is_key else location
 
 
 def _problem(document: Document, location: Location, details: ErrorDetails) -> Problem:
-    """Say in our words what pydantic found."""
+    """Return an error of pydantic in our words."""
     kind, context = details["type"], details.get("ctx", {})
     place = document.place(location)
     if kind == "extra_forbidden":
@@ -153,7 +153,7 @@ def _problem(document: Document, location: Location, details: ErrorDetails) -> P
 
 
 def _label(location: Location) -> str:
-    """Return the name of what is at a location."""
+    """Return the name of a location in messages."""
     if not location:
         return "the file"
     last = location[-1]
@@ -163,7 +163,7 @@ def _label(location: Location) -> str:
 
 
 def _fields(location: Location) -> dict[str, Any]:
-    """Return the fields of the model whose values are at a location."""
+    """Return the fields of the model at a location."""
     kind: Any = Registry
     for step in location:
         if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -1,4 +1,4 @@
-"""What `models.yaml` holds, as frozen models; `models.schema.json` is made from them."""
+"""The content of `models.yaml` as frozen models, from which `models.schema.json` is made."""
 
 import os
 from pathlib import Path
@@ -198,7 +198,7 @@ class Registry(_Model):
         json_schema_extra={"additionalProperties": False},
     )
 
-    # Not a field: dumps go into digests, which must not depend on the machine.
+    # Not a field, because dumps are hashed and must not depend on the machine.
     _directory: Path = PrivateAttr(default=Path())
 
     @property
@@ -213,8 +213,8 @@ class Registry(_Model):
     def sibling(self, variant: Variant, head: fields.Head) -> Variant | None:
         """Return another variant of the same checkpoint with that head, if there is one.
 
-        Of several, those with the variant's own weight standardization come first, then the
-        one with its version, then the newest.
+        Of several, it prefers the variant's own weight standardization, then its version, then
+        the newest.
         """
         return max(
             (one for one in self._same_network(variant, head) if one.handle != variant.handle),
@@ -227,20 +227,20 @@ class Registry(_Model):
         )
 
     def other_head(self, variant: Variant) -> Variant | None:
-        """Return the sibling with the head that the variant has not, if there is one."""
+        """Return the sibling with the other head, if there is one."""
         return self.sibling(
             variant, "feature_extractor" if variant.head == "classifier" else "classifier"
         )
 
     def fine_tunable(self, variant: Variant) -> Variant | None:
-        """Return the newest variant that is not folded, of a folded one's checkpoint and head."""
+        """Return the newest unfolded variant with a folded one's checkpoint and head, if any."""
         same = self._same_network(variant, variant.head) if variant.folded else []
         trainable = (other for other in same if not other.folded)
         return max(trainable, key=lambda other: other.version, default=None)
 
     def _same_network(self, variant: Variant, head: fields.Head) -> list[Variant]:
-        wanted = (variant.checkpoint, head)
-        return [other for other in self.variants if (other.checkpoint, other.head) == wanted]
+        network = (variant.checkpoint, head)
+        return [other for other in self.variants if (other.checkpoint, other.head) == network]
 
     def tolerance_of(self, variant: Variant) -> Tolerance:
         """Return the tolerance of the variant's checkpoint, or else the registry's."""
@@ -252,7 +252,7 @@ class Registry(_Model):
         return None if relative is None else find_class_names(self.directory, relative)
 
     def class_names(self, checkpoint: Checkpoint) -> tuple[str, ...] | None:
-        """Return the names of the checkpoint's classes in order, if it has a file of them.
+        """Return the names of the checkpoint's classes in order, if it has any.
 
         Raises `RegistryError` if the file can no longer be read.
         """
@@ -261,9 +261,9 @@ class Registry(_Model):
 
 
 def find_class_names(folder: Path, relative: str) -> Path:
-    """Return where a file of class names is: in the folder of `models.yaml`, if it is there.
+    """Return the path of a file of class names.
 
-    Otherwise it is the distribution's, where that has one under this name.
+    A file in the folder of `models.yaml` takes precedence over one of the distribution.
     """
     own, common = folder / relative, distributed(relative)
     is_common = relative.startswith(f"{DATA}/") and not os.path.lexists(own) and common.is_file()
@@ -273,12 +273,12 @@ def find_class_names(folder: Path, relative: str) -> Path:
 def read_class_names(folder: Path, relative: str) -> tuple[str, ...]:
     """Return the lines of a UTF-8 file in the folder of `models.yaml`, or of the distribution.
 
-    Raises `RegistryError` for a file that is none, leads elsewhere, is too large or has an
-    empty line.
+    Raises `RegistryError` for a missing or unreadable file, one outside the folder, one that is
+    too large, and an empty line.
     """
     path, name = find_class_names(folder, relative), shown(relative)
     try:
-        # A link may lead anywhere; a release is made from these folders and nothing else.
+        # A link may lead anywhere, and only files of these folders may enter a release.
         home = folder if path == folder / relative else distributed(DATA)
         if not path.resolve().is_relative_to(home.resolve()):
             raise RegistryError(f"{name} leads out of the folder; allowed: a file inside it")

@@ -1,7 +1,7 @@
-"""What must hold between the parts of a registry.
+"""Constraints between the parts of a registry.
 
-A rule sees the raw values, so that a mistake in one of them does not hide a mistake in
-another; it looks at no value that is already known to be wrong.
+Rules check the raw values, so that an error in one value does not hide an error in another. They
+skip values that are already known to be wrong.
 """
 
 import functools
@@ -19,10 +19,7 @@ from publisher.util.wording import shown, suggestion
 
 
 class RawValues:
-    """The values of `models.yaml`; those at `faulty` locations count as absent.
-
-    `folder` is that of the file.
-    """
+    """The values of `models.yaml`, which is in `folder`; those at `faulty` locations are absent."""
 
     def __init__(self, data: Any, faulty: set[Location], folder: Path) -> None:
         self.data = data
@@ -30,7 +27,7 @@ class RawValues:
         self.folder = folder
 
     def value(self, *location: str | int) -> Any:
-        """Return the value at a location, `None` if it is absent or faulty."""
+        """Return the value at a location; None if it is absent or faulty."""
         found = self.data
         for depth, step in enumerate(location, start=1):
             if location[:depth] in self.faulty:
@@ -44,29 +41,29 @@ class RawValues:
         return found
 
     def entries(self, *location: str | int) -> list[Location]:
-        """Return the locations of all entries of a list or mapping, none if it is absent."""
+        """Return the locations of all entries of a list or mapping; none if it is absent."""
         found = self.value(*location)
         if isinstance(found, tuple):
             return [(*location, index) for index in range(len(found))]
         return [(*location, key) for key in found] if isinstance(found, dict) else []
 
     def texts(self, locations: Iterable[Location]) -> Iterator[tuple[Location, str]]:
-        """Yield location and text of every location with a good text."""
+        """Yield the locations that hold text, with their texts."""
         for location in locations:
             text = self.value(*location)
             if isinstance(text, str):
                 yield location, text
 
     def variants(self, key: str) -> Iterator[tuple[Location, str]]:
-        """Yield location and text of one key of every variant."""
+        """Yield the location and text of `key` in every variant."""
         return self.texts((*variant, key) for variant in self.entries("variants"))
 
     def names(self, mapping: str) -> list[str]:
-        """Return the keys of a mapping at the top: `checkpoints` or `destinations`."""
+        """Return the keys of a top-level mapping: `checkpoints` or `destinations`."""
         return [str(name) for _, name in self.entries(mapping)]
 
     def models(self) -> list[str]:
-        """Return the names, `publisher/name`, of the models that variants are versions of."""
+        """Return the name, `publisher/name`, of every model."""
         names = (handle.rpartition("/")[0] for _, handle in self.variants("handle"))
         return list(dict.fromkeys(names))
 
@@ -76,7 +73,7 @@ Rule = Callable[[RawValues], Iterator[Finding]]
 
 
 def all_handles_are_the_publishers(content: RawValues) -> Iterator[Finding]:
-    """Refuse a handle, an alias or a collection under another publisher's name."""
+    """Refuse a handle, an alias or a collection of another publisher."""
     publisher = content.value("publisher", "name")
     if not isinstance(publisher, str):
         return
@@ -94,7 +91,7 @@ def all_handles_are_the_publishers(content: RawValues) -> Iterator[Finding]:
 
 
 def handles_differ(content: RawValues) -> Iterator[Finding]:
-    """Refuse a second variant with the handle of another."""
+    """Refuse two variants with the same handle."""
     seen = set()
     for location, handle in content.variants("handle"):
         if handle in seen:
@@ -107,9 +104,9 @@ def handles_differ(content: RawValues) -> Iterator[Finding]:
 
 
 def aliases_lead_to_one_model(content: RawValues) -> Iterator[Finding]:
-    """Refuse an alias that is a model's name, or leads to two models.
+    """Refuse an alias that is a model's name or leads to two models.
 
-    Versions of one model may share an alias: it leads to their common name.
+    Versions of one model may share an alias, because it leads to their common name.
     """
     names = content.models()
     owners: dict[str, str] = {}
@@ -129,7 +126,7 @@ def aliases_lead_to_one_model(content: RawValues) -> Iterator[Finding]:
 
 
 def checkpoints_are_known(content: RawValues) -> Iterator[Finding]:
-    """Refuse a variant of a checkpoint that is not listed."""
+    """Refuse a variant of an unknown checkpoint."""
     known = content.names("checkpoints")
     for location, name in content.variants("checkpoint") if known else ():
         if name not in known:
@@ -137,7 +134,7 @@ def checkpoints_are_known(content: RawValues) -> Iterator[Finding]:
 
 
 def a_file_has_one_content(content: RawValues) -> Iterator[Finding]:
-    """Refuse a weight file that two checkpoints describe in two ways."""
+    """Refuse a weight file that two checkpoints describe differently."""
     described: dict[str, tuple[str, Any]] = {}
     for name in content.names("checkpoints"):
         path, *held = (
@@ -145,8 +142,8 @@ def a_file_has_one_content(content: RawValues) -> Iterator[Finding]:
         )
         if not isinstance(path, str) or None in held:
             continue
-        first, its = described.setdefault(path, (name, held))
-        if held != its:
+        first, before = described.setdefault(path, (name, held))
+        if held != before:
             yield (
                 ("checkpoints", name, "path"),
                 f"{shown(path)} is the file of checkpoint {first} too, which has another"
@@ -155,7 +152,7 @@ def a_file_has_one_content(content: RawValues) -> Iterator[Finding]:
 
 
 def images_are_large_enough(content: RawValues) -> Iterator[Finding]:
-    """Refuse a resolution below what the architecture can take."""
+    """Refuse a resolution below the smallest image of the architecture."""
     for checkpoint in content.entries("checkpoints"):
         architecture = ARCHITECTURES.get(str(content.value(*checkpoint, "architecture")))
         sizes = [(*checkpoint, "resolution"), *content.entries(*checkpoint, "parity_resolutions")]
@@ -170,7 +167,7 @@ def images_are_large_enough(content: RawValues) -> Iterator[Finding]:
 
 
 def class_names_fit(content: RawValues) -> Iterator[Finding]:
-    """Ask for a readable file of class names with one line for each class."""
+    """Require a readable file of class names with one line for each class."""
     read = functools.cache(read_class_names)
     files = ((*checkpoint, "class_names") for checkpoint in content.entries("checkpoints"))
     for location, relative in content.texts(files):
@@ -189,7 +186,7 @@ def class_names_fit(content: RawValues) -> Iterator[Finding]:
 
 
 def destinations_name_a_place(content: RawValues) -> Iterator[Finding]:
-    """Ask for the form of address that the kind of destination has."""
+    """Require an address in the form that its kind of destination has."""
     places = ((*destination, "to") for destination in content.entries("destinations"))
     for location, to in content.texts(places):
         kind = content.value(*location[:-1], "kind")
@@ -199,7 +196,7 @@ def destinations_name_a_place(content: RawValues) -> Iterator[Finding]:
 
 
 def names_there_are_of_models(content: RawValues) -> Iterator[Finding]:
-    """Refuse a name at a destination for no model, and one name for two models."""
+    """Refuse a name at a destination for an unknown model, and one name for two models."""
     models = content.models()
     for destination in content.entries("destinations") if models else ():
         taken: dict[Any, str] = {}

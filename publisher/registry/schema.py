@@ -1,8 +1,8 @@
-"""`models.schema.json`, by which an editor completes and checks `models.yaml`.
+"""`models.schema.json`, with which editors complete and check `models.yaml`.
 
     python -m publisher.registry.schema [file]
 
-writes it; without an argument into the current folder.
+writes it to the file, or to the current folder.
 """
 
 import sys
@@ -16,7 +16,7 @@ FILE = "models.schema.json"
 
 
 def schema_json() -> bytes:
-    """Return the JSON schema of `models.yaml`, the same bytes for the same models."""
+    """Return the JSON schema of `models.yaml`; equal models give equal bytes."""
     return schema_of(Registry)
 
 

@@ -1,4 +1,4 @@
-"""Which variants a person means."""
+"""Selecting variants by glob."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -11,8 +11,8 @@ from publisher.util.wording import known_names, nearest, shown
 def select(registry: Registry, globs: Sequence[str]) -> tuple[Variant, ...]:
     """Return the variants that any of the globs matches, in the order of the registry.
 
-    A glob is held to the handle, with and without its publisher, with and without its
-    version; no globs mean all. Raises `RegistryError` for globs that match nothing.
+    A glob is matched against the handle, with and without its publisher and its version; no globs
+    mean all. Raises `RegistryError` for globs that match nothing.
     """
     variants = registry.variants
     unmatched = [glob for glob in globs if not any(_matches(one, glob) for one in variants)]
@@ -35,7 +35,7 @@ def _complaint(registry: Registry, glob: str) -> str:
     for variant in registry.variants:
         for spelling in (*_spellings(variant), *variant.aliases):
             meant.setdefault(spelling, variant.handle)
-    wanted = glob.replace("*", "")
-    near = dict.fromkeys(meant[spelling] for spelling in nearest(wanted, list(meant), count=5))
+    plain = glob.replace("*", "")
+    near = dict.fromkeys(meant[spelling] for spelling in nearest(plain, list(meant), count=5))
     known = known_names(list(near), [variant.handle for variant in registry.variants])
     return f"no handle matches {shown(glob)}; {known}"

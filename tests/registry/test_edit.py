@@ -138,7 +138,7 @@ def test_a_withdrawn_version_is_not_raised(write: Write) -> None:
 def test_a_version_that_no_handle_can_have_is_refused(write: Write) -> None:
     write(edited(("small_features/1", "small_features/999999999")))
     with pytest.raises(
-        RegistryError, match=r"^models\.yaml:36:5: the new handle cannot stand: .* is no handle;"
+        RegistryError, match=r"^models\.yaml:36:5: the new handle is invalid: .* is no handle;"
     ):
         bump(FILE, ["small_features"])
 
@@ -481,7 +481,7 @@ def test_a_reason_that_the_registry_cannot_hold_is_refused(
     write(GOOD)
     with pytest.raises(RegistryError) as caught:
         withdraw(FILE, FEATURES, reason)
-    place = "models.yaml:36:5: the new withdrawn cannot stand: "
+    place = "models.yaml:36:5: the new withdrawn is invalid: "
     assert str(caught.value).startswith(f"{place}{complaint}")
 
 
