@@ -110,8 +110,8 @@ def diff(offer: Offer, held: Held, pages: Pages, withdrawals: Mapping[str, str])
     if not withdrawn and handle in withdrawals:
         message = (
             f"{handle}: is withdrawn at {destination.name} ({withdrawals[handle]}), and"
-            " models.yaml does not say so; take the newest models.yaml, or add --reinstate to"
-            " end the withdrawal"
+            " models.yaml does not say so; take the newest models.yaml, or to end the withdrawal"
+            " add --reinstate"
         )
         return DesiredVersion(Change(**facts, status="changed", message=message))
     if not withdrawn and facts["offered"] != facts["there"]:

@@ -73,7 +73,7 @@ def test_space_is_needed_for_all_that_is_built(run: Run, free: Free) -> None:
     free(needed - 1)
     (error,) = preflight(run, chosen(run))
     assert isinstance(error, NoSpaceError)
-    assert str(error).startswith(f"{run.settings.build}: about ")
+    assert str(error).startswith(f"{run.settings.build}: the build needs about ")
     assert "--build-dir" in str(error)
     assert preflight(run, chosen(run, EXTRACTOR_A)) == []
 

@@ -558,7 +558,7 @@ def test_a_disk_that_is_full_leaves_the_file_whole(write: Write) -> None:
                 save(edit)
             except RegistryError as error:
                 failed += 1
-                assert "cannot be written (No space left on device); see to" in str(error)
+                assert "cannot be written (No space left on device); check space" in str(error)
         assert FILE.read_bytes() in (edit.before, edit.after)
         if not fault.struck:
             break

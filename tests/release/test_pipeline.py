@@ -334,7 +334,7 @@ def test_a_signed_index_is_not_replaced_by_an_unsigned_one(
     (folder / "models.yaml").write_text(text.replace("Made up.", "Made well."))
     [outcome] = publish(to=("shelf",)).outcomes
     said = error_of(outcome)
-    assert "shelf: its index is signed, and what would be there is not" in said
+    assert "shelf: its index is signed, and the new index would not match" in said
     assert "after `publisher sign`" in said
     assert watcher.warnings == [
         "dist is signed and has changed since; sign it again: publisher sign --release dist"
