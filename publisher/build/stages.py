@@ -45,14 +45,7 @@ from publisher.util.http import without_secrets
 from publisher.util.reporter import Reporter
 from publisher.validation.report import Check, ValidationError
 from publisher.validation.request import Request
-from publisher.weights import (
-    Source,
-    UnreachableError,
-    check_weights,
-    fetch,
-    open_npz,
-    read_lock,
-)
+from publisher.weights import Source, UnreachableError, fetch, read_lock
 
 STAGES = ("fetch", "convert", "expect", "package", "validate", "render", "try")
 SOURCE = Path(publisher.__file__).parent
@@ -171,6 +164,9 @@ def _fetch(run: Run, variant: Variant, done: Records) -> Step:
         except UnreachableError as error:
             run.unreachable = str(error)
             raise
+        # Imported here, so that a run with nothing to fetch does not wait for NumPy's import.
+        from publisher.weights import check_weights, open_npz
+
         arrays = open_npz(fetched.path)
         figures = check_weights(arrays, expected, str(fetched.path))
         arrays.release()

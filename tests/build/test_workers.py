@@ -220,7 +220,7 @@ def test_a_full_disk_is_no_fault_of_the_program(workers: Workers) -> None:
         workers.run(fill_the_disk)
     assert str(caught.value) == (
         "fill_the_disk: /disk/saved_model.pb: No space left on device; free space or correct the"
-        " rights, and run the same command again"
+        " permissions, and run the same command again"
     )
 
 

@@ -335,7 +335,7 @@ def test_a_signed_index_is_not_replaced_by_an_unsigned_one(
     [outcome] = publish(to=("shelf",)).outcomes
     said = error_of(outcome)
     assert "shelf: its index is signed, and the new index would not match" in said
-    assert "after `publisher sign`" in said
+    assert "run `publisher sign`, then publish all" in said
     assert watcher.warnings == [
         "dist is signed and has changed since; sign it again: publisher sign --release dist"
     ]
