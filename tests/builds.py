@@ -22,7 +22,7 @@ from publisher.build import build as pipeline
 from publisher.build.settings import Settings
 from publisher.build.stages import Run
 from publisher.families import ARCHITECTURES, Architecture
-from publisher.pages.snippets import Fault, Snippet
+from publisher.pages.snippets import Snippet, SnippetProblem
 from publisher.registry import Variant, load_registry
 from publisher.util.files import sha256_file
 from publisher.validation.expected import save_features
@@ -249,14 +249,14 @@ def _validate(request: Request, weights: Path) -> dict[str, Any]:
     return report.document(), report.failure_summary()
 
 
-def _try_snippet(snippet: Snippet, archives: Mapping[str, Path]) -> Fault | None:
+def _try_snippet(snippet: Snippet, archives: Mapping[str, Path]) -> SnippetProblem | None:
     """Run only what the tests write on a page; what the templates do needs TensorFlow."""
     if "tensorflow" in snippet.code:
         return None
     try:
         exec(snippet.code, {"__name__": "__main__"})  # noqa: S102
     except Exception as error:
-        return Fault(snippet.line, f"this Python fails: {error}")
+        return SnippetProblem(snippet.line, f"this Python fails: {error}")
     return None
 
 

@@ -22,7 +22,7 @@ from publisher.build.workers import OverdueError, Workers
 from publisher.families import ARCHITECTURES, Architecture
 from publisher.formats.archive import pack
 from publisher.pages.document import code_blocks
-from publisher.pages.snippets import Fault, Snippet, replaced, snippets
+from publisher.pages.snippets import Snippet, SnippetProblem, replaced, snippets
 from publisher.util.files import sha256, sha256_file
 
 TIMEOUT = 180.0  # seconds; a block takes one to ten, and its process may have to start first
@@ -61,7 +61,7 @@ class Tried:
 
     blocks: int
     ran: int
-    faults: tuple[Fault, ...]
+    faults: tuple[SnippetProblem, ...]
 
 
 def smallest(architecture: Architecture) -> Architecture:
@@ -151,7 +151,7 @@ def try_page(
         try:
             fault = pool.run_within(timeout, workers.try_snippet, block, archives)
         except OverdueError:
-            fault = Fault(
+            fault = SnippetProblem(
                 block.line,
                 f"this Python was not done after {timeout:g} s; correct the template",
             )

@@ -28,7 +28,7 @@ from publisher.validation.request import Request
 
 if TYPE_CHECKING:  # a process that only converts should not import what renders pages
     from publisher.documents.report import Report
-    from publisher.pages.snippets import Fault, Snippet
+    from publisher.pages.snippets import Snippet, SnippetProblem
 
 # Bytes that a process may hold after a task. Memory that libraries keep adds to the need of the
 # next task, so a process that holds more is replaced.
@@ -327,8 +327,8 @@ def validate(request: Request, weights: Path) -> "tuple[Report, str]":
     return report.document(), report.failure_summary()
 
 
-def try_snippet(snippet: "Snippet", archives: Mapping[str, Path]) -> "Fault | None":
-    """Worker task: run one block of Python as a reader of its page would."""
+def try_snippet(snippet: "Snippet", archives: Mapping[str, Path]) -> "SnippetProblem | None":
+    """Worker task: run one block of Python as a reader of its page does."""
     from publisher.validation.snippets import run_snippet
 
     return run_snippet(snippet, archives)

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from publisher.errors import PublisherError
 from publisher.hub.answers import SECURITY, plain
 from publisher.hub.errors import HubError
-from publisher.hub.live import Live
+from publisher.hub.live import LiveCatalogue
 from publisher.hub.pages import Renderer
 from publisher.hub.routes import Hub
 from publisher.hub.settings import Settings
@@ -61,7 +61,7 @@ def application(
     source: Source, settings: Settings | None = None, renderer: Renderer | None = None
 ) -> Starlette:
     """Return the hub of a release. Raises `PublisherError` if it cannot be served."""
-    hub = Hub(Live(source), renderer or Renderer(), settings or Settings())
+    hub = Hub(LiveCatalogue(source), renderer or Renderer(), settings or Settings())
     return Starlette(
         routes=[Route("/{path:path}", hub.answer, methods=["GET"])],
         middleware=[Middleware(_Secured)],

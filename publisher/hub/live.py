@@ -12,7 +12,7 @@ from publisher.release.sources.base import Source
 logger = logging.getLogger("publisher.hub")
 
 
-class Live:
+class LiveCatalogue:
     """A source of releases, and the last good catalogue read from it.
 
     Raises `ReleaseError` if the source has no good catalogue at the start.

@@ -14,9 +14,9 @@ from starlette.responses import Response
 
 from publisher.hub import views
 from publisher.hub.answers import A_DAY, PLAIN, REVALIDATE, archive, content, plain, redirect
-from publisher.hub.live import Live
+from publisher.hub.links import Links
+from publisher.hub.live import LiveCatalogue
 from publisher.hub.pages import ASSETS, Renderer
-from publisher.hub.place import Place
 from publisher.hub.search import Filters
 from publisher.hub.settings import HOST, Settings
 from publisher.release.catalogue import Catalogue, Model, Redirect
@@ -36,7 +36,7 @@ _TYPES = {
 class Hub:
     """Answers requests for one release."""
 
-    def __init__(self, live: Live, renderer: Renderer, settings: Settings) -> None:
+    def __init__(self, live: LiveCatalogue, renderer: Renderer, settings: Settings) -> None:
         self._live = live
         self._renderer = renderer
         self._settings = settings
@@ -46,14 +46,14 @@ class Hub:
 
     async def answer(self, request: Request) -> Response:
         """Answer a request for anything; only what the index names is ever found."""
-        place = self._place(request)
-        if place is None:
+        links = self._links(request)
+        if links is None:
             return plain("The Host header names no host", 400)
         catalogue = await self._live.catalogue()
         path = request.path_params["path"]
         if path == "":
             filters = Filters.of(request.query_params)
-            page = self._page("catalogue", views.catalogue_facts, catalogue, place, filters)
+            page = self._page("catalogue", views.catalogue_facts, catalogue, links, filters)
             return content(request, page, HTML)
         if path in self._assets:
             return content(request, self._assets[path], ASSETS[path])
@@ -64,17 +64,17 @@ class Hub:
             return await archive(request, model, self._live.source)
         match catalogue.find(path):
             case Redirect() as moved:
-                return self._moved(request, place, moved)
+                return self._moved(request, links, moved)
             case Model() as model:
-                return await self._model(request, catalogue, place, model)
-        return self._unknown(request, catalogue, place, path)
+                return await self._model(request, catalogue, links, model)
+        return self._unknown(request, catalogue, links, path)
 
     async def _model(
-        self, request: Request, catalogue: Catalogue, place: Place, model: Model
+        self, request: Request, catalogue: Catalogue, links: Links, model: Model
     ) -> Response:
         formats = request.query_params.getlist(FORMAT)
         if not formats:
-            page = self._page("model", views.model_facts, catalogue, model, place)
+            page = self._page("model", views.model_facts, catalogue, model, links)
             return content(request, page, HTML)
         if formats == ["compressed"]:
             return await archive(request, model, self._live.source)
@@ -93,18 +93,18 @@ class Hub:
         answer.headers["Content-Length"] = str(len(answer.body))
         return answer
 
-    def _moved(self, request: Request, place: Place, moved: Redirect) -> Response:
+    def _moved(self, request: Request, links: Links, moved: Redirect) -> Response:
         query = request.scope["query_string"].decode("latin-1")
         tail = "?" + quote(query, safe="!$%&'()*+,/:;=?@[]~") if query else ""
         status, cache = (301, A_DAY) if moved.permanent else (302, REVALIDATE)
-        return redirect(f"{place.root}{moved.path}{tail}", status, cache)
+        return redirect(f"{links.root}{moved.path}{tail}", status, cache)
 
-    def _unknown(self, request: Request, catalogue: Catalogue, place: Place, path: str) -> Response:
+    def _unknown(self, request: Request, catalogue: Catalogue, links: Links, path: str) -> Response:
         near = catalogue.near(path)
         if "text/html" in request.headers.get("accept", ""):
             title, message = "Not found", f"There is nothing at {shown('/' + path)}."
             page = self._renderer.page(
-                "error", views.error_facts(catalogue, place, title, message, near)
+                "error", views.error_facts(catalogue, links, title, message, near)
             )
             answer = Response(page, 404, media_type=HTML)
             answer.headers.update({"Cache-Control": REVALIDATE, "Vary": "Accept"})
@@ -134,14 +134,14 @@ class Hub:
             self._rendered.popitem(last=False)
         return page
 
-    def _place(self, request: Request) -> Place | None:
+    def _links(self, request: Request) -> Links | None:
         if self._settings.public:
             base = self._settings.public.rstrip("/")
-            return Place(f"{urlsplit(base).path}/", "", base, base)
+            return Links(f"{urlsplit(base).path}/", "", base, base)
         root = request.scope.get("root_path", "").rstrip("/")
         server = request.scope.get("server") or ("localhost", None)
         host = request.headers.get("host") or ":".join(map(str, filter(None, server)))
         if not HOST.fullmatch(host):
             return None
         base = f"{request.url.scheme}://{host}{root}"
-        return Place(f"{root}/", "", base, base)
+        return Links(f"{root}/", "", base, base)

@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from publisher.hub import views
 from publisher.hub.answers import POLICY
 from publisher.hub.errors import HubError
+from publisher.hub.links import Links
 from publisher.hub.pages import Renderer
-from publisher.hub.place import Place
 from publisher.hub.search import Filters
 from publisher.hub.settings import is_address
 from publisher.release.catalogue import Catalogue
@@ -44,24 +44,27 @@ def site_files(
             )
         archives = catalogue.index.about.asset_base
 
-    def place(depth: int) -> Place:
+    def links_at(depth: int) -> Links:
         root = f"{base.rstrip('/')}/" if base else "../" * depth
-        return Place(root, "/index.html", None, archives.rstrip("/"))
+        return Links(root, "/index.html", None, archives.rstrip("/"))
 
     def page(template: str, facts: dict[str, object]) -> bytes:
         return renderer.page(template, {**facts, "policy": POLICY})
 
     yield from renderer.assets().items()
     yield from catalogue.files.items()
-    yield "index.html", page("catalogue", views.catalogue_facts(catalogue, place(0), Filters()))
+    yield "index.html", page("catalogue", views.catalogue_facts(catalogue, links_at(0), Filters()))
     for handle, model in catalogue.models.items():
-        yield f"{handle}/index.html", page("model", views.model_facts(catalogue, model, place(3)))
+        yield (
+            f"{handle}/index.html",
+            page("model", views.model_facts(catalogue, model, links_at(3))),
+        )
     newest = {**catalogue.newest}
     newest |= {alias: newest[name] for alias, name in catalogue.aliases.items()}
     for name, handle in newest.items():
-        yield f"{name}/index.html", page("moved", views.moved_facts(catalogue, place(2), handle))
+        yield f"{name}/index.html", page("moved", views.moved_facts(catalogue, links_at(2), handle))
     # It is shown at any path, so links can only begin at the host.
-    top = Place(f"{base.rstrip('/')}/" if base else "/", "/index.html", None, archives)
+    top = Links(f"{base.rstrip('/')}/" if base else "/", "/index.html", None, archives)
     lost = views.error_facts(catalogue, top, "Not found", "There is nothing here.", [])
     yield "404.html", page("error", lost)
     yield MARK, b"Written by `publisher site`, which replaces this directory.\n"

@@ -8,7 +8,7 @@ from typing import Any
 from publisher.documents.index import INDEX, Reported
 from publisher.documents.manifest import MANIFEST, PAGE
 from publisher.hub.documents import document_html
-from publisher.hub.place import Place
+from publisher.hub.links import Links
 from publisher.hub.plot import Point, plot
 from publisher.hub.search import Filters, choices, searched_text
 from publisher.release.catalogue import HEADS, Catalogue, Model
@@ -17,7 +17,7 @@ from publisher.release.contents import SUMS
 WIDE, NARROW = (720, 380), (330, 320)  # plots for a desk and for a phone
 
 
-def catalogue_facts(catalogue: Catalogue, place: Place, filters: Filters) -> dict[str, Any]:
+def catalogue_facts(catalogue: Catalogue, links: Links, filters: Filters) -> dict[str, Any]:
     """Return what the catalogue's page shows; `filters` leave out cards, not marks."""
     newest = sorted(
         (catalogue.models[handle] for handle in catalogue.newest.values()), key=_order(catalogue)
@@ -25,26 +25,26 @@ def catalogue_facts(catalogue: Catalogue, place: Place, filters: Filters) -> dic
     shown = [model for model in newest if filters.match(model)]
     about = catalogue.index.about
     return {
-        **_common(catalogue, place),
+        **_common(catalogue, links),
         "description": about.collection.description if about else "",
         "publisher": about.publisher.model_dump() if about else None,
         "filters": asdict(filters),
         "filtered": not filters.empty,
         "choices": choices(newest),
-        "cards": [_card(catalogue, model, place) for model in shown],
+        "cards": [_card(catalogue, model, links) for model in shown],
         "total": len(newest),
-        **_accuracy(newest, place),
+        **_accuracy(newest, links),
     }
 
 
-def model_facts(catalogue: Catalogue, model: Model, place: Place) -> dict[str, Any]:
+def model_facts(catalogue: Catalogue, model: Model, links: Links) -> dict[str, Any]:
     """Return what a model's page shows."""
     entry = model.entry
     checks = model.manifest.validation.checks
     return {
-        **_common(catalogue, place),
+        **_common(catalogue, links),
         "synthetic": "all" if entry.synthetic else "",
-        "card": _card(catalogue, model, place),
+        "card": _card(catalogue, model, links),
         "manifest": model.manifest.as_json(),
         "license": model.checkpoint.license if model.checkpoint else "",
         "fine_tunable": not model.manifest.folded,
@@ -52,48 +52,48 @@ def model_facts(catalogue: Catalogue, model: Model, place: Place) -> dict[str, A
         "versions": [
             {
                 "handle": handle,
-                "link": place.page(handle),
+                "link": links.page(handle),
                 "withdrawn": catalogue.models[handle].entry.withdrawn is not None,
             }
             for handle in catalogue.versions(entry.name)
         ],
         "files": [
-            {"name": name, "link": place.file(f"{entry.path}/{name}")} for name in (MANIFEST, PAGE)
+            {"name": name, "link": links.file(f"{entry.path}/{name}")} for name in (MANIFEST, PAGE)
         ],
-        "document": document_html(_readme(catalogue, model, place)),
+        "document": document_html(_readme(catalogue, model, links)),
     }
 
 
-def _readme(catalogue: Catalogue, model: Model, place: Place) -> str:
+def _readme(catalogue: Catalogue, model: Model, links: Links) -> str:
     """Return a model's README.md with its addresses leading to what this page knows."""
     text, about = model.page, catalogue.index.about
     if about is None:
         return text
-    text = text.replace(f"{about.asset_base.rstrip('/')}/models/", f"{place.archives}/models/")
+    text = text.replace(f"{about.asset_base.rstrip('/')}/models/", f"{links.archives}/models/")
     for handle in catalogue.models:
         named = f"[`{handle}`]"
-        text = text.replace(f"{named}({place.archive(handle)})", f"{named}({place.page(handle)})")
+        text = text.replace(f"{named}({links.archive(handle)})", f"{named}({links.page(handle)})")
     return text
 
 
 def error_facts(
-    catalogue: Catalogue, place: Place, title: str, message: str, near: Sequence[str]
+    catalogue: Catalogue, links: Links, title: str, message: str, near: Sequence[str]
 ) -> dict[str, Any]:
     """Return what the page of an error shows."""
     return {
-        **_common(catalogue, place),
+        **_common(catalogue, links),
         "heading": title,
         "message": message,
-        "near": [{"handle": handle, "link": place.page(handle)} for handle in near],
+        "near": [{"handle": handle, "link": links.page(handle)} for handle in near],
     }
 
 
-def moved_facts(catalogue: Catalogue, place: Place, handle: str) -> dict[str, Any]:
+def moved_facts(catalogue: Catalogue, links: Links, handle: str) -> dict[str, Any]:
     """Return what a page shows that only leads to another one."""
-    return {**_common(catalogue, place), "handle": handle, "link": place.page(handle)}
+    return {**_common(catalogue, links), "handle": handle, "link": links.page(handle)}
 
 
-def _common(catalogue: Catalogue, place: Place) -> dict[str, Any]:
+def _common(catalogue: Catalogue, links: Links) -> dict[str, Any]:
     synthetic = {model.entry.synthetic for model in catalogue.models.values()}
     about = catalogue.index.about
     return {
@@ -101,15 +101,15 @@ def _common(catalogue: Catalogue, place: Place) -> dict[str, Any]:
         "synthetic": {frozenset({True}): "all", frozenset({True, False}): "some"}.get(
             frozenset(synthetic), ""
         ),
-        "hub": place.base,
+        "hub": links.base,
         "policy": "",  # comes as a header, unless the host is a plain one
-        "home": place.home,
-        "assets": {name: place.file(name) for name in ("hub.css", "hub.js", "hub.svg")},
-        "index_files": [{"name": name, "link": place.file(name)} for name in (INDEX, SUMS)],
+        "home": links.home,
+        "assets": {name: links.file(name) for name in ("hub.css", "hub.js", "hub.svg")},
+        "index_files": [{"name": name, "link": links.file(name)} for name in (INDEX, SUMS)],
     }
 
 
-def _card(catalogue: Catalogue, model: Model, place: Place) -> dict[str, Any]:
+def _card(catalogue: Catalogue, model: Model, links: Links) -> dict[str, Any]:
     """Return what is shown of a model wherever it is shown."""
     entry = model.entry
     sibling = catalogue.sibling(model, HEADS[1 - HEADS.index(entry.head)])
@@ -119,16 +119,16 @@ def _card(catalogue: Catalogue, model: Model, place: Place) -> dict[str, Any]:
         "text": searched_text(model),
         "folded": model.manifest.folded,
         "output": model.manifest.signature.output.model_dump(mode="json"),
-        "link": place.page(entry.handle),
-        "address": place.load_address(entry.handle),
-        "archive_link": place.archive(entry.handle),
+        "link": links.page(entry.handle),
+        "address": links.load_address(entry.handle),
+        "archive_link": links.archive(entry.handle),
         "sibling": sibling
-        and {"handle": sibling.entry.handle, "link": place.page(sibling.entry.handle)},
+        and {"handle": sibling.entry.handle, "link": links.page(sibling.entry.handle)},
         "reported": [figure.model_dump() for figure in _figures(model)],
     }
 
 
-def _accuracy(models: Iterable[Model], place: Place) -> dict[str, Any]:
+def _accuracy(models: Iterable[Model], links: Links) -> dict[str, Any]:
     """Return the plots and their table: figures of one metric, of the classifiers.
 
     The metric is the one that most figures have, because others are not comparable.
@@ -158,7 +158,7 @@ def _accuracy(models: Iterable[Model], place: Place) -> dict[str, Any]:
         "figures": [
             {
                 "handle": model.entry.handle,
-                "link": place.page(model.entry.handle),
+                "link": links.page(model.entry.handle),
                 "size": model.entry.archive.size,
                 "synthetic": model.entry.synthetic,
                 "withdrawn": model.entry.withdrawn,

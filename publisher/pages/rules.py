@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from publisher.pages.document import PLACES, Document, Line, parse, publisher_path
 from publisher.pages.errors import PageError
-from publisher.pages.snippets import addresses, snippets, syntax_fault, undefined_names
+from publisher.pages.snippets import addresses, snippets, syntax_problem, undefined_names
 from publisher.pages.values import (
     ALLOWED_VALUES,
     ARCHIVE_SUFFIX,
@@ -283,7 +283,7 @@ def snippets_compile_and_load_what_is_served(document: Document, tree: Tree) -> 
         {path for page in tree.documents.values() for path in page.values("asset-path")}
     )
     for snippet in snippets(document.code):
-        if fault := syntax_fault(snippet):
+        if fault := syntax_problem(snippet):
             yield fault.line, fault.message
             continue
         for fault in undefined_names(snippet):

@@ -25,7 +25,7 @@ class Snippet:
 
 
 @dataclass(frozen=True)
-class Fault:
+class SnippetProblem:
     """What is wrong with a snippet, and on which line of the page."""
 
     line: int
@@ -41,19 +41,19 @@ def snippets(blocks: Iterable[CodeBlock]) -> list[Snippet]:
     ]
 
 
-def syntax_fault(snippet: Snippet) -> Fault | None:
+def syntax_problem(snippet: Snippet) -> SnippetProblem | None:
     """Return why Python would not begin to run a snippet, if so."""
     try:
         compile(snippet.code, "<snippet>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         offset = getattr(error, "lineno", None) or 0
-        return Fault(
+        return SnippetProblem(
             snippet.line + offset, f"this Python does not compile: {error.args[0]}; correct it"
         )
     return None
 
 
-def undefined_names(snippet: Snippet) -> Iterator[Fault]:
+def undefined_names(snippet: Snippet) -> Iterator[SnippetProblem]:
     """Yield the names that a snippet uses and that nothing in it, nor Python, gives a value.
 
     A name that is set anywhere in the block counts as set; which comes first is not looked at.
@@ -72,7 +72,7 @@ def undefined_names(snippet: Snippet) -> Iterator[Fault]:
                 known.add(other or name.partition(".")[0])
     for node in nodes:
         if isinstance(node, ast.Name) and node.id not in known:
-            yield Fault(
+            yield SnippetProblem(
                 snippet.line + node.lineno,
                 f"this Python never sets {node.id!r}; a block has to run alone",
             )

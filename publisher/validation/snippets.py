@@ -21,7 +21,7 @@ import tensorflow as tf
 import tensorflow_hub  # noqa: F401  imported now, it takes the Keras that this program selects
 from tensorflow.python.util.lazy_loader import KerasLazyLoader
 
-from publisher.pages.snippets import Fault, Snippet, addresses, replaced, syntax_fault
+from publisher.pages.snippets import Snippet, SnippetProblem, addresses, replaced, syntax_problem
 from publisher.util import memory
 from publisher.validation.client import hub_cache, served
 
@@ -30,18 +30,18 @@ LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 _KERAS_ATTRIBUTES = ("keras", "losses", "metrics", "optimizers", "initializers")
 
 
-def run_snippet(snippet: Snippet, archives: Mapping[str, Path]) -> Fault | None:
+def run_snippet(snippet: Snippet, archives: Mapping[str, Path]) -> SnippetProblem | None:
     """Run a block; return its fault, or `None` if it succeeds.
 
     `archives` maps each address that the block may name to an archive, served on loopback in
     place of that address. A block that does not compile or names another address is not run.
     """
-    if fault := syntax_fault(snippet):
+    if fault := syntax_problem(snippet):
         return fault
     for line, address in addresses(snippet):
         if address not in archives:
             allowed = ", ".join(archives) or "none"
-            return Fault(
+            return SnippetProblem(
                 line,
                 f"this Python names {address}, which is not where this page's model is; allowed:"
                 f" {allowed}; correct the template",
@@ -64,7 +64,9 @@ def run_snippet(snippet: Snippet, archives: Mapping[str, Path]) -> Fault | None:
         return None
     line, message = failure
     message = replaced(message, {local: address for address, local in loopback.items()})
-    return Fault(snippet.line + line, f"this Python fails: {message}; correct the template")
+    return SnippetProblem(
+        snippet.line + line, f"this Python fails: {message}; correct the template"
+    )
 
 
 def _failure(program: Path) -> tuple[int, str] | None:

@@ -9,7 +9,7 @@ import pytest
 from publisher.build.snippets import StandIn, Tried, make_stand_in, smallest, try_page
 from publisher.build.workers import Workers
 from publisher.families import ARCHITECTURES
-from publisher.pages.snippets import Fault
+from publisher.pages.snippets import SnippetProblem
 from publisher.util.files import sha256_file
 from tests.releases import times, tree
 
@@ -163,7 +163,9 @@ def test_a_block_that_failed_is_run_again_and_the_others_are_run_all_the_same(
 ) -> None:
     counter = tmp_path / "counter"
     text = page("print(1 / 0)", appending(counter))
-    fault = Fault(4, "this Python fails: ZeroDivisionError: division by zero; correct the template")
+    fault = SnippetProblem(
+        4, "this Python fails: ZeroDivisionError: division by zero; correct the template"
+    )
     tried = [try_page(text, {ADDRESS: archive}, tmp_path, pool, INPUTS) for _ in range(2)]
     assert tried == [Tried(2, 2, (fault,)), Tried(2, 1, (fault,))]
     assert text.splitlines()[fault.line - 1] == "print(1 / 0)"
@@ -178,6 +180,6 @@ def test_a_block_that_does_not_end_is_stopped_and_the_next_is_run(
     archives = {ADDRESS: archive}
     tried = try_page(text, archives, tmp_path, pool, INPUTS, timeout=1)
     [fault] = tried.faults
-    assert fault == Fault(3, "this Python was not done after 1 s; correct the template")
+    assert fault == SnippetProblem(3, "this Python was not done after 1 s; correct the template")
     assert try_page(page(appending(counter)), archives, tmp_path, pool, INPUTS).faults == ()
     assert counter.read_text() == "x"

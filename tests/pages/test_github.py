@@ -16,7 +16,7 @@ from publisher.pages.github import (
     render_version,
     tag_of,
 )
-from publisher.pages.snippets import Snippet, addresses, snippets, syntax_fault, undefined_names
+from publisher.pages.snippets import Snippet, addresses, snippets, syntax_problem, undefined_names
 from publisher.pages.styles import style_of
 from publisher.registry import Registry
 from publisher.registry.models import Target
@@ -82,7 +82,7 @@ def test_every_snippet_stands_alone_and_loads_its_own_archive(
 ) -> None:
     for handle, page in every_page(registry, templates, synthetic=synthetic).items():
         (snippet,) = python_on(page)
-        assert syntax_fault(snippet) is None, snippet.code
+        assert syntax_problem(snippet) is None, snippet.code
         assert list(undefined_names(snippet)) == [], snippet.code
         own = asset_address(TARGET, handle, "model.tar.gz")
         assert [address for _, address in addresses(snippet)] == [own]

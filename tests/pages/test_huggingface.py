@@ -21,7 +21,7 @@ from publisher.pages.huggingface import (
     repository_of,
     require_good_card,
 )
-from publisher.pages.snippets import Snippet, snippets, syntax_fault, undefined_names
+from publisher.pages.snippets import Snippet, snippets, syntax_problem, undefined_names
 from publisher.registry import Registry
 from publisher.registry.models import Reported, Target
 
@@ -199,7 +199,7 @@ def test_every_snippet_stands_alone_and_loads_the_archive(
         assert len(found) == (1 if variant.folded else 2)
         address = f"{WEB}/{variant.name}/resolve/main/v1/model.tar.gz"
         for snippet in found:
-            assert syntax_fault(snippet) is None, snippet.code
+            assert syntax_problem(snippet) is None, snippet.code
             assert list(undefined_names(snippet)) == [], snippet.code
             assert f'ADDRESS = "{address}"\n' in snippet.code
         assert f"curl --fail --location --output model.tar.gz {address}\n" in card

@@ -16,7 +16,7 @@ from publisher.pages.kaggle import (
     render_version,
     variation_of,
 )
-from publisher.pages.snippets import Snippet, snippets, syntax_fault, undefined_names
+from publisher.pages.snippets import Snippet, snippets, syntax_problem, undefined_names
 from publisher.registry import Registry
 from publisher.registry.models import Target
 
@@ -121,7 +121,7 @@ def test_every_snippet_stands_alone(registry: Registry, templates: Path, synthet
     # One to load each model, one to train each that can be trained, one for the model's card.
     assert len(found) == 10 + 8 + 1
     for snippet in found:
-        assert syntax_fault(snippet) is None, snippet.code
+        assert syntax_problem(snippet) is None, snippet.code
         assert list(undefined_names(snippet)) == [], snippet.code
         assert "kagglehub.model_download(MODEL)" in snippet.code
 

@@ -10,7 +10,7 @@ from publisher.pages.snippets import (
     addresses,
     replaced,
     snippets,
-    syntax_fault,
+    syntax_problem,
     undefined_names,
 )
 from publisher.registry import Registry
@@ -65,13 +65,13 @@ def test_blocks_are_found_on_any_page_from_its_first_line_on() -> None:
     ],
 )
 def test_a_snippet_that_python_refuses_is_a_fault(code: str, line: int, message: str) -> None:
-    fault = syntax_fault(Snippet(10, code))
+    fault = syntax_problem(Snippet(10, code))
     assert fault is not None
     assert (fault.line >= line, message in fault.message) == (True, True), fault
 
 
 def test_a_snippet_that_compiles_has_no_fault() -> None:
-    assert syntax_fault(Snippet(1, "print(undefined)\n")) is None
+    assert syntax_problem(Snippet(1, "print(undefined)\n")) is None
 
 
 @pytest.mark.parametrize(

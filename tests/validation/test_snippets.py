@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_hub as hub
 from tensorflow.python.framework import ops
 
-from publisher.pages.snippets import Fault, Snippet
+from publisher.pages.snippets import Snippet, SnippetProblem
 from publisher.validation.snippets import run_snippet
 
 LINE = 10  # of the block's fence
@@ -205,7 +205,7 @@ raise ValueError
 def test_a_block_knows_nothing_of_the_one_before() -> None:
     assert run_snippet(Snippet(LINE, "size = 3"), {}) is None
     fault = run_snippet(Snippet(LINE, "print(size)"), {})
-    assert fault == Fault(
+    assert fault == SnippetProblem(
         LINE + 1,
         "this Python fails: NameError: name 'size' is not defined; correct the template",
     )

@@ -6,7 +6,7 @@ from publisher.documents.manifest import ARCHIVE
 
 
 @dataclass(frozen=True)
-class Place:
+class Links:
     """One page's way to everything else.
 
     `root` leads to the catalogue's folder, and `suffix` follows the handle of a page.
