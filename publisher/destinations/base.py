@@ -104,7 +104,7 @@ class NamedDestination:
         self._name = name
         self._target = target
         # What `read` returned last, by path.
-        self._seen: dict[str, bytes | None] = {}
+        self._last_read: dict[str, bytes | None] = {}
 
     @property
     def name(self) -> str:
@@ -124,16 +124,16 @@ class NamedDestination:
 
     def _require_unchanged(self, path: str, now: bytes | None) -> None:
         """Raise `ConflictError` if a file is no longer what `read` returned last."""
-        if self._seen.get(path, now) != now:
-            raise self._changed(path)
+        if self._last_read.get(path, now) != now:
+            raise self._changed_meanwhile(path)
 
-    def _changed(self, path: str) -> ConflictError:
+    def _changed_meanwhile(self, path: str) -> ConflictError:
         return self._conflict(
             f"{path}: somebody changed it meanwhile; run again and look at the plan"
         )
 
 
-def within_release(path: str) -> str:
+def checked_path(path: str) -> str:
     """Return a path of a release. Raises `DestinationError` if it may lead out of one."""
     if not all(_NAME.fullmatch(name) for name in path.split("/")):
         raise DestinationError(
@@ -143,13 +143,13 @@ def within_release(path: str) -> str:
     return path
 
 
-def file_of(path: str) -> tuple[str, str] | None:
+def version_file(path: str) -> tuple[str, str] | None:
     """Return the handle and the name of a version's file; none if the path is that of no such."""
     match = _FILE.fullmatch(path)
     return (match[1], match[2]) if match else None
 
 
-def refusal(where: str, error: HttpError, who: str, remedies: Mapping[int, str]) -> str:
+def failure_message(where: str, error: HttpError, who: str, remedies: Mapping[int, str]) -> str:
     """Return the message of a failed request: where, what `who` answered, and what to do."""
     return f"{where}: {error.said(who)}; {advice(error, remedies)}"
 

@@ -30,31 +30,31 @@ class Sessions(Generic[M]):
     def get(self, name: str) -> M | None:
         """Return what is remembered; none if that cannot be read, so that it begins anew."""
         try:
-            with self._place(name).open("rb") as file:
+            with self._path(name).open("rb") as file:
                 return self._kind.model_validate_json(file.read(LARGEST))
         except (OSError, ValidationError):
             return None
 
     def put(self, name: str, session: M) -> None:
         """Remember it, whole."""
-        with plain_errors(self._folder):
+        with file_errors(self._folder):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(prefix=".session-", dir=self._folder)  # mode 0600
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(session.model_dump_json())
-            Path(temporary).replace(self._place(name))
+            Path(temporary).replace(self._path(name))
 
     def remove(self, name: str) -> None:
         """Remember it no longer."""
-        with plain_errors(self._folder):
-            self._place(name).unlink(missing_ok=True)
+        with file_errors(self._folder):
+            self._path(name).unlink(missing_ok=True)
 
-    def _place(self, name: str) -> Path:
+    def _path(self, name: str) -> Path:
         return self._folder / f"{name.replace('/', '_')}.json"
 
 
 @contextmanager
-def plain_errors(folder: Path) -> Iterator[None]:
+def file_errors(folder: Path) -> Iterator[None]:
     """Make `DestinationError`s of the file system's errors."""
     try:
         yield

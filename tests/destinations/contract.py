@@ -507,7 +507,7 @@ class KagglePlace(Place):
         self.server = server
 
     def opened(self, given: Given) -> Kaggle:
-        known = {"processing": 20.0, "settling": 0.1, "look_again": 0.001}
+        known = {"processing": 20.0, "settling": 0.1, "poll_interval": 0.001}
         waits: Any = {**known, "sleep": self.pauses.append, **given.options.get("patience", {})}
         quick = KaggleRetry(
             attempts=given.attempts, connect_timeout=20.0, read_timeout=given.timeout, **waits

@@ -39,15 +39,15 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from publisher.destinations.base import DestinationError
 from publisher.destinations.bucket.objects import (
-    LARGEST_SMALL,
-    Begun,
+    MAX_SMALL_FILE,
+    ObjectChangedError,
     Objects,
     Source,
     Stored,
-    TakenError,
+    UnfinishedUpload,
     UnknownUploadError,
     headers_of,
-    settings,
+    in_os_environ,
 )
 from publisher.util.http import (
     GoneError,
@@ -63,7 +63,7 @@ from publisher.util.http.upload import PIECE, UploadSession
 
 SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 # Unless this is set it asks about the bucket in the background, for traces that nobody makes.
-UNASKED = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"
+NO_BACKGROUND_REQUESTS = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"
 KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 SETTINGS = ("GOOGLE_", "CLOUDSDK_", "GCE_", "NO_GCE_CHECK", "STORAGE_EMULATOR_HOST")
 # Replacing an object needs the permission to delete it.
@@ -92,7 +92,7 @@ class _Bounded(BytesIO):
     """Takes no more than a small file."""
 
     def write(self, data: Any) -> int:
-        if self.tell() + len(data) > LARGEST_SMALL:
+        if self.tell() + len(data) > MAX_SMALL_FILE:
             raise _TooLargeError
         return super().write(data)
 
@@ -109,7 +109,7 @@ class GoogleCloudStorage(Objects):
     piece = PIECE
     timeout = (10.0, 60.0)
     retry = DEFAULT_RETRY.with_delay(initial=1.0, maximum=30.0, multiplier=2.0).with_timeout(300.0)
-    _missing: DefaultCredentialsError | None = None
+    _missing_credentials: DefaultCredentialsError | None = None
     permission = "the role Storage Object User (roles/storage.objectUser) on the bucket"
     creation = "gcloud storage buckets create gs://"
     login = (
@@ -122,12 +122,12 @@ class GoogleCloudStorage(Objects):
         with self._during(f"looking whether {self._address} can be written"):
             # Unlike the next call this tells a missing bucket from one that cannot be asked.
             client = self._client
-            if self._missing:
-                raise self._missing
-            for _ in client.list_blobs(self._bucket_name, max_results=1, **self._calls):
+            if self._missing_credentials:
+                raise self._missing_credentials
+            for _ in client.list_blobs(self._bucket_name, max_results=1, **self._call_options):
                 pass
             try:
-                granted = self._bucket.test_iam_permissions(PERMISSIONS, **self._calls)
+                granted = self._bucket.test_iam_permissions(PERMISSIONS, **self._call_options)
             except (NotFound, MethodNotImplemented):
                 return  # an emulator; the service itself knows this call
         missing = ", ".join(sorted(set(PERMISSIONS) - set(granted)))
@@ -140,7 +140,7 @@ class GoogleCloudStorage(Objects):
     def _client(self) -> storage.Client:
         address = self._environment.get("STORAGE_EMULATOR_HOST")
         options = {"api_endpoint": address} if address else None
-        with settings(self._environment, *SETTINGS), warnings.catch_warnings():
+        with in_os_environ(self._environment, *SETTINGS), warnings.catch_warnings():
             # It warns of a person's own credentials, which are good enough here.
             warnings.simplefilter("ignore")
             credentials: Credentials
@@ -153,7 +153,7 @@ class GoogleCloudStorage(Objects):
                     if self._environment.get(KEY_FILE):
                         raise
                     # Then it can be read if everybody may.
-                    self._missing, self._anonymous = error, True
+                    self._missing_credentials, self._anonymous = error, True
                     credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
             return storage.Client(project=None, credentials=credentials, client_options=options)
 
@@ -162,7 +162,7 @@ class GoogleCloudStorage(Objects):
         return self._client.bucket(self._bucket_name)
 
     @property
-    def _calls(self) -> dict[str, Any]:
+    def _call_options(self) -> dict[str, Any]:
         """What every call is given."""
         return {"timeout": self.timeout, "retry": self.retry}
 
@@ -172,13 +172,13 @@ class GoogleCloudStorage(Objects):
                 self._bucket_name,
                 prefix=f"{self._prefix}{start}",
                 fields="items(name),nextPageToken",
-                **self._calls,
+                **self._call_options,
             ):
                 yield blob.name.removeprefix(self._prefix)
 
     def _stat(self, path: str) -> Stored | None:
         with self._during(f"looking at {path}"):
-            blob = self._bucket.get_blob(f"{self._prefix}{path}", **self._calls)
+            blob = self._bucket.get_blob(f"{self._prefix}{path}", **self._call_options)
             if blob is None:
                 return None
             if None in (blob.size, blob.generation, blob.updated):
@@ -191,7 +191,7 @@ class GoogleCloudStorage(Objects):
         content = _Bounded()
         with self._during(f"reading {path}"):
             try:
-                blob.download_to_file(content, checksum="crc32c", **self._calls)
+                blob.download_to_file(content, checksum="crc32c", **self._call_options)
             except NotFound:
                 return None
             except _TooLargeError:
@@ -211,7 +211,7 @@ class GoogleCloudStorage(Objects):
             "size": source.size,
             "content_type": headers.content_type,
             "if_generation_match": int(expected or 0),
-            **self._calls,
+            **self._call_options,
         }
         with self._during(f"sending {path}"), source.open() as file:
             try:
@@ -233,7 +233,7 @@ class GoogleCloudStorage(Objects):
                 if isinstance(error, PreconditionFailed) or (
                     isinstance(error, HttpError) and error.status == 412
                 ):
-                    raise TakenError from None
+                    raise ObjectChangedError from None
                 if isinstance(error, GoneError):
                     raise UnknownUploadError from None
                 raise
@@ -241,22 +241,22 @@ class GoogleCloudStorage(Objects):
 
     def _session(self, path: str, source: Source, start: Callable[[], str]) -> UploadSession:
         """Return the session of an earlier run with the same content, or else a new one."""
-        known = self._kept(path, source)
-        if known is not None and self._leads_there(known):
+        known = self._resumable(path, source)
+        if known is not None and self._is_service_url(known):
             return UploadSession(known, source.size, self._timeouts, None, self.piece)
         address = start()
-        if not self._leads_there(address):
+        if not self._is_service_url(address):
             raise self._error(
                 f"the service wants the bytes of {path} at another host; see to the network"
             )
-        self._sessions.put(path, Begun(sha256=source.sha256, key=address))
+        self._sessions.put(path, UnfinishedUpload(sha256=source.sha256, key=address))
         return UploadSession(address, source.size, self._timeouts, 0, self.piece)
 
     def _cancel(self, path: str, key: str) -> None:
-        if self._leads_there(key):
+        if self._is_service_url(key):
             UploadSession(key, 0, self._timeouts).cancel()
 
-    def _leads_there(self, address: str) -> bool:
+    def _is_service_url(self, address: str) -> bool:
         """Whether an address for an upload is one of the service."""
         try:
             return origin_of(address) == origin_of(self._client.api_endpoint)
@@ -282,19 +282,19 @@ class GoogleCloudStorage(Objects):
         session lets anybody write.
         """
         try:
-            with settings({UNASKED: "true"}, UNASKED):
+            with in_os_environ({NO_BACKGROUND_REQUESTS: "true"}, NO_BACKGROUND_REQUESTS):
                 yield
         except (DefaultCredentialsError, GoogleAuthError) as error:
-            raise self._not_let_in(what, error) from None
+            raise self._credentials_error(what, error) from None
         except (*ERRORS, HttpError) as error:
             cause = error.cause if isinstance(error, RetryError) else error
             if isinstance(cause, OSError) and cause.filename:
                 raise self._unreadable(cause) from cause
             if isinstance(cause, GoogleAuthError):
-                raise self._not_let_in(what, cause) from None
+                raise self._credentials_error(what, cause) from None
             raise self._failure(what, _http_error(cause)) from None
 
-    def _not_let_in(self, what: str, error: GoogleAuthError) -> DestinationError:
+    def _credentials_error(self, what: str, error: GoogleAuthError) -> DestinationError:
         reason = one_line(str(error.args[0]) if error.args else "")
         if isinstance(error, TransportError):
             problem = "no answer (no token for the credentials could be had)"

@@ -28,8 +28,8 @@ from publisher.destinations.base import (
     ConflictError,
     DestinationError,
     NamedDestination,
-    refusal,
-    within_release,
+    checked_path,
+    failure_message,
 )
 from publisher.destinations.sessions import Sessions
 from publisher.documents.errors import DocumentError
@@ -37,14 +37,14 @@ from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, Manifest, read
 from publisher.registry.models import Target
 from publisher.util.http import HttpError
 
-LARGEST_SMALL = 1 << 24  # bytes of a manifest, page or index
+MAX_SMALL_FILE = 1 << 24  # bytes of a manifest, page or index
 MOST_OBJECTS = 100_000
-LOOKS = 3  # at an object that others change meanwhile
+MOST_RACES = 3  # at an object that others change meanwhile
 
 _MANIFEST = re.compile(rf"models/([^/]+/[^/]+/[1-9][0-9]*)/{re.escape(MANIFEST)}")
 
 
-class TakenError(Exception):
+class ObjectChangedError(Exception):
     """The object is no longer as it was when it was looked at."""
 
 
@@ -83,7 +83,7 @@ class Stored:
     sha256: str = ""
     digest: str = ""
 
-    def is_that(self, source: Source) -> bool:
+    def matches(self, source: Source) -> bool:
         """Whether this is the content of `source`, as far as the service tells."""
         return (
             self.size == source.size
@@ -111,7 +111,7 @@ def headers_of(path: str) -> Headers:
     return Headers(kinds.get(Path(path).suffix, "text/plain; charset=utf-8"), "no-cache")
 
 
-class Begun(BaseModel):
+class UnfinishedUpload(BaseModel):
     """An upload that began and did not end: its content's SHA-256, and the service's key of it."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -147,7 +147,7 @@ class Objects(NamedDestination, ABC):
         self._bucket_name = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._environment = environment
-        self._sessions = Sessions(folder, Begun)
+        self._sessions = Sessions(folder, UnfinishedUpload)
         # Of what `read` returned last, by path.
         self._tags: dict[str, str | None] = {}
 
@@ -172,7 +172,7 @@ class Objects(NamedDestination, ABC):
 
     def read(self, path: str) -> bytes | None:
         """Return the small file at `path`; none if there is none."""
-        held = self._get(within_release(path))
+        held = self._get(checked_path(path))
         content, self._tags[path] = held or (None, None)
         return content
 
@@ -182,42 +182,40 @@ class Objects(NamedDestination, ABC):
         Raises `ConflictError` if the version is there, or another publisher is at it.
         """
         folder = f"models/{handle}"
-        sources = {within_release(f"{folder}/{name}"): self._source(w) for name, w in files.items()}
+        sources = {checked_path(f"{folder}/{name}"): self._source(w) for name, w in files.items()}
         manifest, page = f"{folder}/{MANIFEST}", f"{folder}/{PAGE}"
-        self._require_its_archive(handle, files, sources)
+        self._verify_archive(handle, files, sources)
         if self._stat(manifest) is not None:
             raise self._conflict(
                 f"{handle} is there; a published version never changes: raise the version"
             )
         data = {path: source for path, source in sources.items() if path != manifest}
         for path, source in data.items():
-            self._bring(
-                path, source, replaces=timedelta() if path == page else self.abandoned_after
-            )
-        self._require_held(data)
-        self._bring(manifest, sources[manifest], replaces=None)
+            self._put(path, source, replaces=timedelta() if path == page else self.abandoned_after)
+        self._verify_held(data)
+        self._put(manifest, sources[manifest], replaces=None)
         # Once more, because until now others might have taken the archive for a leftover. A
         # page may change at any time.
-        self._require_held({path: s for path, s in sources.items() if path != page})
+        self._verify_held({path: s for path, s in sources.items() if path != page})
 
     def write(self, path: str, content: bytes) -> None:
         """Replace one small file; the same content is left as it is.
 
         Raises `ConflictError` if it is no longer what `read` returned last.
         """
-        if within_release(path).endswith(f"/{ARCHIVE}"):
+        if checked_path(path).endswith(f"/{ARCHIVE}"):
             raise self._error(f"{path}: a published archive never changes")
         now, tag = self._get(path) or (None, None)
         taken = path in self._tags and self._tags[path] != tag
         if now != content and not taken:
             try:
                 self._store(path, self._source(content), tag)
-            except (TakenError, UnknownUploadError):
+            except (ObjectChangedError, UnknownUploadError):
                 taken = True
             now, tag = self._get(path) or (None, None)
         if now != content:
             if taken:
-                raise self._taken(path)
+                raise self._changed_by_others(path)
             raise self._not_held(path)
         self._tags[path] = tag
 
@@ -225,7 +223,7 @@ class Objects(NamedDestination, ABC):
 
     def _manifest(self, handle: str) -> Manifest:
         folder = f"models/{handle}"
-        held = self._get(within_release(f"{folder}/{MANIFEST}"))
+        held = self._get(checked_path(f"{folder}/{MANIFEST}"))
         try:
             if held is None:
                 raise DocumentError("its manifest.json is there no longer")
@@ -260,7 +258,7 @@ class Objects(NamedDestination, ABC):
         except OSError as error:
             raise self._unreadable(error) from error
 
-    def _require_its_archive(
+    def _verify_archive(
         self, handle: str, files: Mapping[str, Path | bytes], sources: Mapping[str, Source]
     ) -> None:
         """Raise `DestinationError` unless the manifest is that of the archive."""
@@ -277,7 +275,7 @@ class Objects(NamedDestination, ABC):
                 " manifest states; build the variant again"
             )
 
-    def _bring(self, path: str, source: Source, *, replaces: timedelta | None) -> None:
+    def _put(self, path: str, source: Source, *, replaces: timedelta | None) -> None:
         """Store a file unless it is there.
 
         Other content of an unfinished version is replaced if it is at least as old as
@@ -285,58 +283,58 @@ class Objects(NamedDestination, ABC):
         changes all the time.
         """
         manifest = f"{path.rpartition('/')[0]}/{MANIFEST}"
-        for _ in range(LOOKS):
+        for _ in range(MOST_RACES):
             there = self._stat(path)
             if there is not None:
-                if there.is_that(source):
-                    self._give_up(path)
+                if there.matches(source):
+                    self._cancel_unfinished(path)
                     return
                 if replaces is None:
-                    raise self._taken(path)
+                    raise self._changed_by_others(path)
                 if datetime.now(UTC) - there.written < replaces:
-                    raise self._taken(
+                    raise self._changed_by_others(
                         path,
                         f", or remove it if it is nobody's; {replaces} after it came it is"
                         " replaced without asking",
                     )
                 # Asked last: whoever finished meanwhile is not overwritten.
                 if self._stat(manifest) is not None:
-                    raise self._taken(path)
+                    raise self._changed_by_others(path)
             try:
                 self._store(path, source, there.tag if there else None)
-            except (TakenError, UnknownUploadError):
+            except (ObjectChangedError, UnknownUploadError):
                 continue
             return
-        raise self._taken(path)
+        raise self._changed_by_others(path)
 
-    def _kept(self, path: str, source: Source) -> str | None:
+    def _resumable(self, path: str, source: Source) -> str | None:
         """Return the key of an upload that began earlier, if it is of that content."""
         begun = self._sessions.get(path)
         if begun is not None and begun.sha256 == source.sha256:
             return begun.key
-        self._give_up(path)
+        self._cancel_unfinished(path)
         return None
 
-    def _give_up(self, path: str) -> None:
+    def _cancel_unfinished(self, path: str) -> None:
         """Cancel an upload that began earlier, so that nothing of it takes space."""
         begun = self._sessions.get(path)
         if begun is not None:
             self._cancel(path, begun.key)
             self._sessions.remove(path)
 
-    def _require_held(self, sources: Mapping[str, Source]) -> None:
+    def _verify_held(self, sources: Mapping[str, Source]) -> None:
         """Raise `DestinationError` unless the service holds exactly what was sent."""
         for path, source in sources.items():
             there = self._stat(path)
-            if there is None or not there.is_that(source):
+            if there is None or not there.matches(source):
                 if there is not None and there.sha256 not in ("", source.sha256):
-                    raise self._taken(path)
+                    raise self._changed_by_others(path)
                 raise self._not_held(path)
             self._tags[path] = there.tag
 
     # Words
 
-    def _taken(self, path: str, more: str = "") -> ConflictError:
+    def _changed_by_others(self, path: str, more: str = "") -> ConflictError:
         return self._conflict(
             f"{path}: somebody else wrote there meanwhile and it was left as it is;"
             f" let them finish and run again{more}"
@@ -355,7 +353,7 @@ class Objects(NamedDestination, ABC):
         )
 
     def _too_large(self, path: str) -> DestinationError:
-        return self._error(f"{path}: has more than {LARGEST_SMALL:,} bytes; see what lies there")
+        return self._error(f"{path}: has more than {MAX_SMALL_FILE:,} bytes; see what lies there")
 
     def _failure(self, what: str, error: HttpError) -> DestinationError:
         """Return the error for a request that failed."""
@@ -369,7 +367,7 @@ class Objects(NamedDestination, ABC):
                 401: f"the credentials are not accepted: {self.login}",
                 403: f"grant {self.permission}",
             }
-        return self._error(refusal(what, error, "the service", remedies))
+        return self._error(failure_message(what, error, "the service", remedies))
 
     # What a service does
 
@@ -383,13 +381,13 @@ class Objects(NamedDestination, ABC):
 
     @abstractmethod
     def _get(self, path: str) -> tuple[bytes, str] | None:
-        """Return content and tag of an object; raises for more than `LARGEST_SMALL` bytes."""
+        """Return content and tag of an object; raises for more than `MAX_SMALL_FILE` bytes."""
 
     @abstractmethod
     def _store(self, path: str, source: Source, expected: str | None) -> None:
         """Store an object whole, in place of the one with the tag `expected`, or of none.
 
-        An upload of the same content that began earlier goes on. Raises `TakenError` if the
+        An upload of the same content that began earlier goes on. Raises `ObjectChangedError` if the
         object there is another one, and `UnknownUploadError` if such an upload is no longer known.
         """
 
@@ -403,7 +401,7 @@ class Objects(NamedDestination, ABC):
 
 
 @contextmanager
-def settings(environment: Mapping[str, str], *beginnings: str) -> Iterator[None]:
+def in_os_environ(environment: Mapping[str, str], *beginnings: str) -> Iterator[None]:
     """Let a client library that reads `os.environ` find the variables of `environment` there.
 
     Only those whose names begin so, and only within the block.

@@ -31,15 +31,15 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from publisher.destinations.bucket.objects import (
-    LARGEST_SMALL,
-    Begun,
+    MAX_SMALL_FILE,
+    ObjectChangedError,
     Objects,
     Source,
     Stored,
-    TakenError,
+    UnfinishedUpload,
     UnknownUploadError,
     headers_of,
-    settings,
+    in_os_environ,
 )
 from publisher.util.http import HttpError, Retry, TransientError, failure, one_line
 
@@ -47,7 +47,7 @@ BLOCK = 1 << 16
 SETTINGS = ("AWS_", "BOTO_")
 MISSING = ("NoSuchKey", "404", "NotFound")
 # The second: others write at this very moment.
-TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
+CHANGED = ("PreconditionFailed", "412", "ConditionalRequestConflict")
 REFUSED_CREDENTIALS = (
     "ExpiredToken",
     "InvalidAccessKeyId",
@@ -61,7 +61,12 @@ NO_CREDENTIALS = (
     PartialCredentialsError,
     ProfileNotFound,
 )
-BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, FlexibleChecksumError)
+INTERRUPTED_BODY = (
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+    FlexibleChecksumError,
+)
 
 
 class S3(Objects):
@@ -95,7 +100,7 @@ class S3(Objects):
             client.list_objects_v2(**self._bucket, Prefix=self._prefix, MaxKeys=1)
             # Needs the permission to write and makes no object.
             self._abort_stale("index.json")
-            upload = self._client.create_multipart_upload(**self._at("index.json"))
+            upload = self._client.create_multipart_upload(**self._object("index.json"))
             self._cancel("index.json", upload["UploadId"])
 
     # The calls of the service
@@ -111,7 +116,7 @@ class S3(Objects):
             # Other services seldom have a name for each bucket; `publisher serve` asks so too.
             s3={"addressing_style": "path"} if endpoint else None,
         )
-        with settings(environment, *SETTINGS):
+        with in_os_environ(environment, *SETTINGS):
             session = boto3.session.Session()
             credentials = session.get_credentials()
             if credentials is None:  # then it can be read if everybody may
@@ -126,7 +131,7 @@ class S3(Objects):
     def _bucket(self) -> dict[str, str]:
         return {"Bucket": self._bucket_name}
 
-    def _at(self, path: str) -> dict[str, str]:
+    def _object(self, path: str) -> dict[str, str]:
         return {**self._bucket, "Key": f"{self._prefix}{path}"}
 
     def _paths(self, start: str) -> Iterable[str]:
@@ -139,7 +144,7 @@ class S3(Objects):
     def _stat(self, path: str) -> Stored | None:
         with self._during(f"looking at {path}"):
             try:
-                facts = self._client.head_object(**self._at(path), ChecksumMode="ENABLED")
+                facts = self._client.head_object(**self._object(path), ChecksumMode="ENABLED")
             except ClientError as error:
                 if _code(error) in MISSING:
                     return None
@@ -165,14 +170,14 @@ class S3(Objects):
                 raise
 
     def _read(self, path: str) -> tuple[bytes, str]:
-        answer = self._client.get_object(**self._at(path))
+        answer = self._client.get_object(**self._object(path))
         content = bytearray()
         try:
             while block := answer["Body"].read(BLOCK):
                 content += block
-                if len(content) > LARGEST_SMALL:
+                if len(content) > MAX_SMALL_FILE:
                     raise self._too_large(path)
-        except BROKEN_BODY as error:
+        except INTERRUPTED_BODY as error:
             raise TransientError(0, f"no answer ({failure(error)})") from error
         finally:
             answer["Body"].close()
@@ -191,15 +196,15 @@ class S3(Objects):
             try:
                 if source.size <= self.part:
                     checksum = {"ChecksumSHA256": source.digest}
-                    place = self._at(path)
+                    place = self._object(path)
                     self._client.put_object(**place, Body=file, **facts, **checksum, **condition)
                 else:
                     self._store_in_parts(path, source, file, facts, condition)
             except ClientError as error:
                 code = _code(error)
-                if code in TAKEN or (expected and code in MISSING):
-                    self._give_up(path)
-                    raise TakenError from None
+                if code in CHANGED or (expected and code in MISSING):
+                    self._cancel_unfinished(path)
+                    raise ObjectChangedError from None
                 if code == "NoSuchUpload":
                     self._sessions.remove(path)
                     raise UnknownUploadError from None
@@ -214,14 +219,14 @@ class S3(Objects):
         condition: Mapping[str, str],
     ) -> None:
         """Send the parts that are not there yet, and make one object of all."""
-        upload = {**self._at(path), "UploadId": self._upload(path, source, facts)}
+        upload = {**self._object(path), "UploadId": self._upload(path, source, facts)}
         pages = self._client.get_paginator("list_parts").paginate(**upload)
         there = {part["PartNumber"]: part for page in pages for part in page.get("Parts", ())}
         parts = []
         for number, data in enumerate(iter(partial(file.read, self.part), b""), 1):
             facts_of_part = {"PartNumber": number, "ChecksumSHA256": _sha256(data)}
             part = there.get(number, {})
-            if not _is_that(part, data):
+            if not _part_matches(part, data):
                 part = self._client.upload_part(**upload, **facts_of_part, Body=data)
             parts.append({**facts_of_part, "ETag": part["ETag"]})
         self._complete(path, {**upload, "MultipartUpload": {"Parts": parts}}, condition)
@@ -233,12 +238,12 @@ class S3(Objects):
         Only uploads that began here are known to be of the same content: the service does
         not tell what was noted when one began.
         """
-        known = self._kept(path, source)
+        known = self._resumable(path, source)
         if known is not None:
             return known
         self._abort_stale(path)
-        upload = self._client.create_multipart_upload(**self._at(path), **facts)["UploadId"]
-        self._sessions.put(path, Begun(sha256=source.sha256, key=str(upload)))
+        upload = self._client.create_multipart_upload(**self._object(path), **facts)["UploadId"]
+        self._sessions.put(path, UnfinishedUpload(sha256=source.sha256, key=str(upload)))
         return str(upload)
 
     def _complete(self, path: str, done: Mapping[str, Any], condition: Mapping[str, str]) -> None:
@@ -251,13 +256,13 @@ class S3(Objects):
             # the version, is one of those.
             there = self._stat(path)
             if (there.tag if there else None) != condition.get("IfMatch"):
-                self._give_up(path)
-                raise TakenError from None
+                self._cancel_unfinished(path)
+                raise ObjectChangedError from None
             self._client.complete_multipart_upload(**done)
 
     def _abort_stale(self, path: str) -> None:
         """Abort uploads to `path` that somebody began long ago, if that may be asked."""
-        place = self._at(path)
+        place = self._object(path)
         pages = self._client.get_paginator("list_multipart_uploads")
         before = datetime.now(UTC) - self.stale
         try:
@@ -272,7 +277,7 @@ class S3(Objects):
     def _cancel(self, path: str, key: str) -> None:
         with self._during(f"cancelling an upload to {path}"):
             try:
-                self._client.abort_multipart_upload(**self._at(path), UploadId=key)
+                self._client.abort_multipart_upload(**self._object(path), UploadId=key)
             except ClientError as error:
                 if _code(error) != "NoSuchUpload":
                     raise
@@ -323,7 +328,7 @@ def _sha256(data: bytes) -> str:
     return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
-def _is_that(part: Mapping[str, Any], data: bytes) -> bool:
+def _part_matches(part: Mapping[str, Any], data: bytes) -> bool:
     """Whether a part that is there is that one; services that list no SHA-256 list the MD5."""
     if part.get("Size") != len(data):
         return False

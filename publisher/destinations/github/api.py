@@ -22,7 +22,7 @@ from requests import PreparedRequest, Response
 from publisher.destinations.base import (
     ConflictError,
     DestinationError,
-    refusal,
+    failure_message,
     service_address,
     token_of,
 )
@@ -72,7 +72,7 @@ class Answer:
     reason: str = ""
 
 
-class _Fault(BaseModel):
+class _ErrorBody(BaseModel):
     model_config = ConfigDict(strict=True)
 
     message: str = ""
@@ -125,7 +125,7 @@ class Api:
             return self._retry.run(step)
         except HttpError as error:
             where = f"{self._name}: {self._doing}"
-            raise DestinationError(refusal(where, error, "GitHub", REMEDIES)) from None
+            raise DestinationError(failure_message(where, error, "GitHub", REMEDIES)) from None
         finally:
             self._doing = before
 
@@ -136,14 +136,14 @@ class Api:
         *,
         json: Mapping[str, Any] | None = None,
         accept: str = _JSON,
-        good: Collection[int] = (200,),
-        also: Collection[int] = (),
+        expected: Collection[int] = (200,),
+        allowed: Collection[int] = (),
     ) -> Answer:
         """Send one request. A status in `also` is for the caller to judge, too."""
         # Lists with pages in them are long, and compress well.
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
         response = self._request(method, f"{self._base}{path}", headers, json=json)
-        return self._judged(response, good, also)
+        return self._checked(response, expected, allowed)
 
     def send(self, address: str, name: str, source: Path | bytes, content_type: str) -> Answer:
         """Upload an asset; 404 and 422 are for the caller to judge."""
@@ -160,13 +160,13 @@ class Api:
                 ) from error
             with file:
                 response = self._request("POST", url, headers, data=file)
-        return self._judged(response, (201,), (404, 422))
+        return self._checked(response, (201,), (404, 422))
 
     def fetch(self, path: str, largest: int) -> bytes:
         """Return the content of an asset, which may lie elsewhere. At most `largest` bytes."""
         headers = {"Accept": _BYTES}
         response = self._request("GET", f"{self._base}{path}", headers, follow=MOST_REDIRECTS)
-        return self._judged(response, (200,), (), largest).content
+        return self._checked(response, (200,), (), largest).content
 
     def parsed(self, kind: type[M], answer: Answer) -> M:
         """Return an answer as what it should be."""
@@ -231,29 +231,29 @@ class Api:
             data=data,
         )
 
-    def _judged(
+    def _checked(
         self,
         response: Response,
-        good: Collection[int],
-        also: Collection[int],
+        expected: Collection[int],
+        allowed: Collection[int],
         largest: int = LARGEST_ANSWER,
     ) -> Answer:
         content = body(response, largest)
         status, headers = response.status_code, response.headers
-        if status in good:
+        if status in expected:
             return Answer(status, content, headers)
         reason = self._reason(content)
-        if status == 429 or (status == 403 and _is_limit(headers, reason)):
-            raise self._limited(status, headers, reason)
+        if status == 429 or (status == 403 and _is_rate_limit(headers, reason)):
+            raise self._rate_limited(status, headers, reason)
         if is_transient(status):
             raise TransientError(status, reason, pause=retry_after(headers))
-        if status in also:
+        if status in allowed:
             return Answer(status, content, headers, reason)
         raise HttpError(status, reason)
 
-    def _limited(self, status: int, headers: Mapping[str, str], reason: str) -> HttpError:
+    def _rate_limited(self, status: int, headers: Mapping[str, str], reason: str) -> HttpError:
         """Return what a rate limit means: a pause, or the end if it would be too long."""
-        pause = _limit(headers)
+        pause = _seconds_until_reset(headers)
         if pause <= self._retry.longest_asked:
             return TransientError(status, reason, "wait a while and run again", pause=pause)
         until = datetime.fromtimestamp(time.time() + pause, UTC)
@@ -266,11 +266,11 @@ class Api:
     def _reason(self, content: bytes) -> str:
         """Return what GitHub says is wrong: one short line without the token."""
         try:
-            fault = _Fault.model_validate_json(content)
+            parsed = _ErrorBody.model_validate_json(content)
         except ValidationError:
             return ""
-        parts = [fault.message]
-        for error in fault.errors:
+        parts = [parsed.message]
+        for error in parsed.errors:
             if isinstance(error, str):
                 parts.append(error)
             else:
@@ -278,7 +278,7 @@ class Api:
         return one_line(" ".join(parts), (self._token,))
 
 
-def _is_limit(headers: Mapping[str, str], reason: str) -> bool:
+def _is_rate_limit(headers: Mapping[str, str], reason: str) -> bool:
     """Tell a 403 that passes from one of missing permission."""
     return (
         "Retry-After" in headers
@@ -287,7 +287,7 @@ def _is_limit(headers: Mapping[str, str], reason: str) -> bool:
     )
 
 
-def _limit(headers: Mapping[str, str]) -> float:
+def _seconds_until_reset(headers: Mapping[str, str]) -> float:
     """Return the seconds until GitHub takes requests again."""
     after, reset = headers.get("Retry-After", ""), headers.get("X-RateLimit-Reset", "")
     if re.fullmatch(r"\d{1,9}", after):

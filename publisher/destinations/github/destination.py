@@ -28,11 +28,11 @@ from publisher.destinations.base import (
     DestinationError,
     NamedDestination,
     Style,
-    file_of,
+    version_file,
 )
 from publisher.destinations.github.api import PERMISSION, Api
 from publisher.destinations.github.releases import (
-    LARGEST_SMALL,
+    MAX_SMALL_FILE,
     Asset,
     Part,
     Release,
@@ -47,7 +47,7 @@ from publisher.registry.models import Target
 from publisher.util.http import DEFAULT_RETRY, Retry, TransientError
 
 LARGEST_ASSET = 1 << 31  # bytes; GitHub takes files below 2 GiB
-NEXT = ".new"  # ends the name of an asset that will take the place of another
+NEXT_SUFFIX = ".new"  # ends the name of an asset that will take the place of another
 UNFINISHED = "This release is not finished. Publish again and it will be; or delete this draft."
 
 
@@ -61,18 +61,18 @@ class _Version:
     parts: Mapping[str, Part]
 
     @property
-    def note(self) -> str:
+    def tag_message(self) -> str:
         """The message of its tag."""
         sums = "".join(f"{part.sha256}  {name}\n" for name, part in self.parts.items())
         return f"{self.handle}\n\n{sums}"
 
     @property
     def draft_text(self) -> str:
-        return f"{UNFINISHED}\n\n{self.note}"
+        return f"{UNFINISHED}\n\n{self.tag_message}"
 
     def is_draft(self, draft: Release) -> bool:
         """Whether a draft was made for exactly these files."""
-        return _plain(draft.body) == _plain(self.draft_text)
+        return _normalized(draft.body) == _normalized(self.draft_text)
 
 
 class GitHub(NamedDestination):
@@ -95,7 +95,7 @@ class GitHub(NamedDestination):
         """
         super().__init__(name, target)
         self._api = Api(name, environment, retry)
-        self._there = Releases(self._api, target.to)
+        self._releases = Releases(self._api, target.to)
         self._sealed = False
 
     @property
@@ -110,7 +110,9 @@ class GitHub(NamedDestination):
                 "no token for GitHub; set GITHUB_TOKEN or GH_TOKEN (GitHub's own client prints"
                 f" one: gh auth token) and {PERMISSION}"
             )
-        self._api.during(f"looking whether {self._target.to} can be written", self._look)
+        self._api.during(
+            f"looking whether {self._target.to} can be written", self._check_write_access
+        )
 
     def manifests(self) -> dict[str, Manifest]:
         """Return the manifest of every version, by handle; see `Destination`.
@@ -120,7 +122,7 @@ class GitHub(NamedDestination):
         """
         found = {}
         self._sealed = False
-        for release in self._api.during("listing releases", lambda: list(self._there.each())):
+        for release in self._api.during("listing releases", lambda: list(self._releases.all())):
             reading = f"reading {MANIFEST} of {release.tag_name}"
             manifest = None
             if not release.draft:
@@ -132,17 +134,17 @@ class GitHub(NamedDestination):
 
     def read(self, path: str) -> bytes | None:
         """Return a page or another small file of a version; none if there is none."""
-        file = file_of(path)
+        file = version_file(path)
         if file is None:
             return None
         handle, name = file
 
         def step() -> bytes | None:
-            release = self._there.published(tag_of(self._target, handle))
-            return self._held(release, name)
+            release = self._releases.published(tag_of(self._target, handle))
+            return self._content(release, name)
 
-        self._seen[path] = self._api.during(f"reading {name} of {handle}", step)
-        return self._seen[path]
+        self._last_read[path] = self._api.during(f"reading {name} of {handle}", step)
+        return self._last_read[path]
 
     def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
         """Publish a release with `files`: draft, assets, tag, and then all is seen at once.
@@ -155,16 +157,16 @@ class GitHub(NamedDestination):
         draft = self._api.during(what, lambda: self._draft(version))
         for name, part in version.parts.items():
             sending = f"sending {name} of {handle}"
-            self._api.during(sending, partial(self._there.put, draft, name, part))
+            self._api.during(sending, partial(self._releases.put, draft, name, part))
         try:
-            self._api.during(what, lambda: self._claim(version))
+            self._api.during(what, lambda: self._create_tag(version))
             self._api.during(what, lambda: self._publish(draft, version))
         except ConflictError:
             # Nobody will publish it any more. If it does not go away now, it does no harm.
             with suppress(DestinationError):
-                self._api.during(what, lambda: self._there.delete_draft(draft))
+                self._api.during(what, lambda: self._releases.delete_draft(draft))
             raise
-        self._api.during(what, lambda: self._prove(draft, version))
+        self._api.during(what, lambda: self._verify_published(draft, version))
 
     def write(self, path: str, content: bytes) -> None:
         """Replace the page or another small file of a version; the same content is not sent.
@@ -174,35 +176,38 @@ class GitHub(NamedDestination):
         has the name. An interruption there is mended by the same call, and `manifests` knows
         the manifest under both names.
         """
-        file = file_of(path)
+        file = version_file(path)
         if file is None:
             raise self._error(f"{path}: releases hold versions and nothing else; leave it out")
         handle, name = file
         text = self._text(handle, content) if name == PAGE else ""
         what = f"writing {name} of {handle}"
-        release = self._api.during(what, lambda: self._to_change(path, handle, name, content))
+        release = self._api.during(
+            what, lambda: self._release_to_change(path, handle, name, content)
+        )
         if release is None:
             return
         if name == PAGE:
             self._api.during(
-                what, lambda: self._there.require(self._there.edit(release, body=text))
+                what,
+                lambda: self._releases.require_success(self._releases.edit(release, body=text)),
             )
         else:
             self._api.during(what, lambda: self._replace(release, name, part_of(content)))
         if self.read(path) != content:
             raise self._error(f"GitHub took {path} and does not give it back; run again")
 
-    def _look(self) -> None:
+    def _check_write_access(self) -> None:
         """Raise `DestinationError` if the token cannot make releases in the repository."""
-        repository, scopes = self._there.repository()
+        repository, scopes = self._releases.repository()
         if repository.archived:
             raise self._api.error("it is archived; unarchive it, or choose another repository")
         # Only a classic token tells its scopes, and then the permissions are its owner's. Of
         # an app's token GitHub says that it may nothing, whatever it may.
         if scopes is not None and not repository.permissions.get("push", False):
             raise self._api.error("the token's owner may not push there; ask for write access")
-        self._there.head()
-        refusal = self._there.refusal_to_write()
+        self._releases.head()
+        refusal = self._releases.refusal_to_write()
         if refusal:
             shown = "" if scopes is None else f"; its scopes are {ascii(scopes)[:200]}"
             raise self._api.error(f"the token may not ({refusal}{shown}); {PERMISSION}")
@@ -213,11 +218,11 @@ class GitHub(NamedDestination):
         """Return the manifest of a published release, if it is one of ours."""
         title = release.name or ""
         ours = title.count("/") == 2 and tag_of(self._target, title) == release.tag_name
-        asset = release.asset(MANIFEST) or release.asset(f"{MANIFEST}{NEXT}")
+        asset = release.asset(MANIFEST) or release.asset(f"{MANIFEST}{NEXT_SUFFIX}")
         try:
-            if asset is None or asset.size > LARGEST_SMALL:
+            if asset is None or asset.size > MAX_SMALL_FILE:
                 raise DocumentError(f"it has no {MANIFEST}")
-            manifest = read_manifest(self._there.content(asset))
+            manifest = read_manifest(self._releases.content(asset))
         except DocumentError as error:
             if ours:
                 raise self._damaged(release, str(error)) from error
@@ -228,7 +233,7 @@ class GitHub(NamedDestination):
         archive = release.asset(stated.file)
         if archive is None:
             raise self._damaged(release, "the archive is missing")
-        if not Part(b"", stated.size, stated.sha256).is_that(archive):
+        if not Part(b"", stated.size, stated.sha256).matches(archive):
             raise self._damaged(release, "the archive is not the one that its manifest states")
         return manifest
 
@@ -238,14 +243,14 @@ class GitHub(NamedDestination):
             " again, or delete the release with its tag and publish again"
         )
 
-    def _held(self, release: Release | None, name: str) -> bytes | None:
+    def _content(self, release: Release | None, name: str) -> bytes | None:
         """Return a small file of a release."""
         if release is None:
             return None
         if name == PAGE:
-            return _plain(release.body).encode()
+            return _normalized(release.body).encode()
         asset = release.asset(name)
-        return None if asset is None else self._there.content(asset)
+        return None if asset is None else self._releases.content(asset)
 
     # A new version; each step can be done again from its beginning
 
@@ -265,7 +270,7 @@ class GitHub(NamedDestination):
     def _text(self, handle: str, content: bytes) -> str:
         """Return a page as GitHub takes it. Raises if it would not come back as it is."""
         text = content.decode(errors="replace")
-        if _plain(text).encode() != content or len(text) > LONGEST:
+        if _normalized(text).encode() != content or len(text) > LONGEST:
             raise self._error(
                 f"{handle}: its page has {len(text):,} characters; GitHub takes"
                 f" {LONGEST:,}, in UTF-8, with plain line ends and one of them last: correct the"
@@ -274,7 +279,7 @@ class GitHub(NamedDestination):
         return text
 
     def _require_new(self, version: _Version) -> None:
-        if self._there.published(version.tag):
+        if self._releases.published(version.tag):
             raise self._conflict(
                 f"{version.handle} is published there already, as {version.tag}; raise the version"
             )
@@ -282,8 +287,8 @@ class GitHub(NamedDestination):
 
     def _is_tagged(self, version: _Version) -> bool:
         """Whether the tag is there; raises `ConflictError` if it was made for other files."""
-        message = self._there.tag_message(version.tag)
-        if message is not None and _plain(message) != _plain(version.note):
+        message = self._releases.tag_message(version.tag)
+        if message is not None and _normalized(message) != _normalized(version.tag_message):
             raise self._conflict(
                 f"{version.handle}: the tag {version.tag} is there and is not for"
                 " these files; somebody else publishes this version or did not finish: if it is"
@@ -295,10 +300,10 @@ class GitHub(NamedDestination):
         """Return the drafts of a version that a publisher made, the oldest first."""
         drafts = [
             release
-            for release in self._there.each()
+            for release in self._releases.all()
             if release.draft
             and release.tag_name == version.tag
-            and _plain(release.body).startswith(UNFINISHED)
+            and _normalized(release.body).startswith(UNFINISHED)
         ]
         return sorted(drafts, key=lambda draft: draft.id)
 
@@ -307,52 +312,52 @@ class GitHub(NamedDestination):
         for draft in self._drafts(version):
             if version.is_draft(draft):
                 return draft
-        return self._there.create_draft(version.tag, version.handle, version.draft_text)
+        return self._releases.create_draft(version.tag, version.handle, version.draft_text)
 
-    def _claim(self, version: _Version) -> None:
+    def _create_tag(self, version: _Version) -> None:
         """Make the version's tag. Raises `ConflictError` if it is another publisher's."""
         if not self._is_tagged(version):
-            answer = self._there.make_tag(version.tag, version.note)
+            answer = self._releases.make_tag(version.tag, version.tag_message)
             if answer.status == 422 and not self._is_tagged(version):
-                self._there.require(answer)
+                self._releases.require_success(answer)
 
     def _publish(self, draft: Release, version: _Version) -> None:
         """Make the draft public, having seen that it is whole."""
-        now = self._there.release(draft.id)
+        now = self._releases.release(draft.id)
         if now is None:
             raise self._too_late(version)
-        self._compare(self._there.assets(draft), version)
+        self._verify_assets(self._releases.assets(draft), version)
         if not now.draft:
-            if _plain(now.body) != version.page:
+            if _normalized(now.body) != version.page:
                 raise self._too_late(version)
             return  # the answer to an earlier attempt was lost
         for other in self._drafts(version):
             if not version.is_draft(other):
                 # The tag is made for other files than its own, so it cannot be published.
-                self._there.delete_draft(other)
-        answer = self._there.edit(
+                self._releases.delete_draft(other)
+        answer = self._releases.edit(
             draft, tag_name=version.tag, name=version.handle, body=version.page, draft=False
         )
         if answer.status == 404 or "already_exists" in answer.reason:
             raise self._too_late(version)
-        self._there.require(answer)
+        self._releases.require_success(answer)
 
-    def _prove(self, draft: Release, version: _Version) -> None:
+    def _verify_published(self, draft: Release, version: _Version) -> None:
         """See that what everybody sees now is what was sent, and that nothing else is left."""
-        release = self._there.published(version.tag)
+        release = self._releases.published(version.tag)
         if release is None:
             raise TransientError(0, "GitHub took it and does not show it")
         if release.id != draft.id:
             raise self._too_late(version)
-        self._compare(release.assets, version)
-        if _plain(release.body) != version.page:
+        self._verify_assets(release.assets, version)
+        if _normalized(release.body) != version.page:
             raise self._api.error("GitHub shows another page than was sent; run again")
         for other in self._drafts(version):
-            self._there.delete_draft(other)
+            self._releases.delete_draft(other)
 
-    def _compare(self, assets: list[Asset], version: _Version) -> None:
+    def _verify_assets(self, assets: list[Asset], version: _Version) -> None:
         for name, part in version.parts.items():
-            if not any(asset.name == name and part.is_that(asset) for asset in assets):
+            if not any(asset.name == name and part.matches(asset) for asset in assets):
                 raise self._api.error(f"GitHub does not hold {name} as it was sent; run again")
 
     def _too_late(self, version: _Version) -> ConflictError:
@@ -363,15 +368,17 @@ class GitHub(NamedDestination):
 
     # Changes of a version
 
-    def _to_change(self, path: str, handle: str, name: str, content: bytes) -> Release | None:
+    def _release_to_change(
+        self, path: str, handle: str, name: str, content: bytes
+    ) -> Release | None:
         """Return the release whose file is to be replaced; none if it has that content.
 
         Raises `ConflictError` if the file is no longer what was read.
         """
-        release = self._there.published(tag_of(self._target, handle))
+        release = self._releases.published(tag_of(self._target, handle))
         if release is None:
             raise self._api.error("there is no such version; publish it first")
-        now = self._held(release, name)
+        now = self._content(release, name)
         if now == content:
             return None
         self._require_unchanged(path, now)
@@ -382,19 +389,19 @@ class GitHub(NamedDestination):
             raise self._api.error(
                 "the release is immutable, and but for its page never changes; raise the version"
             )
-        there = self._there.assets(release)
-        if self._there.arrived(there, name, part):
+        there = self._releases.assets(release)
+        if self._releases.arrived(there, name, part):
             return
         old = [asset for asset in there if asset.name == name]
-        if not old and all(asset.name != f"{name}{NEXT}" for asset in there):
-            self._there.put(release, name, part)
+        if not old and all(asset.name != f"{name}{NEXT_SUFFIX}" for asset in there):
+            self._releases.put(release, name, part)
             return
-        new = self._there.put(release, f"{name}{NEXT}", part)
+        new = self._releases.put(release, f"{name}{NEXT_SUFFIX}", part)
         for asset in old:
-            self._there.delete_asset(asset)
-        self._there.rename_asset(new, name)
+            self._releases.delete_asset(asset)
+        self._releases.rename_asset(new, name)
 
 
-def _plain(text: str | None) -> str:
+def _normalized(text: str | None) -> str:
     """Return a text of GitHub's with plain line ends, one last; it gives back both kinds."""
     return (text or "").replace("\r\n", "\n").rstrip("\n") + "\n"

@@ -22,8 +22,8 @@ from publisher.destinations.github.api import Answer, Api
 from publisher.util.files import sha256, sha256_file
 from publisher.util.http import TransientError
 
-LARGEST_SMALL = 1 << 24  # bytes of an asset that is read back
-A_PAGE, MOST_PAGES = 100, 100  # releases a request, and requests: GitHub lists 10,000
+MAX_SMALL_FILE = 1 << 24  # bytes of an asset that is read back
+PER_PAGE, MOST_PAGES = 100, 100  # releases a request, and requests: GitHub lists 10,000
 NO_COMMIT = "0" * 40
 
 _KINDS = {".gz": "application/gzip", ".json": "application/json"}
@@ -97,7 +97,7 @@ class Part:
     size: int
     sha256: str
 
-    def is_that(self, asset: Asset) -> bool:
+    def matches(self, asset: Asset) -> bool:
         """Whether an asset arrived as this; one without a digest is told by its size."""
         return (
             asset.state == "uploaded"
@@ -151,14 +151,14 @@ class Releases:
         """
         asked = {"ref": "refs/tags/publisher-may-write", "sha": NO_COMMIT}
         path = f"{self._root}/git/refs"
-        answer = self._api.ask("POST", path, json=asked, good=(422,), also=(403, 404))
+        answer = self._api.ask("POST", path, json=asked, expected=(422,), allowed=(403, 404))
         return "" if answer.status == 422 else f"{answer.status} {answer.reason}".strip()
 
     def head(self) -> str:
         """Return the newest commit of the default branch."""
         kind = "application/vnd.github.sha"
         answer = self._api.ask(
-            "GET", f"{self._root}/commits/HEAD", accept=kind, also=(404, 409, 422)
+            "GET", f"{self._root}/commits/HEAD", accept=kind, allowed=(404, 409, 422)
         )
         sha = answer.content.decode("ascii", "replace").strip()
         if answer.status != 200 or not re.fullmatch(_SHA, sha):
@@ -167,10 +167,12 @@ class Releases:
             )
         return sha
 
-    def each(self) -> Iterator[Release]:
+    def all(self) -> Iterator[Release]:
         """Yield all releases; drafts too, for a token that may push."""
         for number in range(1, MOST_PAGES + 1):
-            answer = self._api.ask("GET", f"{self._root}/releases?per_page={A_PAGE}&page={number}")
+            answer = self._api.ask(
+                "GET", f"{self._root}/releases?per_page={PER_PAGE}&page={number}"
+            )
             yield from self._api.parsed(_Releases, answer).root
             if 'rel="next"' not in answer.headers.get("Link", ""):
                 return
@@ -180,7 +182,7 @@ class Releases:
 
     def published(self, tag: str) -> Release | None:
         """Return the published release with that tag."""
-        answer = self._api.ask("GET", f"{self._root}/releases/tags/{quote(tag)}", also=(404,))
+        answer = self._api.ask("GET", f"{self._root}/releases/tags/{quote(tag)}", allowed=(404,))
         if answer.status == 404:
             return None
         release = self._api.parsed(Release, answer)
@@ -188,13 +190,13 @@ class Releases:
 
     def release(self, number: int) -> Release | None:
         """Return a release or draft, if it is still there."""
-        answer = self._api.ask("GET", f"{self._root}/releases/{number}", also=(404,))
+        answer = self._api.ask("GET", f"{self._root}/releases/{number}", allowed=(404,))
         return None if answer.status == 404 else self._api.parsed(Release, answer)
 
     def create_draft(self, tag: str, title: str, text: str) -> Release:
         """Make a draft. There may be others of the same tag."""
         fields = {"tag_name": tag, "name": title, "body": text, "draft": True}
-        answer = self._api.ask("POST", f"{self._root}/releases", json=fields, good=(201,))
+        answer = self._api.ask("POST", f"{self._root}/releases", json=fields, expected=(201,))
         return self._api.parsed(Release, answer)
 
     def edit(self, release: Release, **fields: Any) -> Answer:
@@ -202,18 +204,18 @@ class Releases:
         # Of many models none is the latest.
         fields["make_latest"] = "false"
         path = f"{self._root}/releases/{release.id}"
-        return self._api.ask("PATCH", path, json=fields, also=(404, 422))
+        return self._api.ask("PATCH", path, json=fields, allowed=(404, 422))
 
     def delete_draft(self, draft: Release) -> None:
         """Delete a draft with its assets, if it is still there and still a draft."""
         now = self.release(draft.id)
         if now is not None and now.draft:
-            self._api.ask("DELETE", f"{self._root}/releases/{draft.id}", good=(204, 404))
+            self._api.ask("DELETE", f"{self._root}/releases/{draft.id}", expected=(204, 404))
 
     def assets(self, release: Release) -> list[Asset]:
         """Return all assets of a release, those that did not arrive too."""
-        path = f"{self._root}/releases/{release.id}/assets?per_page={A_PAGE}"
-        answer = self._api.ask("GET", path, also=(404,))
+        path = f"{self._root}/releases/{release.id}/assets?per_page={PER_PAGE}"
+        answer = self._api.ask("GET", path, allowed=(404,))
         if answer.status == 404:
             raise self._removed()
         return self._api.parsed(_Assets, answer).root
@@ -224,7 +226,7 @@ class Releases:
         A small one of which no digest is told is read.
         """
         for asset in assets:
-            if asset.name == name and part.is_that(asset):
+            if asset.name == name and part.matches(asset):
                 small = asset.digest is None and isinstance(part.source, bytes)
                 if not small or self.content(asset) == part.source:
                     return asset
@@ -233,8 +235,8 @@ class Releases:
     def content(self, asset: Asset) -> bytes:
         """Return a small asset's content."""
         if asset.id not in self._contents:
-            content = self._api.fetch(f"{self._root}/releases/assets/{asset.id}", LARGEST_SMALL)
-            if not part_of(content).is_that(asset):
+            content = self._api.fetch(f"{self._root}/releases/assets/{asset.id}", MAX_SMALL_FILE)
+            if not part_of(content).matches(asset):
                 raise TransientError(0, "other bytes came than GitHub says that it holds")
             self._contents[asset.id] = content
         return self._contents[asset.id]
@@ -255,9 +257,9 @@ class Releases:
             raise self._removed()
         if answer.status == 422 and "already_exists" in answer.reason:
             raise TransientError(0, "another publisher sends it at the same time")
-        self.require(answer)
+        self.require_success(answer)
         asset = self._api.parsed(Asset, answer)
-        if asset.name != name or not part.is_that(asset):
+        if asset.name != name or not part.matches(asset):
             raise self._api.error(
                 f"{part.size:,} bytes were sent, and GitHub holds other ones ({asset.size:,} bytes,"
                 f" {asset.state}); run again"
@@ -267,16 +269,16 @@ class Releases:
     def delete_asset(self, asset: Asset) -> None:
         """Delete an asset, if it is still there."""
         path = f"{self._root}/releases/assets/{asset.id}"
-        self.require(self._api.ask("DELETE", path, good=(204, 404), also=(422,)))
+        self.require_success(self._api.ask("DELETE", path, expected=(204, 404), allowed=(422,)))
 
     def rename_asset(self, asset: Asset, name: str) -> None:
         """Give an asset a name that no other has."""
         path = f"{self._root}/releases/assets/{asset.id}"
-        self.require(self._api.ask("PATCH", path, json={"name": name}, also=(422,)))
+        self.require_success(self._api.ask("PATCH", path, json={"name": name}, allowed=(422,)))
 
     def tag_message(self, tag: str) -> str | None:
         """Return a tag's message, empty if it can have none; none if there is no such tag."""
-        answer = self._api.ask("GET", f"{self._root}/git/ref/tags/{quote(tag)}", also=(404,))
+        answer = self._api.ask("GET", f"{self._root}/git/ref/tags/{quote(tag)}", allowed=(404,))
         if answer.status == 404:
             return None
         ref = self._api.parsed(_Ref, answer).object
@@ -288,14 +290,14 @@ class Releases:
     def make_tag(self, tag: str, message: str) -> Answer:
         """Tag the newest commit. Of two who do so at once one is answered 422."""
         fields = {"tag": tag, "message": message, "object": self.head(), "type": "commit"}
-        answer = self._api.ask("POST", f"{self._root}/git/tags", json=fields, good=(201,))
+        answer = self._api.ask("POST", f"{self._root}/git/tags", json=fields, expected=(201,))
         made = self._api.parsed(_Object, answer)
         fields = {"ref": f"refs/tags/{tag}", "sha": made.sha}
         return self._api.ask(
-            "POST", f"{self._root}/git/refs", json=fields, good=(201,), also=(422,)
+            "POST", f"{self._root}/git/refs", json=fields, expected=(201,), allowed=(422,)
         )
 
-    def require(self, answer: Answer) -> None:
+    def require_success(self, answer: Answer) -> None:
         """Raise `DestinationError` for an answer that was left to be judged."""
         if answer.status in (404, 422):
             raise self._api.error(

@@ -28,7 +28,7 @@ from publisher import __version__
 from publisher.destinations.base import (
     ConflictError,
     DestinationError,
-    refusal,
+    failure_message,
     service_address,
     token_of,
 )
@@ -79,14 +79,14 @@ class Hub:
         )
         # In this order huggingface_hub looks for them too.
         given = environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN") or ""
-        self._given = token_of(name, "HF_TOKEN", given, LOGIN)
+        self._environment_token = token_of(name, "HF_TOKEN", given, LOGIN)
         self._offline = (environment.get("HF_HUB_OFFLINE") or "").upper() in _YES
         self._retry = retry
         self._client: Client | None = None
-        self._found: str | None = None
+        self._stored_token: str | None = None
 
     @property
-    def signed_in(self) -> bool:
+    def has_token(self) -> bool:
         """Whether there is a token, good or bad."""
         return bool(self._token)
 
@@ -106,7 +106,7 @@ class Hub:
         if self._offline:
             raise self.error(f"{what}: HF_HUB_OFFLINE is set; unset it")
         try:
-            with self._lent() as client:
+            with self._patched_library() as client:
                 client.requests = 0
                 return call(
                     HfApi(
@@ -122,7 +122,7 @@ class Hub:
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             found = _http_error(error)
         found.reason = one_line(found.reason, (token,))
-        message = refusal(
+        message = failure_message(
             f"{self.name}: {what}", found, "Hugging Face", REMEDIES | dict(remedies or {})
         )
         if found.status in STALE:
@@ -130,7 +130,7 @@ class Hub:
             raise StaleError(f"{said}; somebody else wrote there: run again")
         raise DestinationError(message)
 
-    def require_good_card(self, what: str, text: str) -> None:
+    def validate_card(self, what: str, text: str) -> None:
         """Raise `DestinationError` if the Hub would refuse a card."""
 
         def call(api: HfApi) -> None:
@@ -157,25 +157,25 @@ class Hub:
     @property
     def _token(self) -> str:
         """The token of the environment, or else of huggingface_hub's own store."""
-        if self._given:
-            return self._given
-        if self._found is None:
+        if self._environment_token:
+            return self._environment_token
+        if self._stored_token is None:
             try:
-                with self._lent():
+                with self._patched_library():
                     found = get_token() or ""
             except (OIDCError, DeviceCodeError, HttpError, httpx2.HTTPError):
                 found = ""
             except (OSError, ValueError):
                 found = ""
-            self._found = token_of(self.name, "the store of huggingface_hub", found, LOGIN)
-        return self._found
+            self._stored_token = token_of(self.name, "the store of huggingface_hub", found, LOGIN)
+        return self._stored_token
 
     def _headers(self) -> dict[str, str]:
         token = self._token
         return {"authorization": f"Bearer {token}"} if token else {}
 
     @contextmanager
-    def _lent(self) -> Iterator[Client]:
+    def _patched_library(self) -> Iterator[Client]:
         """Give the library our client and settings, and take them back.
 
         It has both for the process as a whole and reads the settings once, so setting them in

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
-from publisher.destinations.base import NamedDestination, Style, file_of
+from publisher.destinations.base import NamedDestination, Style, version_file
 from publisher.destinations.huggingface.client import LOGIN, Hub
 from publisher.destinations.huggingface.repository import (
-    LARGEST_SMALL,
+    MAX_SMALL_FILE,
     File,
     Repository,
     Snapshot,
@@ -92,7 +92,7 @@ class HuggingFace(NamedDestination):
 
     def check(self) -> None:
         """See that there is a token, and that it may write to the owner's models."""
-        if not self._hub.signed_in:
+        if not self._hub.has_token:
             raise self._error(f"no token for Hugging Face; {LOGIN}")
         user = self._hub.ask("looking whose token it is", lambda api: user_of(api.whoami()))
         refusal = refusal_to_write(user, self._target.to)
@@ -106,9 +106,9 @@ class HuggingFace(NamedDestination):
         states, or none.
         """
         found = {}
-        for name in sorted({*self._listed(), *self._added}):
+        for name in sorted({*self._candidate_repositories(), *self._added}):
             repository = self._repository(name)
-            there = repository.look()
+            there = repository.snapshot()
             for folder in _folders(there) if there else ():
                 if there and folder in there.tags:
                     manifest = self._manifest(repository, there, folder)
@@ -121,16 +121,16 @@ class HuggingFace(NamedDestination):
 
         The page of a model's newest version is the one at the root, which people see.
         """
-        file = file_of(path)
+        file = version_file(path)
         if file is None:
             return None
         handle, name = file
         repository = self._repository_of(handle)
-        there = repository.look()
+        there = repository.snapshot()
         content = None
         if there and folder_of(handle) in there.tags:
-            content = repository.content(there, _shown(there, handle, name))
-        self._seen[path] = content
+            content = repository.content(there, _visible_path(there, handle, name))
+        self._last_read[path] = content
         return content
 
     def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
@@ -141,37 +141,37 @@ class HuggingFace(NamedDestination):
         what = f"publishing {handle}"
         version, archive = self._version(handle, files)
         repository = self._repository_of(handle)
-        there = repository.look()
+        there = repository.snapshot()
         if there:
-            self._require_room(repository, there, version)
-        self._hub.require_good_card(f"the page of {handle}", _text(version.page))
+            self._require_unpublished(repository, there, version)
+        self._hub.validate_card(f"the page of {handle}", _text(version.page))
         if there is None:
             repository.create(private=self._target.visibility == "private")
         repository.upload(f"sending {ARCHIVE} of {handle}", archive)
 
         def missing(there: Snapshot) -> Sequence[CommitOperationAdd]:
-            self._require_room(repository, there, version)
+            self._require_unpublished(repository, there, version)
             new = [] if version.archive in there.files else [archive]
-            pages = _pages(there, version.folder, version.page)
-            return [*new, *_changed(there, {**version.small, **pages})]
+            pages = _root_card(there, version.folder, version.page)
+            return [*new, *_additions(there, {**version.small, **pages})]
 
         there = repository.commit(what, f"Publish {handle}", missing)
         self._added.add(repository.name)
         if version.folder in there.tags:
             raise self._conflict(f"{handle}: somebody else published it meanwhile; run again")
-        self._prove(version.is_archive(there.files.get(version.archive)), version.archive, handle)
-        pages = _pages(there, version.folder, version.page)
+        self._verify(version.is_archive(there.files.get(version.archive)), version.archive, handle)
+        pages = _root_card(there, version.folder, version.page)
         for path, content in {**version.small, **pages}.items():
-            self._prove(_holds(there, path, content), path, handle)
+            self._verify(_holds(there, path, content), path, handle)
         repository.tag(f"making the tag {version.folder} of {handle}", version.folder, there.commit)
-        self._prove_tag(repository, version)
+        self._verify_tag(repository, version)
 
     def write(self, path: str, content: bytes) -> None:
         """Replace the page or another small file of a version; the same content is not sent.
 
         Raises `ConflictError` if it is no longer what `read` returned last.
         """
-        file = file_of(path)
+        file = version_file(path)
         if file is None or file[1] == ARCHIVE:
             raise self._error(
                 f"{path}: only the page, the manifest and other small files of a version can be"
@@ -182,26 +182,30 @@ class HuggingFace(NamedDestination):
         folder = folder_of(handle)
 
         def wanted(there: Snapshot) -> dict[str, bytes]:
-            pages = _pages(there, folder, content) if name == PAGE else {}
+            pages = _root_card(there, folder, content) if name == PAGE else {}
             return {f"{folder}/{name}": content, **pages}
 
         def changes(there: Snapshot) -> Sequence[CommitOperationAdd]:
             if folder not in there.tags or f"{folder}/{MANIFEST}" not in there.files:
                 raise self._error(f"{path}: there is no such version; publish it first")
-            changed = _changed(there, wanted(there))
-            shown = _shown(there, handle, name)
-            if changed and path in self._seen and not _holds(there, shown, self._seen[path]):
-                raise self._changed(path)
+            changed = _additions(there, wanted(there))
+            shown = _visible_path(there, handle, name)
+            if (
+                changed
+                and path in self._last_read
+                and not _holds(there, shown, self._last_read[path])
+            ):
+                raise self._changed_meanwhile(path)
             if changed and name == PAGE:
-                self._hub.require_good_card(f"the page of {handle}", _text(content))
+                self._hub.validate_card(f"the page of {handle}", _text(content))
             return changed
 
         there = repository.commit(
             f"writing {name} of {handle}", f"Change {name} of {handle}", changes
         )
         for place, text in wanted(there).items():
-            self._prove(_holds(there, place, text), place, handle)
-        self._seen[path] = content
+            self._verify(_holds(there, place, text), place, handle)
+        self._last_read[path] = content
 
     # What is there
 
@@ -214,7 +218,7 @@ class HuggingFace(NamedDestination):
         except PageError as error:
             raise self._error(str(error)) from error
 
-    def _listed(self) -> Iterator[str]:
+    def _candidate_repositories(self) -> Iterator[str]:
         """Yield the owner's repositories that may hold versions."""
 
         def call(api: HfApi) -> list[ModelInfo]:
@@ -238,7 +242,7 @@ class HuggingFace(NamedDestination):
 
     def _manifest(self, repository: Repository, there: Snapshot, folder: str) -> Manifest | None:
         """Return the manifest of a version, if it is one of ours."""
-        manifest = self._any_manifest(repository, there, folder)
+        manifest = self._read_manifest(repository, there, folder)
         try:
             ours = manifest and repository_of(self._target, manifest.handle) == repository.name
         except PageError:
@@ -255,13 +259,13 @@ class HuggingFace(NamedDestination):
             )
         return manifest
 
-    def _any_manifest(
+    def _read_manifest(
         self, repository: Repository, there: Snapshot, folder: str
     ) -> Manifest | None:
         """Return what lies there as a manifest, whatever model it is of; none if it is none."""
         path = f"{folder}/{MANIFEST}"
         try:
-            if there.files[path].size > LARGEST_SMALL:
+            if there.files[path].size > MAX_SMALL_FILE:
                 return None
             return read_manifest(repository.content(there, path) or b"")
         except DocumentError:
@@ -296,7 +300,9 @@ class HuggingFace(NamedDestination):
             )
         return version, archive
 
-    def _require_room(self, repository: Repository, there: Snapshot, version: _Version) -> None:
+    def _require_unpublished(
+        self, repository: Repository, there: Snapshot, version: _Version
+    ) -> None:
         """Raise an error unless the version is new, or only what is missing of it can be added."""
         place = f"{version.folder} of {repository.name}"
         if version.folder in there.tags:
@@ -308,7 +314,7 @@ class HuggingFace(NamedDestination):
             raise self._conflict(f"{version.handle} {problem}; raise the version")
         model = version.handle.rpartition("/")[0]
         for folder in _folders(there):
-            manifest = self._any_manifest(repository, there, folder)
+            manifest = self._read_manifest(repository, there, folder)
             other = manifest.handle.rpartition("/")[0] if manifest else model
             if other != model:
                 raise self._error(
@@ -323,18 +329,18 @@ class HuggingFace(NamedDestination):
                 " that folder and run again, otherwise raise the version"
             )
 
-    def _prove(self, held: bool, path: str, handle: str) -> None:
+    def _verify(self, held: bool, path: str, handle: str) -> None:
         if not held:
             raise self._error(
                 f"{handle}: Hugging Face took {path} without an error and does not hold it as it"
                 " was sent; run again, and if that ends the same way look at it there"
             )
 
-    def _prove_tag(self, repository: Repository, version: _Version) -> None:
+    def _verify_tag(self, repository: Repository, version: _Version) -> None:
         """See that the tag is there, and leads to the version."""
-        there = repository.must_look()
+        there = repository.existing_snapshot()
         commit = there.tags.get(version.folder)
-        self._prove(commit is not None, f"the tag {version.folder}", version.handle)
+        self._verify(commit is not None, f"the tag {version.folder}", version.handle)
         if not version.is_archive(repository.files(str(commit)).get(version.archive)):
             raise self._conflict(
                 f"{version.handle}: the tag {version.folder} of {repository.name}"
@@ -353,12 +359,12 @@ def _is_newest(there: Snapshot, folder: str) -> bool:
     return int(folder[1:]) >= max((int(other[1:]) for other in _folders(there)), default=0)
 
 
-def _pages(there: Snapshot, folder: str, page: bytes) -> dict[str, bytes]:
+def _root_card(there: Snapshot, folder: str, page: bytes) -> dict[str, bytes]:
     """Return the card at the root, by its path, if a version's page is that."""
     return {PAGE: page} if _is_newest(there, folder) else {}
 
 
-def _shown(there: Snapshot, handle: str, name: str) -> str:
+def _visible_path(there: Snapshot, handle: str, name: str) -> str:
     """Return where the file lies that people see as this one of a version."""
     folder = folder_of(handle)
     at_root = name == PAGE and PAGE in there.files and _is_newest(there, folder)
@@ -368,10 +374,10 @@ def _shown(there: Snapshot, handle: str, name: str) -> str:
 def _holds(there: Snapshot, path: str, content: bytes | None) -> bool:
     """Whether a file has that content; none: whether there is no such file."""
     file = there.files.get(path)
-    return file is None if content is None else file is not None and file.is_that(content)
+    return file is None if content is None else file is not None and file.matches(content)
 
 
-def _changed(there: Snapshot, wanted: Mapping[str, bytes]) -> list[CommitOperationAdd]:
+def _additions(there: Snapshot, wanted: Mapping[str, bytes]) -> list[CommitOperationAdd]:
     """Return what makes the files be as they are wanted."""
     return [
         addition(path, content)

@@ -45,30 +45,32 @@ class Client(httpx2.Client):
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request, see `httpx2.Client`. Raises `HttpError` where that is the end."""
-        if "authorization" in request.headers and not self._is_own(request):
+        if "authorization" in request.headers and not self._is_for_hub(request):
             raise HttpError(0, "it leads elsewhere, where the token must not go")
         # The library gives no timeout to some of its requests.
         request.extensions = {**request.extensions, "timeout": self._timeouts}
         if not isinstance(request.stream, httpx2.ByteStream):
-            return self._once(request, options)
-        return self._retry.run(lambda: self._attempt(request, options))
+            return self._send_once(request, options)
+        return self._retry.run(lambda: self._send_or_raise(request, options))
 
-    def _is_own(self, request: httpx2.Request) -> bool:
+    def _is_for_hub(self, request: httpx2.Request) -> bool:
         """Whether it goes to the Hub itself; storage repeats signatures in what it says."""
         return origin_of(str(request.url)) == self._origin
 
-    def _attempt(self, request: httpx2.Request, options: Mapping[str, Any]) -> httpx2.Response:
+    def _send_or_raise(
+        self, request: httpx2.Request, options: Mapping[str, Any]
+    ) -> httpx2.Response:
         try:
-            response = self._once(request, options)
+            response = self._send_once(request, options)
         except httpx2.TransportError as error:
             raise no_answer(error) from None
         status = response.status_code
         if is_transient(status) or (status == 409 and _BUSY in response.content):
-            reason = reason_of(response) if self._is_own(request) else ""
-            raise TransientError(status, reason, pause=_pause_asked_for(response))
+            reason = reason_of(response) if self._is_for_hub(request) else ""
+            raise TransientError(status, reason, pause=_requested_pause(response))
         return response
 
-    def _once(self, request: httpx2.Request, options: Mapping[str, Any]) -> httpx2.Response:
+    def _send_once(self, request: httpx2.Request, options: Mapping[str, Any]) -> httpx2.Response:
         """Send a request and read its answer."""
         self.requests += 1
         if self.requests > MOST_REQUESTS:
@@ -84,7 +86,7 @@ class Client(httpx2.Client):
             response.close()
         if 300 <= response.status_code < 400:
             raise HttpError(response.status_code, "it leads elsewhere")
-        pause = _pause_asked_for(response)
+        pause = _requested_pause(response)
         if is_transient(response.status_code) and pause > self._retry.longest_asked:
             remedy = "wait a while and run again"
             raise HttpError(response.status_code, f"for {pause:,.0f} s from now", remedy)
@@ -124,7 +126,7 @@ def reason_of(response: httpx2.Response) -> str:
     return " ".join(dict.fromkeys(part for part in parts if isinstance(part, str) and part))
 
 
-def _pause_asked_for(response: httpx2.Response) -> float:
+def _requested_pause(response: httpx2.Response) -> float:
     """Return how many seconds the Hub asks to wait."""
     limit = parse_ratelimit_headers(response.headers)
     if response.status_code == 429 and limit is not None and limit.remaining == 0:

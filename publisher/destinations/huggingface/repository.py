@@ -20,7 +20,7 @@ from publisher.destinations.huggingface.client import Hub, StaleError
 from publisher.util.files import sha256
 
 BRANCH = "main"
-LARGEST_SMALL = 16 << 20  # bytes of a file that is read
+MAX_SMALL_FILE = 16 << 20  # bytes of a file that is read
 MOST_ENTRIES = 10_000  # files and folders of a repository
 MOST_RACES = 5  # commits of others that are met while one is made
 
@@ -35,9 +35,12 @@ class File:
     size: int
     digest: str
 
-    def is_that(self, content: bytes) -> bool:
+    def matches(self, content: bytes) -> bool:
         """Whether it has that content."""
-        return self.size == len(content) and self.digest in (sha256(content), _blob(content))
+        return self.size == len(content) and self.digest in (
+            sha256(content),
+            _git_blob_digest(content),
+        )
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Repository:
         self._trees: dict[str, dict[str, File]] = {}
         self._contents: dict[str, bytes] = {}
 
-    def look(self) -> Snapshot | None:
+    def snapshot(self) -> Snapshot | None:
         """Return what it holds now; none if there is no such repository."""
         what = f"looking at {self.name}"
 
@@ -81,9 +84,9 @@ class Repository:
         commit, tags = found
         return Snapshot(commit, self.files(commit), tags)
 
-    def must_look(self) -> Snapshot:
+    def existing_snapshot(self) -> Snapshot:
         """Return what it holds now. Raises `DestinationError` if there is no such repository."""
-        there = self.look()
+        there = self.snapshot()
         if there is None:
             raise self._hub.error(
                 f"{self.name} is not there, or this token may not see it; publish a version first"
@@ -115,13 +118,13 @@ class Repository:
             return None
         if file.digest not in self._contents:
             what = f"reading {path} of {self.name}"
-            if file.size > LARGEST_SMALL:
+            if file.size > MAX_SMALL_FILE:
                 raise self._hub.error(
-                    f"{what}: it has {file.size:,} bytes, where at most {LARGEST_SMALL:,} are"
+                    f"{what}: it has {file.size:,} bytes, where at most {MAX_SMALL_FILE:,} are"
                     " read; see what lies there"
                 )
             content = self._hub.content(what, self.name, there.commit, path)
-            if not file.is_that(content):
+            if not file.matches(content):
                 raise self._hub.error(
                     f"{what}: other bytes came than Hugging Face says that it holds; run again"
                 )
@@ -159,7 +162,7 @@ class Repository:
         a few times. Raises `ConflictError` after that.
         """
         for _ in range(MOST_RACES):
-            there = self.must_look()
+            there = self.existing_snapshot()
             operations = changes(there)
             if not operations:
                 return there
@@ -167,7 +170,7 @@ class Repository:
                 self._hub.ask(what, _committing(self.name, operations, message, there.commit))
             except StaleError:
                 continue
-            return self.must_look()
+            return self.existing_snapshot()
         raise ConflictError(
             f"{self._hub.name}: {what}: others write to {self.name} all the time; run again later"
         )
@@ -208,7 +211,7 @@ def _commit(text: object) -> str:
     return text
 
 
-def _blob(content: bytes) -> str:
+def _git_blob_digest(content: bytes) -> str:
     """Return git's digest of a file's content."""
     blob = b"blob %d\0%s" % (len(content), content)
     return hashlib.sha1(blob, usedforsecurity=False).hexdigest()

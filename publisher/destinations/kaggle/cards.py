@@ -10,7 +10,7 @@ from publisher.pages.kaggle import FRAMEWORK, MODEL_FIELDS, UNSPECIFIED, VARIATI
 
 def model_card(service: Service) -> bytes | None:
     """Return the model's card; none without the model."""
-    model = service.model_there()
+    model = service.get_model()
     if model is None:
         return None
     fields = {
@@ -26,7 +26,7 @@ def model_card(service: Service) -> bytes | None:
 
 def variation_card(service: Service, slug: str) -> bytes | None:
     """Return a variation's card; none without the variation."""
-    there = service.variation(slug)
+    there = service.get_variation(slug)
     if there is None:
         return None
     names = {kind: name for name, kind in TYPES.items()}

@@ -19,7 +19,7 @@ from kagglesdk.kaggle_env import KaggleEnv
 from kagglesdk.kaggle_http_client import KaggleHttpClient
 from requests.adapters import HTTPAdapter
 
-from publisher.destinations.base import ConflictError, DestinationError, refusal
+from publisher.destinations.base import ConflictError, DestinationError, failure_message
 from publisher.util.http import (
     HttpError,
     Retry,
@@ -33,7 +33,7 @@ from publisher.util.http import (
 from publisher.util.http.request import body
 
 LARGEST = 16 << 20  # bytes of any answer that is read
-UNTOUCHED = (408, 429)  # the service did nothing
+NOT_PROCESSED = (408, 429)  # the service did nothing
 ENVIRONMENTS: Mapping[str, KaggleEnv] = {"PROD": KaggleEnv.PROD, "TEST": KaggleEnv.TEST}
 REMEDIES = {
     401: (
@@ -58,7 +58,7 @@ class KaggleRetry(Retry):
     longest_pause: float = 30.0
     processing: float = 1800.0
     settling: float = 60.0
-    look_again: float = 5.0
+    poll_interval: float = 5.0
 
 
 DEFAULT_RETRY = KaggleRetry()
@@ -158,7 +158,7 @@ class Connection:
             )
         self.encrypted = ENVIRONMENTS[kind] is KaggleEnv.PROD
         key, token = environment.get("KAGGLE_KEY"), _token(environment.get("KAGGLE_API_TOKEN"))
-        self._given = [secret for secret in (key, token) if secret]
+        self._secrets = [secret for secret in (key, token) if secret]
         # What kagglesdk's classes of calls are made of.
         self.client = _Client(
             retry.timeouts,
@@ -169,7 +169,7 @@ class Connection:
         )
 
     @property
-    def signed_in(self) -> bool:
+    def has_credentials(self) -> bool:
         """Whether there are credentials, good or bad."""
         return bool(self.client.secrets())
 
@@ -194,9 +194,11 @@ class Connection:
                 raise HttpError(502, reason) from None
             lasts = not isinstance(found, TransientError) and not is_transient(found.status)
             kind = (
-                HttpError if lasts or not (again or found.status in UNTOUCHED) else TransientError
+                HttpError
+                if lasts or not (again or found.status in NOT_PROCESSED)
+                else TransientError
             )
-            reason = one_line(found.reason, (*self._given, *self.client.secrets()))
+            reason = one_line(found.reason, (*self._secrets, *self.client.secrets()))
             raise kind(found.status, reason, found.remedy, pause=found.pause)
 
         return self.run(what, step)
@@ -215,7 +217,7 @@ class Connection:
             return ConflictError(
                 f"{where}: {error.said('Kaggle')}; somebody else wrote there: run again"
             )
-        made = ServiceError(refusal(where, error, "Kaggle", REMEDIES))
+        made = ServiceError(failure_message(where, error, "Kaggle", REMEDIES))
         made.status = error.status
         return made
 

@@ -18,19 +18,19 @@ from publisher.destinations.base import (
     DestinationError,
     NamedDestination,
     Style,
-    file_of,
+    version_file,
 )
 from publisher.destinations.kaggle.cards import card_of, model_card, variation_card
 from publisher.destinations.kaggle.client import DEFAULT_RETRY, Connection, KaggleRetry
 from publisher.destinations.kaggle.service import Service
 from publisher.destinations.kaggle.uploads import (
-    Sending,
-    Sendings,
-    parts_of,
+    VersionUpload,
+    VersionUploads,
+    file_uploads,
     send,
-    tree,
+    temporary_folder,
     unpack,
-    workplace,
+    upload_tree,
 )
 from publisher.destinations.kaggle.versions import Version, Versions, notes_of
 from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, Manifest, read_manifest
@@ -62,8 +62,8 @@ class Kaggle(NamedDestination):
         self._folder = folder
         self._connection = Connection(name, environment, retry)
         self._service = Service(self._connection, target.to)
-        self._sendings = Sendings(folder)
-        self._versions = Versions(self._service, target, self._sendings)
+        self._uploads = VersionUploads(folder)
+        self._versions = Versions(self._service, target, self._uploads)
 
     def check(self) -> None:
         """See whose credentials there are, and whether the model is theirs as far as that shows.
@@ -72,7 +72,7 @@ class Kaggle(NamedDestination):
         there already. It does not tell who may edit either.
         """
         user, owner = self._service.user(), self._service.owner
-        model = self._service.model_there()
+        model = self._service.get_model()
         if model is None and user.lower() != owner.lower():
             raise self._error(
                 f"{user} sees no model {self._target.to} at Kaggle; correct `to` in"
@@ -80,7 +80,7 @@ class Kaggle(NamedDestination):
                 " model of that name there first"
             )
         if model is not None:
-            self._refuse_to_hide(bool(model.is_private))
+            self._require_not_hidden(bool(model.is_private))
 
     def manifests(self) -> dict[str, Manifest]:
         """Return the manifest of every version that is whole, by handle.
@@ -92,9 +92,9 @@ class Kaggle(NamedDestination):
         found: dict[str, Manifest] = {}
         for variation in self._service.variations():
             for version in self._versions.of(variation.slug, variation):
-                if not version.fault and version.handle not in found:
+                if not version.defect and version.handle not in found:
                     found[version.handle] = version.manifest
-                    self._sendings.remove(version.handle)
+                    self._uploads.remove(version.handle)
         return found
 
     def read(self, path: str) -> bytes | None:
@@ -102,8 +102,8 @@ class Kaggle(NamedDestination):
 
         None if there is none.
         """
-        self._seen[path] = self._read(path)
-        return self._seen[path]
+        self._last_read[path] = self._read(path)
+        return self._last_read[path]
 
     def write(self, path: str, content: bytes) -> None:
         """Replace a card; the same content is left as it is.
@@ -124,7 +124,7 @@ class Kaggle(NamedDestination):
             raise self._error(f"{path} would describe what is not there; publish a version first")
         if path == MODEL_CARD:
             card = card_of(self._name, path, content, MODEL_FIELDS)
-            self._refuse_to_hide(json.loads(now)["isPrivate"], card["isPrivate"])
+            self._require_not_hidden(json.loads(now)["isPrivate"], card["isPrivate"])
             self._service.update_model(card)
         else:
             self._service.update_variation(card_of(self._name, path, content, VARIATION_FIELDS))
@@ -153,70 +153,72 @@ class Kaggle(NamedDestination):
         slug = variation_of(self._target, handle)
         path = f"models/{handle}/{PAGE}"
         card = card_of(self._name, path, page, VARIATION_FIELDS)
-        sending = self._sendings.of(handle, sha256(content))
-        asked = sending.asked if sending else None
-        if asked is None or not self._appears(slug, handle, content, asked):
+        upload = self._uploads.of(handle, sha256(content))
+        asked = upload.asked if upload else None
+        if asked is None or not self._wait_until_listed(slug, handle, content, asked):
             # What was uploaded for a version that never appeared may be used up.
-            if sending is None or asked is not None:
-                sending = Sending(key=sha256(content), began=time.time())
-            self._require_room(slug, handle)
-            with workplace(self._folder) as place:
+            if upload is None or asked is not None:
+                upload = VersionUpload(key=sha256(content), began=time.time())
+            self._require_unpublished(slug, handle)
+            with temporary_folder(self._folder) as place:
                 unpack(archive, manifest.archive.unpacked_size, place)
                 for name, file in small.items():
                     (place / name).write_bytes(file)
-                self._upload(handle, place, sending)
-            self._make(handle, slug, card, manifest, sending)
-            if not self._appears(slug, handle, content):
+                self._upload(handle, place, upload)
+            self._create(handle, slug, card, manifest, upload)
+            if not self._wait_until_listed(slug, handle, content):
                 raise self._error(
                     f"took {handle} without an error and shows no such version after"
                     f" {self._retry.processing:,.0f} s; look at {slug} there, and run again"
                 )
-        self._sendings.remove(handle)
-        self._seen.pop(path, None)
+        self._uploads.remove(handle)
+        self._last_read.pop(path, None)
         self.write(path, page)
 
-    def _upload(self, handle: str, place: Path, sending: Sending) -> None:
+    def _upload(self, handle: str, place: Path, upload: VersionUpload) -> None:
         """Send all files below `place`, and the model's own entry if there is none."""
-        if self._service.model_there() is None:
+        if self._service.get_model() is None:
             self._service.create_model()
-            self._seen.pop(MODEL_CARD, None)
-        sending.files = parts_of(place, sending.files)
-        for name, part in sending.files.items():
+            self._last_read.pop(MODEL_CARD, None)
+        upload.files = file_uploads(place, upload.files)
+        for name, part in upload.files.items():
             what = f"{handle}: {name}"
             start = partial(self._service.start_upload, what, name.rpartition("/")[2], part.size)
-            keep = partial(self._sendings.put, handle, sending)
+            keep = partial(self._uploads.put, handle, upload)
             send(self._connection, what, place / name, part, start, keep)
 
-    def _make(
+    def _create(
         self,
         handle: str,
         slug: str,
         card: Mapping[str, Any],
         manifest: Manifest,
-        sending: Sending,
+        upload: VersionUpload,
     ) -> None:
         """Ask for the version."""
         # Somebody may have been faster while the bytes were on their way.
-        self._require_room(slug, handle)
+        self._require_unpublished(slug, handle)
         known = any(one.slug == slug for one in self._service.variations())
-        sending.asked = time.time()
-        self._sendings.put(handle, sending)
+        upload.asked = time.time()
+        self._uploads.put(handle, upload)
         try:
             if known:
                 notes = notes_of(manifest)
-                self._service.create_version(handle, slug, notes, tree(sending.files))
+                self._service.create_version(handle, slug, notes, upload_tree(upload.files))
             else:
-                self._service.create_variation(handle, card, tree(sending.files))
+                self._service.create_variation(handle, card, upload_tree(upload.files))
         except DestinationError as error:
             status = getattr(error, "status", 0)
             if status in (400, 404):  # it may not know any longer what was uploaded
-                self._sendings.remove(handle)
+                self._uploads.remove(handle)
             elif status in range(400, 500) or isinstance(error, ConflictError):
-                sending.asked = None
-                self._sendings.put(handle, sending)
+                upload.asked = None
+                self._uploads.put(handle, upload)
             raise
 
-    def _appears(self, slug: str, handle: str, content: bytes, asked: float | None = None) -> bool:
+    def _wait_until_listed(
+        self, slug: str, handle: str, content: bytes, asked: float | None = None
+    ) -> bool:
         """Whether the version is listed and whole in time.
 
         `asked` is when an earlier run asked for it, in vain perhaps. Raises
@@ -232,7 +234,7 @@ class Kaggle(NamedDestination):
         while True:
             versions = [v for v in self._versions.of(slug) if v.handle == handle]
             ours = [v for v in versions if v.content == content]
-            if any(not version.fault for version in ours):
+            if any(not version.defect for version in ours):
                 self._require_one(slug, versions)
                 return True
             now = time.monotonic()
@@ -241,14 +243,14 @@ class Kaggle(NamedDestination):
                 raise self._damaged(handle, slug, (ours or versions)[0])
             if now >= end and not versions:
                 return False
-            waits.sleep(waits.look_again)
+            waits.sleep(waits.poll_interval)
 
-    def _require_room(self, slug: str, handle: str) -> None:
+    def _require_unpublished(self, slug: str, handle: str) -> None:
         """Raise an error if the version is there, or must not come behind what is there."""
         model, _, number = handle.rpartition("/")
         for version in self._versions.of(slug):
             other, _, there = version.handle.rpartition("/")
-            if version.handle == handle and version.fault:
+            if version.handle == handle and version.defect:
                 raise self._damaged(handle, slug, version)
             if version.handle == handle:
                 raise self._conflict(
@@ -279,7 +281,7 @@ class Kaggle(NamedDestination):
     def _read(self, path: str) -> bytes | None:
         if path == MODEL_CARD:
             return model_card(self._service)
-        file = file_of(path)
+        file = version_file(path)
         if file is None:
             return None
         handle, name = file
@@ -287,13 +289,13 @@ class Kaggle(NamedDestination):
         if name == PAGE:
             return variation_card(self._service, slug)
         for version in self._versions.of(slug):
-            if version.handle == handle and not version.fault:
+            if version.handle == handle and not version.defect:
                 if name == MANIFEST:
                     return version.content
                 return self._service.content(slug, version.number, name)
         return None
 
-    def _refuse_to_hide(self, private_there: bool, private: bool | None = None) -> None:
+    def _require_not_hidden(self, private_there: bool, private: bool | None = None) -> None:
         """Raise `DestinationError` rather than take a public model from its users."""
         wanted = self._target.visibility == "private" if private is None else private
         if wanted and not private_there:
@@ -303,8 +305,8 @@ class Kaggle(NamedDestination):
             )
 
     def _damaged(self, handle: str, slug: str, version: Version) -> DestinationError:
-        fault = version.fault or "it has another manifest than was sent"
+        defect = version.defect or "it has another manifest than was sent"
         return self._error(
             f"version {version.number} of {slug} at Kaggle is to be {handle} and is"
-            f" not: {fault}; remove that version there, and run again"
+            f" not: {defect}; remove that version there, and run again"
         )

@@ -58,7 +58,7 @@ class Service:
 
     def user(self) -> str:
         """Return whose credentials there are. Raises `DestinationError` if none, or bad ones."""
-        if not self._connection.signed_in:
+        if not self._connection.has_credentials:
             raise DestinationError(
                 f"{self._connection.name}: no credentials for Kaggle; set KAGGLE_API_TOKEN, or"
                 " KAGGLE_USERNAME and KAGGLE_KEY, to a token from kaggle.com/settings/api, or save"
@@ -76,13 +76,13 @@ class Service:
             raise self._connection.error("credentials", HttpError(401, "they belong to nobody"))
         return str(user)
 
-    def model_there(self) -> Any | None:
+    def get_model(self) -> Any | None:
         """Return the model (`ApiModel`); none if it cannot be seen."""
-        return self._found(self.model, self._models.get_model, calls.ApiGetModelRequest)
+        return self._get(self.model, self._models.get_model, calls.ApiGetModelRequest)
 
-    def variation(self, slug: str) -> Any | None:
+    def get_variation(self, slug: str) -> Any | None:
         """Return a variation (`ApiModelInstance`) with its card; none if it cannot be seen."""
-        return self._found(
+        return self._get(
             slug,
             self._models.get_model_instance,
             calls.ApiGetModelInstanceRequest,
@@ -92,7 +92,7 @@ class Service:
 
     def variations(self) -> list[Any]:
         """Return the variations (`ModelInstance`) of our framework, with the newest's notes."""
-        found = self._pages(
+        found = self._list(
             self.model,
             self._models.list_model_instances,
             calls.ApiListModelInstancesRequest,
@@ -102,7 +102,7 @@ class Service:
 
     def versions(self, slug: str) -> list[int]:
         """Return the numbers of a variation's versions, the oldest first."""
-        found = self._pages(
+        found = self._list(
             slug,
             self._models.list_model_instance_versions,
             calls.ApiListModelInstanceVersionsRequest,
@@ -110,11 +110,11 @@ class Service:
             instance_slug=slug,
             framework=FRAMEWORK,
         )
-        return sorted({_count(version.version_number) for version in found} - {0})
+        return sorted({_whole_number(version.version_number) for version in found} - {0})
 
     def files(self, slug: str, number: int) -> dict[str, int]:
         """Return the files of a version with their sizes in bytes; none while it is made."""
-        found = self._pages(
+        found = self._list(
             f"{slug}/{number}",
             self._models.list_model_instance_version_files,
             calls.ApiListModelInstanceVersionFilesRequest,
@@ -123,16 +123,16 @@ class Service:
             framework=FRAMEWORK,
             version_number=number,
         )
-        return {str(file.name): _count(file.size) for file in found}
+        return {str(file.name): _whole_number(file.size) for file in found}
 
     def content(self, slug: str, number: int, path: str) -> bytes | None:
         """Return a small file of a version; none if it is not there."""
 
         def read(response: requests.Response) -> bytes:
             content = body(response, LARGEST)
-            return _member(content, path) if _packed(response, path) else content
+            return _unzipped(content, path) if _is_zipped(response, path) else content
 
-        content: bytes | None = self._downloaded(slug, number, path, read)
+        content: bytes | None = self._download(slug, number, path, read)
         return content
 
     def checksum(self, slug: str, number: int, path: str) -> str:
@@ -141,9 +141,9 @@ class Service:
         def read(response: requests.Response) -> str:
             told = response.headers.get("x-goog-hash", "").split(",")
             found = {kind: value for kind, _, value in (one.strip().partition("=") for one in told)}
-            return "" if _packed(response, path) else found.get("crc32c", "")
+            return "" if _is_zipped(response, path) else found.get("crc32c", "")
 
-        return self._downloaded(slug, number, path, read) or ""
+        return self._download(slug, number, path, read) or ""
 
     def start_upload(self, what: str, name: str, size: int) -> tuple[str, str]:
         """Return the token of a new file, and the address that takes its bytes."""
@@ -177,7 +177,7 @@ class Service:
         body = calls.ApiCreateModelInstanceRequestBody()
         body.instance_slug, body.framework = card["instanceSlug"], FRAMEWORK
         body.files, body.directories = files.files, files.directories
-        for name, value in _settings(card).items():
+        for name, value in _variation_fields(card).items():
             setattr(body, name, value)
         request = calls.ApiCreateModelInstanceRequest()
         request.owner_slug, request.model_slug, request.body = self.owner, self.model, body
@@ -198,7 +198,7 @@ class Service:
         request = calls.ApiUpdateModelInstanceRequest()
         request.owner_slug, request.model_slug = self.owner, self.model
         request.instance_slug, request.framework = card["instanceSlug"], FRAMEWORK
-        settings = _settings(card)
+        settings = _variation_fields(card)
         for name, value in settings.items():
             setattr(request, name, value)
         request.update_mask = FieldMask(paths=list(settings))
@@ -223,7 +223,7 @@ class Service:
             setattr(request, name, value)
         return request
 
-    def _found(
+    def _get(
         self, what: str, call: Callable[[Any], Any], kind: Callable[[], Any], **fields: Any
     ) -> Any | None:
         try:
@@ -233,7 +233,7 @@ class Service:
                 return None
             raise
 
-    def _pages(
+    def _list(
         self,
         what: str,
         call: Callable[[Any], Any],
@@ -246,7 +246,7 @@ class Service:
         token: str | None = None
         for _ in range(MOST_PAGES):
             paging = {"page_size": PAGE_SIZE, **({"page_token": token} if token else {})}
-            answer = self._found(what, call, kind, **fields, **paging)
+            answer = self._get(what, call, kind, **fields, **paging)
             if answer is None:
                 return found
             found += items(answer)
@@ -257,7 +257,7 @@ class Service:
             what, HttpError(502, f"a list of more than {MOST_PAGES} pages")
         )
 
-    def _downloaded(
+    def _download(
         self, slug: str, number: int, path: str, read: Callable[[requests.Response], Any]
     ) -> Any | None:
         """Return what `read` makes of the answer with a file; nothing without the file."""
@@ -266,7 +266,7 @@ class Service:
             with self._models.download_model_instance_version(request) as response:
                 return read(response)
 
-        return self._found(
+        return self._get(
             f"{slug}/{number}: {path}",
             call,
             calls.ApiDownloadModelInstanceVersionRequest,
@@ -277,7 +277,7 @@ class Service:
         )
 
 
-def _settings(card: Mapping[str, Any]) -> dict[str, Any]:
+def _variation_fields(card: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a card under the names of kagglesdk and of its update mask."""
     return {
         "overview": card["overview"],
@@ -290,12 +290,12 @@ def _settings(card: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _packed(response: requests.Response, path: str) -> bool:
+def _is_zipped(response: requests.Response, path: str) -> bool:
     """Whether the storage sends a zip of the file instead of the file, as it does for some."""
     return urlsplit(response.url).path.endswith(f"{path.rpartition('/')[2]}.zip")
 
 
-def _member(content: bytes, path: str) -> bytes:
+def _unzipped(content: bytes, path: str) -> bytes:
     """Return the one file in a zip. Raises `HttpError` if it is not there, or too large."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -307,7 +307,7 @@ def _member(content: bytes, path: str) -> bytes:
     raise HttpError(502, "a zip that does not hold the file")
 
 
-def _count(value: Any) -> int:
+def _whole_number(value: Any) -> int:
     """Return a number of the service's that is none if it is not a whole number from 0."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
         return int(value[:18])

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from publisher.destinations.base import DestinationError
 from publisher.destinations.kaggle.client import Connection
-from publisher.destinations.sessions import Sessions, plain_errors
+from publisher.destinations.sessions import Sessions, file_errors
 from publisher.util.http import GoneError, TransientError
 from publisher.util.http.upload import UploadSession
 from publisher.validation.archive import archive_is_a_plain_saved_model
@@ -32,7 +32,7 @@ TYPE = "application/octet-stream"
 LIFETIME = 6 * 24 * 3600.0  # seconds
 
 
-class Part(BaseModel):
+class FileUpload(BaseModel):
     """One file on its way: what it is, and where its bytes go until all are there."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -44,7 +44,7 @@ class Part(BaseModel):
     sent: bool = False
 
 
-class Sending(BaseModel):
+class VersionUpload(BaseModel):
     """A version on its way. `key` says of what content; times are those of `time.time`.
 
     `asked` is when Kaggle was asked to make the version, if it was.
@@ -55,28 +55,28 @@ class Sending(BaseModel):
     key: str
     began: float
     asked: float | None = None
-    files: dict[str, Part] = {}
+    files: dict[str, FileUpload] = {}
 
 
-class Sendings(Sessions[Sending]):
+class VersionUploads(Sessions[VersionUpload]):
     """Versions on their way, by handle."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, Sending)
+        super().__init__(folder, VersionUpload)
 
-    def of(self, handle: str, key: str) -> Sending | None:
+    def of(self, handle: str, key: str) -> VersionUpload | None:
         """Return what is remembered of a version of that content, unless it is too old."""
-        sending = self.get(handle)
-        if sending is None or sending.key != key:
+        upload = self.get(handle)
+        if upload is None or upload.key != key:
             return None
-        return sending if 0 <= time.time() - sending.began < LIFETIME else None
+        return upload if 0 <= time.time() - upload.began < LIFETIME else None
 
 
 @contextmanager
-def workplace(folder: Path) -> Iterator[Path]:
+def temporary_folder(folder: Path) -> Iterator[Path]:
     """Make an empty folder, gone at the end; one that a killed run left goes first."""
     place = folder / "unpacked"
-    with plain_errors(folder):
+    with file_errors(folder):
         shutil.rmtree(place, ignore_errors=True)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         place.mkdir(mode=0o700)
@@ -107,7 +107,7 @@ def unpack(archive: Path, unpacked_size: int, folder: Path) -> None:
         tar.extractall(folder, filter="data")
 
 
-def parts_of(folder: Path, known: Mapping[str, Part]) -> dict[str, Part]:
+def file_uploads(folder: Path, known: Mapping[str, FileUpload]) -> dict[str, FileUpload]:
     """Return the files below a folder, each as far on its way as `known` has it.
 
     Raises `DestinationError` for more files than Kaggle takes one by one.
@@ -115,7 +115,7 @@ def parts_of(folder: Path, known: Mapping[str, Part]) -> dict[str, Part]:
     parts = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
-        part = Part(size=path.stat().st_size, crc32c=_crc32c(path))
+        part = FileUpload(size=path.stat().st_size, crc32c=_crc32c(path))
         old = known.get(name)
         same = old is not None and (old.size, old.crc32c) == (part.size, part.crc32c)
         parts[name] = old if old is not None and same else part
@@ -131,7 +131,7 @@ def send(
     connection: Connection,
     what: str,
     path: Path,
-    part: Part,
+    part: FileUpload,
     start: Callable[[], tuple[str, str]],
     keep: Callable[[], None],
 ) -> None:
@@ -164,7 +164,7 @@ def send(
         connection.run(what, step)
 
 
-def tree(parts: Mapping[str, Part]) -> Any:
+def upload_tree(parts: Mapping[str, FileUpload]) -> Any:
     """Return uploaded files in their folders, as the calls that make a version take them."""
     root = ApiUploadDirectoryInfo()
     for path, part in parts.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 from publisher.destinations.kaggle.client import LARGEST
 from publisher.destinations.kaggle.service import Service
-from publisher.destinations.kaggle.uploads import Sendings
+from publisher.destinations.kaggle.uploads import VersionUploads
 from publisher.documents.errors import DocumentError
 from publisher.documents.manifest import MANIFEST, Manifest, read_manifest
 from publisher.pages.kaggle import variation_of
@@ -20,12 +20,12 @@ _NOTES = re.compile(r"handle=(\S+) sha256=([0-9a-f]{64})")
 
 @dataclass(frozen=True)
 class Version:
-    """A version at Kaggle that holds a manifest of ours; `fault` is why it is not whole."""
+    """A version at Kaggle that holds a manifest of ours; `defect` is why it is not whole."""
 
     number: int
     manifest: Manifest
     content: bytes
-    fault: str
+    defect: str
 
     @property
     def handle(self) -> str:
@@ -36,10 +36,10 @@ class Version:
 class Versions:
     """The versions of a model's variations. Raises what `Service` does."""
 
-    def __init__(self, service: Service, target: Target, sendings: Sendings) -> None:
+    def __init__(self, service: Service, target: Target, uploads: VersionUploads) -> None:
         self._service = service
         self._target = target
-        self._sendings = sendings
+        self._uploads = uploads
         # Manifests by variation and number: a version never changes.
         self._contents: dict[tuple[str, int], bytes] = {}
 
@@ -64,18 +64,22 @@ class Versions:
                 continue
             newest = variation is not None and variation.version_number == number
             notes = str(variation.version_notes) if newest else ""
-            fault = _fault(files, manifest, notes) or self._sent(slug, number, files, content)
-            found.append(Version(number, manifest, content, fault))
+            defect = _defect(files, manifest, notes) or self._difference_from_sent(
+                slug, number, files, content
+            )
+            found.append(Version(number, manifest, content, defect))
         return found
 
-    def _sent(self, slug: str, number: int, files: Mapping[str, int], content: bytes) -> str:
+    def _difference_from_sent(
+        self, slug: str, number: int, files: Mapping[str, int], content: bytes
+    ) -> str:
         """Say in what a version differs from what this machine sent, if it still knows that."""
-        sending = self._sendings.of(read_manifest(content).handle, sha256(content))
-        if sending is None or sending.asked is None:
+        upload = self._uploads.of(read_manifest(content).handle, sha256(content))
+        if upload is None or upload.asked is None:
             return ""
-        if files != {name: part.size for name, part in sending.files.items()}:
+        if files != {name: part.size for name, part in upload.files.items()}:
             return "it has other files than were sent"
-        for name, part in sending.files.items():
+        for name, part in upload.files.items():
             told = self._service.checksum(slug, number, name)
             if told and told != part.crc32c:
                 return f"{name} has other bytes than were sent"
@@ -87,7 +91,7 @@ def notes_of(manifest: Manifest) -> str:
     return f"handle={manifest.handle} sha256={manifest.archive.sha256}"
 
 
-def _fault(files: Mapping[str, int], manifest: Manifest, notes: str) -> str:
+def _defect(files: Mapping[str, int], manifest: Manifest, notes: str) -> str:
     """Say why the files of a version are not those of its manifest, as far as sizes tell."""
     missing = [name for name in REQUIRED if name not in files]
     if missing:

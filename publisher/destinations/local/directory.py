@@ -20,7 +20,7 @@ from publisher.destinations.base import (
     DestinationError,
     NamedDestination,
     Style,
-    within_release,
+    checked_path,
 )
 from publisher.documents.errors import DocumentError
 from publisher.documents.manifest import MANIFEST, Manifest, read_manifest
@@ -46,7 +46,7 @@ class Directory:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        with self._plain_errors():
+        with self._file_errors():
             if os.path.lexists(root) and not root.is_dir():
                 raise DestinationError(
                     f"{root}: is not a directory; choose another release directory"
@@ -63,7 +63,7 @@ class Directory:
 
         Raises `DestinationError` if another publisher has it, or it cannot be written.
         """
-        with self._plain_errors():
+        with self._file_errors():
             self._make_folder(self._root)
             # Known now and not only when the first variant is built.
             if not os.access(self._root, os.W_OK | os.X_OK):
@@ -79,7 +79,7 @@ class Directory:
                     f"{self._root}: another publisher is writing here; wait for it and run again"
                 ) from error
         try:
-            with self._plain_errors():
+            with self._file_errors():
                 for leftover in self._root.glob(f"{_TEMPORARY}*"):
                     if leftover.is_dir() and not leftover.is_symlink():
                         shutil.rmtree(leftover)
@@ -94,7 +94,7 @@ class Directory:
 
         So must be its lock, or else the folder that it will be made in.
         """
-        with self._plain_errors():
+        with self._file_errors():
             there = next(path for path in (self._root, *self._root.parents) if path.exists())
             needed = [there]
             if there == self._root:
@@ -118,7 +118,7 @@ class Directory:
         not read: `sha256sum --check` does that.
         """
         found = {}
-        with self._plain_errors():
+        with self._file_errors():
             for folder in sorted(self._root.glob("models/*/*/*")):
                 handle = folder.relative_to(self._root / "models").as_posix()
                 if not folder.is_dir() or any(part.startswith(".") for part in handle.split("/")):
@@ -128,8 +128,8 @@ class Directory:
 
     def read(self, path: str) -> bytes | None:
         """Return the file at `path`; none if there is none."""
-        with self._plain_errors():
-            place = self._place(path)
+        with self._file_errors():
+            place = self._path(path)
             return place.read_bytes() if place.is_file() else None
 
     def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
@@ -139,12 +139,12 @@ class Directory:
         cannot; it must never be changed in place afterwards, only replaced. Raises
         `ConflictError` if the version is there.
         """
-        with self._plain_errors():
-            folder = self._place(f"models/{handle}")
+        with self._file_errors():
+            folder = self._path(f"models/{handle}")
             if folder.exists():
                 raise ConflictError(f"{folder}: exists; a published version never changes")
-            with self._workplace() as workplace:
-                temporary = workplace / folder.name
+            with self._temporary_folder() as parent:
+                temporary = parent / folder.name
                 self._make_folder(temporary)
                 for name, source in files.items():
                     if isinstance(source, bytes):
@@ -158,10 +158,10 @@ class Directory:
         """Replace the file at `path`, in one step; the same content is left as it is."""
         if self.read(path) == content:
             return
-        with self._plain_errors():
-            place = self._place(path)
-            with self._workplace() as workplace:
-                temporary = workplace / place.name
+        with self._file_errors():
+            place = self._path(path)
+            with self._temporary_folder() as parent:
+                temporary = parent / place.name
                 write_whole(temporary, content)
                 self._move(temporary, place)
 
@@ -177,7 +177,7 @@ class Directory:
             if content is None:
                 raise DocumentError("it has no manifest.json")
             manifest = read_manifest(content)
-            archive = self._place(f"models/{handle}/{manifest.archive.file}")
+            archive = self._path(f"models/{handle}/{manifest.archive.file}")
             size = archive.stat().st_size if archive.is_file() else None
             stated = manifest.archive.size
             if manifest.handle != handle:
@@ -194,10 +194,10 @@ class Directory:
             ) from error
         return manifest
 
-    def _place(self, path: str) -> Path:
+    def _path(self, path: str) -> Path:
         """Return where a path relative to the release lies, having met no link on the way."""
         place = self._root
-        for name in within_release(path).split("/"):
+        for name in checked_path(path).split("/"):
             place /= name
             if place.is_symlink():
                 raise DestinationError(
@@ -207,7 +207,7 @@ class Directory:
         return place
 
     @contextmanager
-    def _workplace(self) -> Iterator[Path]:
+    def _temporary_folder(self) -> Iterator[Path]:
         """Make a folder beside the release's content, on its file system, gone at the end."""
         self._make_folder(self._root)
         folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._root))
@@ -233,7 +233,7 @@ class Directory:
             _sync(path.parent)
 
     @contextmanager
-    def _plain_errors(self) -> Iterator[None]:
+    def _file_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -275,12 +275,12 @@ class NamedDirectory(NamedDestination):
 
     def read(self, path: str) -> bytes | None:
         """Return the file at `path`; none if there is none."""
-        self._seen[path] = self._directory.read(path)
-        return self._seen[path]
+        self._last_read[path] = self._directory.read(path)
+        return self._last_read[path]
 
     def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
         """Make `models/<handle>/` appear; see `Directory.add_version`."""
-        self._hold()
+        self._acquire_lock()
         self._directory.add_version(handle, files)
 
     def write(self, path: str, content: bytes) -> None:
@@ -288,14 +288,14 @@ class NamedDirectory(NamedDestination):
 
         Raises `ConflictError` if it is no longer what `read` returned last.
         """
-        self._hold()
+        self._acquire_lock()
         now = self._directory.read(path)
         if now != content:
             self._require_unchanged(path, now)
         self._directory.write(path, content)
-        self._seen[path] = content
+        self._last_read[path] = content
 
-    def _hold(self) -> None:
+    def _acquire_lock(self) -> None:
         """Take the lock, once. Raises `DestinationError` if another publisher has it."""
         if not self._held:
             self._holding.enter_context(self._directory.locked())

@@ -14,7 +14,7 @@ from google.auth.credentials import AnonymousCredentials
 
 from publisher.destinations.base import DestinationError
 from publisher.destinations.bucket.google_cloud_storage import PERMISSIONS, GoogleCloudStorage
-from publisher.destinations.bucket.objects import Begun
+from publisher.destinations.bucket.objects import UnfinishedUpload
 from publisher.destinations.sessions import Sessions
 from publisher.util.http import HttpError
 from tests.destinations.contract import PART, GcsPlace, in_release
@@ -287,6 +287,8 @@ def test_a_session_at_another_host_is_not_used(gcs: GcsPlace, files: Files, tmp_
     with pytest.raises(DestinationError, match=r"wants the bytes of .* at another host") as caught:
         gcs.open().add_version(CLASSIFIER, files)
     assert SECRET not in str(caught.value)
-    Sessions(tmp_path / "kept", Begun).put(ARCHIVE, Begun(sha256="0" * 64, key=elsewhere))
+    Sessions(tmp_path / "kept", UnfinishedUpload).put(
+        ARCHIVE, UnfinishedUpload(sha256="0" * 64, key=elsewhere)
+    )
     gcs.open().add_version(CLASSIFIER, files)
     assert gcs.shown() == in_release({CLASSIFIER: files})

@@ -10,7 +10,7 @@ import pytest
 
 from publisher.destinations.base import ConflictError
 from publisher.destinations.bucket.objects import (
-    LARGEST_SMALL,
+    MAX_SMALL_FILE,
     Source,
     Stored,
     headers_of,
@@ -116,7 +116,7 @@ def test_an_archive_of_another_digest_than_stated_is_damage(
 
 
 def test_what_is_no_small_file_is_not_read(bucket: BucketPlace) -> None:
-    bucket.set(f"{PREFIX}/index.json", b" " * (LARGEST_SMALL + 1))
+    bucket.set(f"{PREFIX}/index.json", b" " * (MAX_SMALL_FILE + 1))
     message = bucket.refused(lambda: bucket.open().read("index.json"))
     assert "index.json: has more than 16,777,216 bytes" in message
 
@@ -336,7 +336,7 @@ def test_an_object_is_known_by_all_that_its_service_tells(
     size: int, sha256: str, digest: str, same: bool
 ) -> None:
     there = Stored(size, "tag", datetime.now(UTC), sha256, digest)
-    assert there.is_that(Source(b"abc", 3, "ab", "d1")) is same
+    assert there.matches(Source(b"abc", 3, "ab", "d1")) is same
 
 
 def test_a_client_library_sees_only_the_settings_that_were_given(

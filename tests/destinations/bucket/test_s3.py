@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from publisher.destinations.base import ConflictError, DestinationError
-from publisher.destinations.bucket.objects import Begun
+from publisher.destinations.bucket.objects import UnfinishedUpload
 from publisher.destinations.bucket.s3 import S3
 from publisher.destinations.sessions import Sessions
 from tests.destinations.contract import KEY, PART, PREFIX, S3Place, in_release
@@ -269,7 +269,7 @@ def test_only_a_part_that_is_not_there_as_it_should_be_is_sent_again(
     s3.server.add("drop", PARTS, skip=2, times=ALWAYS)
     with pytest.raises(DestinationError):
         s3.open(attempts=1).add_version(CLASSIFIER, files)
-    kept = Sessions(tmp_path / "kept", Begun).get(PATH)
+    kept = Sessions(tmp_path / "kept", UnfinishedUpload).get(PATH)
     assert kept is not None
     upload = {"Bucket": s3.bucket, "Key": AT, "UploadId": kept.key}
     s3.client.upload_part(**upload, PartNumber=1, Body=large[:PART][::-1])
@@ -307,5 +307,5 @@ def test_an_object_in_parts_is_told_by_its_parts(s3: S3Place, files: Files) -> N
     told = destination._stat(PATH)
     assert told is not None
     assert told.digest == facts["ChecksumSHA256"].partition("-")[0] != ""
-    assert told.is_that(destination._source(large))
-    assert not told.is_that(destination._source(large[:-1]))
+    assert told.matches(destination._source(large))
+    assert not told.matches(destination._source(large[:-1]))

@@ -445,7 +445,7 @@ def test_an_endless_answer_is_cut_off(
     monkeypatch.setattr("publisher.destinations.huggingface.http.LARGEST_ANSWER", 100)
     assert "it sends more than 100 bytes" in hub.refused(hub.open().manifests)
     monkeypatch.undo()
-    monkeypatch.setattr("publisher.destinations.huggingface.repository.LARGEST_SMALL", 100)
+    monkeypatch.setattr("publisher.destinations.huggingface.repository.MAX_SMALL_FILE", 100)
     message = hub.refused(lambda: hub.open().read(f"{FOLDER}/README.md"))
     assert "where at most 100 are read" in message
 
