@@ -1,7 +1,4 @@
-"""What was done at a destination, kept line by line.
-
-It is for people. What a destination holds is asked of the destination itself.
-"""
+"""A log of the writes to a destination, for people. No decision depends on it."""
 
 import json
 from collections.abc import Callable
@@ -14,9 +11,9 @@ FILE = "journal.jsonl"
 
 
 def journal(folder: Path) -> Callable[[str, str, str], None]:
-    """Return what adds a line to the journal in `folder`: what was done, to what, its SHA-256.
+    """Return a function that appends an action, its object and a SHA-256 to the journal.
 
-    Raises `DestinationError` where it cannot be written.
+    That function raises `DestinationError` if it cannot write to `folder`.
     """
     path = folder / FILE
 
@@ -33,7 +30,7 @@ def journal(folder: Path) -> Callable[[str, str, str], None]:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise DestinationError(
-                f"{path}: cannot be written ({error.strerror}); see to space and permissions"
+                f"{path}: cannot be written ({error.strerror}); check free space and permissions"
             ) from error
 
     return note

@@ -1,4 +1,4 @@
-"""A destination's name in models.yaml -> the destination."""
+"""Opens the destination that models.yaml lists under a name."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -8,7 +8,7 @@ from publisher.destinations.base import Destination, DestinationError
 from publisher.registry.models import Registry, Target
 from publisher.util.wording import suggestion
 
-# Kind -> the module, and the class in it that is made of (name, target, environment, folder).
+# Kind -> module and class; the constructor takes (name, target, environment, folder).
 CLASSES: Mapping[str, tuple[str, str]] = {
     "directory": ("local.directory", "NamedDirectory"),
     "google-cloud-storage": ("bucket.google_cloud_storage", "GoogleCloudStorage"),
@@ -18,27 +18,27 @@ CLASSES: Mapping[str, tuple[str, str]] = {
     "github": ("github.destination", "GitHub"),
     "tfhub": ("local.tfhub", "TfhubCheckout"),
 }
-# Whose client libraries come with an extra of the same name.
+# The kinds whose client library is an extra of the same name.
 EXTRAS = ("google-cloud-storage", "s3", "kaggle", "huggingface")
 
 
 def target_named(registry: Registry, name: str) -> Target:
-    """Return a destination's entry. Raises `DestinationError` for a name that is not there."""
+    """Return a destination's entry. Raises `DestinationError` for an unknown name."""
     if name not in registry.destinations:
         known = list(registry.destinations)
-        there = suggestion(name, known) if known else "; models.yaml has no `destinations`"
-        raise DestinationError(f"{name!r} is no destination in models.yaml{there}")
+        hint = suggestion(name, known) if known else "; models.yaml has no `destinations`"
+        raise DestinationError(f"{name!r} is no destination in models.yaml{hint}")
     return registry.destinations[name]
 
 
 def open_destination(
     registry: Registry, name: str, environment: Mapping[str, str], folder: Path
 ) -> Destination:
-    """Return the destination that models.yaml calls `name`; nothing is asked of it yet.
+    """Return the destination that models.yaml calls `name`. Send no request yet.
 
-    `environment` is where credentials and other addresses of services are looked for.
-    `folder` may keep what is needed to go on with an interrupted upload; it need not exist.
-    Raises `DestinationError` for an unknown name, or where its client library is missing.
+    `environment` supplies credentials and service addresses. `folder` stores unfinished
+    upload sessions; it need not exist. Raises `DestinationError` for an unknown name or a
+    missing client library.
     """
     target = target_named(registry, name)
     module, kind = CLASSES[target.kind]

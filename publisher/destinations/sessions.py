@@ -1,4 +1,4 @@
-"""What is remembered of upload sessions that began and did not end, for the next run."""
+"""Stores unfinished upload sessions for the next run."""
 
 import os
 import tempfile
@@ -17,10 +17,10 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Sessions(Generic[M]):
-    """Upload sessions by name, each a file in a folder that only its owner can read.
+    """Upload sessions by name, one file each.
 
-    An address in it may let anybody write. `put` and `remove` raise `DestinationError` where
-    the file system says no.
+    A session's address can grant write access, so only the owner can read the folder. `put`
+    and `remove` raise `DestinationError` for file system errors.
     """
 
     def __init__(self, folder: Path, kind: type[M]) -> None:
@@ -28,7 +28,7 @@ class Sessions(Generic[M]):
         self._kind = kind
 
     def get(self, name: str) -> M | None:
-        """Return what is remembered; none if that cannot be read, so that it begins anew."""
+        """Return the stored session, or `None` if there is no readable one."""
         try:
             with self._path(name).open("rb") as file:
                 return self._kind.model_validate_json(file.read(LARGEST))
@@ -36,7 +36,7 @@ class Sessions(Generic[M]):
             return None
 
     def put(self, name: str, session: M) -> None:
-        """Remember it, whole."""
+        """Store a session atomically."""
         with file_errors(self._folder):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(prefix=".session-", dir=self._folder)  # mode 0600
@@ -45,7 +45,7 @@ class Sessions(Generic[M]):
             Path(temporary).replace(self._path(name))
 
     def remove(self, name: str) -> None:
-        """Remember it no longer."""
+        """Forget a session."""
         with file_errors(self._folder):
             self._path(name).unlink(missing_ok=True)
 
@@ -55,11 +55,11 @@ class Sessions(Generic[M]):
 
 @contextmanager
 def file_errors(folder: Path) -> Iterator[None]:
-    """Make `DestinationError`s of the file system's errors."""
+    """Raise file system errors as `DestinationError`."""
     try:
         yield
     except OSError as error:
         raise DestinationError(
-            f"{error.filename or folder}: {error.strerror or error}; see to space and"
+            f"{error.filename or folder}: {error.strerror or error}; check free space and"
             " permissions, and run again"
         ) from error

@@ -37,12 +37,11 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from publisher.destinations.base import DestinationError
+from publisher.destinations.base import DestinationError, Payload, unreadable
 from publisher.destinations.bucket.objects import (
     MAX_SMALL_FILE,
     ObjectChangedError,
     Objects,
-    Source,
     Stored,
     UnfinishedUpload,
     UnknownUploadError,
@@ -200,26 +199,26 @@ class GoogleCloudStorage(Objects):
                 raise ValueError
             return content.getvalue(), str(blob.generation)
 
-    def _store(self, path: str, source: Source, expected: str | None) -> None:
+    def _store(self, path: str, payload: Payload, expected: str | None) -> None:
         headers = headers_of(path)
         blob = self._bucket.blob(f"{self._prefix}{path}")
         blob.cache_control = headers.cache_control
-        blob.metadata = {"sha256": source.sha256}
+        blob.metadata = {"sha256": payload.sha256}
         # The service refuses content that has another one.
-        blob.crc32c = source.digest
+        blob.crc32c = payload.digest
         calls = {
-            "size": source.size,
+            "size": payload.size,
             "content_type": headers.content_type,
             "if_generation_match": int(expected or 0),
             **self._call_options,
         }
-        with self._during(f"sending {path}"), source.open() as file:
+        with self._during(f"sending {path}"), payload.open() as file:
             try:
-                if source.size <= self.simple:
+                if payload.size <= self.simple:
                     blob.upload_from_file(file, checksum="crc32c", **calls)
                 else:
                     start = partial(blob.create_resumable_upload_session, **calls)
-                    session = self._session(path, source, start)
+                    session = self._session(path, payload, start)
                     advance = self.retry.with_predicate(if_exception_type(TransientError))(
                         session.advance
                     )
@@ -239,18 +238,18 @@ class GoogleCloudStorage(Objects):
                 raise
             self._sessions.remove(path)
 
-    def _session(self, path: str, source: Source, start: Callable[[], str]) -> UploadSession:
+    def _session(self, path: str, payload: Payload, start: Callable[[], str]) -> UploadSession:
         """Return the session of an earlier run with the same content, or else a new one."""
-        known = self._resumable(path, source)
+        known = self._resumable(path, payload)
         if known is not None and self._is_service_url(known):
-            return UploadSession(known, source.size, self._timeouts, None, self.piece)
+            return UploadSession(known, payload.size, self._timeouts, None, self.piece)
         address = start()
         if not self._is_service_url(address):
             raise self._error(
                 f"the service wants the bytes of {path} at another host; see to the network"
             )
-        self._sessions.put(path, UnfinishedUpload(sha256=source.sha256, key=address))
-        return UploadSession(address, source.size, self._timeouts, 0, self.piece)
+        self._sessions.put(path, UnfinishedUpload(sha256=payload.sha256, key=address))
+        return UploadSession(address, payload.size, self._timeouts, 0, self.piece)
 
     def _cancel(self, path: str, key: str) -> None:
         if self._is_service_url(key):
@@ -289,7 +288,7 @@ class GoogleCloudStorage(Objects):
         except (*ERRORS, HttpError) as error:
             cause = error.cause if isinstance(error, RetryError) else error
             if isinstance(cause, OSError) and cause.filename:
-                raise self._unreadable(cause) from cause
+                raise unreadable(cause, self._name) from cause
             if isinstance(cause, GoogleAuthError):
                 raise self._credentials_error(what, cause) from None
             raise self._failure(what, _http_error(cause)) from None

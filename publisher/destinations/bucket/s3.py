@@ -30,11 +30,11 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from publisher.destinations.base import Payload, unreadable
 from publisher.destinations.bucket.objects import (
     MAX_SMALL_FILE,
     ObjectChangedError,
     Objects,
-    Source,
     Stored,
     UnfinishedUpload,
     UnknownUploadError,
@@ -183,23 +183,23 @@ class S3(Objects):
             answer["Body"].close()
         return bytes(content), answer["ETag"]
 
-    def _store(self, path: str, source: Source, expected: str | None) -> None:
+    def _store(self, path: str, payload: Payload, expected: str | None) -> None:
         headers = headers_of(path)
         facts = {
             "ContentType": headers.content_type,
             "CacheControl": headers.cache_control,
-            "Metadata": {"sha256": source.sha256},
+            "Metadata": {"sha256": payload.sha256},
             "ChecksumAlgorithm": "SHA256",
         }
         condition = {"IfMatch": expected} if expected else {"IfNoneMatch": "*"}
-        with self._during(f"sending {path}"), source.open() as file:
+        with self._during(f"sending {path}"), payload.open() as file:
             try:
-                if source.size <= self.part:
-                    checksum = {"ChecksumSHA256": source.digest}
+                if payload.size <= self.part:
+                    checksum = {"ChecksumSHA256": payload.digest}
                     place = self._object(path)
                     self._client.put_object(**place, Body=file, **facts, **checksum, **condition)
                 else:
-                    self._store_in_parts(path, source, file, facts, condition)
+                    self._store_in_parts(path, payload, file, facts, condition)
             except ClientError as error:
                 code = _code(error)
                 if code in CHANGED or (expected and code in MISSING):
@@ -213,13 +213,13 @@ class S3(Objects):
     def _store_in_parts(
         self,
         path: str,
-        source: Source,
+        payload: Payload,
         file: BinaryIO,
         facts: Mapping[str, Any],
         condition: Mapping[str, str],
     ) -> None:
         """Send the parts that are not there yet, and make one object of all."""
-        upload = {**self._object(path), "UploadId": self._upload(path, source, facts)}
+        upload = {**self._object(path), "UploadId": self._upload(path, payload, facts)}
         pages = self._client.get_paginator("list_parts").paginate(**upload)
         there = {part["PartNumber"]: part for page in pages for part in page.get("Parts", ())}
         parts = []
@@ -232,18 +232,18 @@ class S3(Objects):
         self._complete(path, {**upload, "MultipartUpload": {"Parts": parts}}, condition)
         self._sessions.remove(path)
 
-    def _upload(self, path: str, source: Source, facts: Mapping[str, Any]) -> str:
+    def _upload(self, path: str, payload: Payload, facts: Mapping[str, Any]) -> str:
         """Return the upload of an earlier run with the same content, or else a new one.
 
         Only uploads that began here are known to be of the same content: the service does
         not tell what was noted when one began.
         """
-        known = self._resumable(path, source)
+        known = self._resumable(path, payload)
         if known is not None:
             return known
         self._abort_stale(path)
         upload = self._client.create_multipart_upload(**self._object(path), **facts)["UploadId"]
-        self._sessions.put(path, UnfinishedUpload(sha256=source.sha256, key=str(upload)))
+        self._sessions.put(path, UnfinishedUpload(sha256=payload.sha256, key=str(upload)))
         return str(upload)
 
     def _complete(self, path: str, done: Mapping[str, Any], condition: Mapping[str, str]) -> None:
@@ -313,7 +313,7 @@ class S3(Objects):
             none = TransientError(0, f"no answer ({failure(cause)})")
             raise self._failure(what, none) from error
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise unreadable(error, self._name) from error
 
 
 def _code(error: ClientError) -> str:

@@ -1,7 +1,7 @@
-"""GitHub's REST API: one request at a time, and steps that are repeated where that may help.
+"""A client for GitHub's REST API that retries after transient errors.
 
-The token goes to the API and to the address of its uploads, and nowhere else: no redirect is
-followed with it. Nothing that GitHub says is shown before the token is taken out of it.
+The token is sent to the API and its upload host only, never along a redirect. Messages from
+GitHub are shown with the token removed.
 
 Sources: GitHub REST API documentation, "Best practices for using the REST API" (redirects,
 rate limits), "Rate limits for the REST API" and "REST API endpoints for release assets".
@@ -25,6 +25,7 @@ from publisher.destinations.base import (
     failure_message,
     service_address,
     token_of,
+    unreadable,
 )
 from publisher.errors import first_problem
 from publisher.util.http import (
@@ -41,18 +42,18 @@ from publisher.util.http.request import REDIRECTS, body, new_session, request
 
 ADDRESS = "https://api.github.com"
 API_VERSION = "2022-11-28"
-SECONDARY_PAUSE = 60.0  # seconds to wait where GitHub does not say how long
-LARGEST_ANSWER = 1 << 26  # bytes; a list of 100 releases with long pages stays below
+SECONDARY_PAUSE = 60.0  # seconds to wait if GitHub does not say how long
+LARGEST_ANSWER = 1 << 26  # bytes; a list of 100 releases with long pages is smaller
 MOST_REDIRECTS = 3
 PERMISSION = (
     "grant the token the repository permission Contents: write (in GitHub Actions:"
     " `permissions: contents: write`; a classic token: the scope repo)"
 )
 REMEDIES = {
-    401: "the token in GITHUB_TOKEN or GH_TOKEN is not accepted: make another and set it",
+    401: "the token in GITHUB_TOKEN or GH_TOKEN is not accepted: create a new one and set it",
     403: PERMISSION,
-    404: f"see that it is there and {PERMISSION}",
-    **dict.fromkeys(REDIRECTS, "the repository has another name now: correct `to` in models.yaml"),
+    404: f"check that it exists and {PERMISSION}",
+    **dict.fromkeys(REDIRECTS, "the repository was renamed: correct `to` in models.yaml"),
 }
 
 _JSON = "application/vnd.github+json"
@@ -64,7 +65,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; `reason` is what GitHub said is wrong, in one line."""
+    """A response. `reason` is GitHub's error message, on one line."""
 
     status: int
     content: bytes
@@ -80,11 +81,11 @@ class _ErrorBody(BaseModel):
 
 
 class Api:
-    """The API as one token sees it.
+    """The API with one token.
 
-    `ask`, `send` and `fetch` raise `HttpError` for any other answer than those expected.
-    `during` repeats a step after each `TransientError`, makes `DestinationError`s of the
-    others, and knows for messages what is being done.
+    `ask`, `send` and `fetch` raise `HttpError` for an unexpected status. Call them in a step
+    of `during`, which retries after a `TransientError`, raises other failures as
+    `DestinationError`, and names the step in messages.
     """
 
     def __init__(self, name: str, environment: Mapping[str, str], retry: Retry) -> None:
@@ -94,7 +95,7 @@ class Api:
             name,
             "GITHUB_API_URL",
             environment.get("GITHUB_API_URL") or ADDRESS,
-            f"leave it out ({ADDRESS}), or set it to https://HOST/api/v3",
+            f"unset it (default: {ADDRESS}), or set it to https://HOST/api/v3",
         )
         self._token = token_of(
             name,
@@ -107,19 +108,19 @@ class Api:
 
     @property
     def has_token(self) -> bool:
-        """Whether there is a token at all."""
+        """Whether the environment has a token."""
         return bool(self._token)
 
     def error(self, problem: str) -> DestinationError:
-        """Return an error of what is being done."""
+        """Return an error that names the current step."""
         return DestinationError(f"{self._name}: {self._doing}: {problem}")
 
     def conflict(self, problem: str) -> ConflictError:
-        """Return an error of what somebody else did meanwhile."""
+        """Return an error about another publisher's write during the current step."""
         return ConflictError(f"{self._name}: {self._doing}: {problem}")
 
     def during(self, doing: str, step: Callable[[], T]) -> T:
-        """Do a step, again from its beginning after a `TransientError`."""
+        """Run a step; start it again after a `TransientError`."""
         before, self._doing = self._doing, doing
         try:
             return self._retry.run(step)
@@ -139,14 +140,14 @@ class Api:
         expected: Collection[int] = (200,),
         allowed: Collection[int] = (),
     ) -> Answer:
-        """Send one request. A status in `also` is for the caller to judge, too."""
-        # Lists with pages in them are long, and compress well.
+        """Send one request; return statuses in `expected`, and errors in `allowed`."""
+        # Lists of releases contain whole pages and compress well.
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
         response = self._request(method, f"{self._base}{path}", headers, json=json)
         return self._checked(response, expected, allowed)
 
     def send(self, address: str, name: str, source: Path | bytes, content_type: str) -> Answer:
-        """Upload an asset; 404 and 422 are for the caller to judge."""
+        """Upload an asset. Return 404 and 422 instead of raising."""
         url = f"{address}?name={quote(name)}"
         headers = {"Accept": _JSON, "Content-Type": content_type}
         if isinstance(source, bytes):
@@ -155,34 +156,32 @@ class Api:
             try:
                 file = source.open("rb")
             except OSError as error:
-                raise DestinationError(
-                    f"{source}: cannot be read ({error.strerror}); build it again"
-                ) from error
+                raise unreadable(error, str(source)) from error
             with file:
                 response = self._request("POST", url, headers, data=file)
         return self._checked(response, (201,), (404, 422))
 
     def fetch(self, path: str, largest: int) -> bytes:
-        """Return the content of an asset, which may lie elsewhere. At most `largest` bytes."""
+        """Return the content of an asset, at most `largest` bytes. Follow redirects to storage."""
         headers = {"Accept": _BYTES}
         response = self._request("GET", f"{self._base}{path}", headers, follow=MOST_REDIRECTS)
         return self._checked(response, (200,), (), largest).content
 
     def parsed(self, kind: type[M], answer: Answer) -> M:
-        """Return an answer as what it should be."""
+        """Parse a response. Raises `DestinationError` if its form is wrong."""
         try:
             return kind.model_validate_json(answer.content)
         except ValidationError as error:
             raise self.error(
-                f"this is no answer of GitHub ({first_problem(error)}); see to GITHUB_API_URL and"
-                " to what lies between"
+                f"the response is not GitHub's ({first_problem(error)}); check GITHUB_API_URL and"
+                " the proxies on the way"
             ) from None
 
     def upload_address(self, template: str) -> str:
-        """Return the address of a release's uploads, if the token may go there.
+        """Return the upload address of a release. Raises `DestinationError` for a foreign host.
 
-        Sources: "REST API endpoints for release assets" (`upload_url`); GitHub Enterprise
-        has its uploads on the API's own host, or where github.com has them.
+        Source: "REST API endpoints for release assets" (`upload_url`). GitHub Enterprise
+        takes uploads on the API's host or on a host `uploads.`, as github.com does.
         """
         address = template.partition("{")[0]
         api = urlsplit(self._base)
@@ -198,8 +197,8 @@ class Api:
             good = False
         if not good or not PLAIN_ADDRESS.fullmatch(address):
             raise self.error(
-                "the place for uploads that is named is not GitHub's own; see to GITHUB_API_URL"
-                " and to what lies between"
+                "the upload address is not GitHub's own; check GITHUB_API_URL and the proxies on"
+                " the way"
             )
         return address
 
@@ -252,7 +251,7 @@ class Api:
         raise HttpError(status, reason)
 
     def _rate_limited(self, status: int, headers: Mapping[str, str], reason: str) -> HttpError:
-        """Return what a rate limit means: a pause, or the end if it would be too long."""
+        """Return the error for a rate limit: transient unless the wait is too long."""
         pause = _seconds_until_reset(headers)
         if pause <= self._retry.longest_asked:
             return TransientError(status, reason, "wait a while and run again", pause=pause)
@@ -264,7 +263,7 @@ class Api:
         )
 
     def _reason(self, content: bytes) -> str:
-        """Return what GitHub says is wrong: one short line without the token."""
+        """Return GitHub's error message: one short line without the token."""
         try:
             parsed = _ErrorBody.model_validate_json(content)
         except ValidationError:
@@ -279,7 +278,7 @@ class Api:
 
 
 def _is_rate_limit(headers: Mapping[str, str], reason: str) -> bool:
-    """Tell a 403 that passes from one of missing permission."""
+    """Return whether a 403 is a rate limit rather than a missing permission."""
     return (
         "Retry-After" in headers
         or headers.get("X-RateLimit-Remaining") == "0"
@@ -288,7 +287,7 @@ def _is_rate_limit(headers: Mapping[str, str], reason: str) -> bool:
 
 
 def _seconds_until_reset(headers: Mapping[str, str]) -> float:
-    """Return the seconds until GitHub takes requests again."""
+    """Return the seconds until GitHub accepts requests again."""
     after, reset = headers.get("Retry-After", ""), headers.get("X-RateLimit-Reset", "")
     if re.fullmatch(r"\d{1,9}", after):
         return float(after)

@@ -1,20 +1,19 @@
 """Versions as the releases of a GitHub repository.
 
-One release a version: its tag is that of `pages.github.tag_of`, its title the handle, its
-text the page, and the other files are its assets. It is made as a draft, which only those
-who may push see, and published in the last step, so that it appears whole.
+Each version is one release. Its tag comes from `pages.github.tag_of`, its title is the
+handle, its text the page, and the other files are assets. It starts as a draft, visible only
+to those who may push, and the last step publishes it, so that it appears at once.
 
-What an interrupted run left is a draft whose text lists the digests of the files that belong
-to it. Only a run with the same files goes on with it.
+An interrupted run leaves a draft whose text lists the digests of its files. Only a run with
+the same files resumes it.
 
-What GitHub can guarantee when two publish the same version at once: drafts of one tag may
-stand side by side, but a tag is made by one of them only. So before a draft is published its
-tag is made, with a message that lists the digests too: whoever finds a tag with other digests
-was too late. Two who publish the same bytes both succeed; nothing tells them apart, and the
-page of the later one stands.
+The tag is the lock between concurrent publishers. GitHub allows several drafts with one tag
+but creates a tag only once. The tag is created before the draft is published, and its message
+lists the digests: a publisher that finds other digests was too late. Two publishers of the
+same bytes both succeed, and the later page remains.
 
-Pages and small files have no such lock, since GitHub takes no precondition there. What is
-there is looked at right before it is replaced.
+GitHub has no precondition for changing pages and small files. They are compared right before
+they are replaced.
 """
 
 from collections.abc import Mapping
@@ -27,18 +26,17 @@ from publisher.destinations.base import (
     ConflictError,
     DestinationError,
     NamedDestination,
+    Payload,
     Style,
+    payload_of,
     version_file,
 )
 from publisher.destinations.github.api import PERMISSION, Api
 from publisher.destinations.github.releases import (
     MAX_SMALL_FILE,
     Asset,
-    Part,
     Release,
     Releases,
-    part_of,
-    size_of,
 )
 from publisher.documents.errors import DocumentError
 from publisher.documents.manifest import MANIFEST, PAGE, Manifest, read_manifest
@@ -46,24 +44,24 @@ from publisher.pages.github import LONGEST, tag_of
 from publisher.registry.models import Target
 from publisher.util.http import DEFAULT_RETRY, Retry, TransientError
 
-LARGEST_ASSET = 1 << 31  # bytes; GitHub takes files below 2 GiB
-NEXT_SUFFIX = ".new"  # ends the name of an asset that will take the place of another
+LARGEST_ASSET = 1 << 31  # bytes; GitHub accepts files below 2 GiB
+NEXT_SUFFIX = ".new"  # ends the name of an asset that will replace another
 UNFINISHED = "This release is not finished. Publish again and it will be; or delete this draft."
 
 
 @dataclass(frozen=True)
 class _Version:
-    """A version to be published: its page, and the other files by name."""
+    """A version to publish: its page, and the other files by name."""
 
     handle: str
     tag: str
     page: str
-    parts: Mapping[str, Part]
+    payloads: Mapping[str, Payload]
 
     @property
     def tag_message(self) -> str:
         """The message of its tag."""
-        sums = "".join(f"{part.sha256}  {name}\n" for name, part in self.parts.items())
+        sums = "".join(f"{payload.sha256}  {name}\n" for name, payload in self.payloads.items())
         return f"{self.handle}\n\n{sums}"
 
     @property
@@ -71,12 +69,12 @@ class _Version:
         return f"{UNFINISHED}\n\n{self.tag_message}"
 
     def is_draft(self, draft: Release) -> bool:
-        """Whether a draft was made for exactly these files."""
+        """Return whether a draft is for exactly these files."""
         return _normalized(draft.body) == _normalized(self.draft_text)
 
 
 class GitHub(NamedDestination):
-    """The releases of one repository; what is no version of ours there is left alone."""
+    """The releases of one repository. Releases of other projects stay untouched."""
 
     style: Style = "github"
 
@@ -89,9 +87,9 @@ class GitHub(NamedDestination):
         *,
         retry: Retry = DEFAULT_RETRY,
     ) -> None:
-        """Use the token in GITHUB_TOKEN or GH_TOKEN, at GITHUB_API_URL; no `folder` is needed.
+        """Read GITHUB_TOKEN or GH_TOKEN, and GITHUB_API_URL. `folder` is unused.
 
-        Raises `DestinationError` if one of them cannot be used.
+        Raises `DestinationError` if one of them is invalid.
         """
         super().__init__(name, target)
         self._api = Api(name, environment, retry)
@@ -100,11 +98,11 @@ class GitHub(NamedDestination):
 
     @property
     def seals_versions(self) -> bool:
-        """Whether a version that was listed last is an immutable release."""
+        """Whether `manifests` last found an immutable release."""
         return self._sealed
 
     def check(self) -> None:
-        """See that the repository takes releases from this token."""
+        """Verify that the token may create releases in the repository."""
         if not self._api.has_token:
             raise self._error(
                 "no token for GitHub; set GITHUB_TOKEN or GH_TOKEN (GitHub's own client prints"
@@ -117,8 +115,8 @@ class GitHub(NamedDestination):
     def manifests(self) -> dict[str, Manifest]:
         """Return the manifest of every version, by handle; see `Destination`.
 
-        Raises `DestinationError` if a published release of ours lacks its manifest or its
-        archive, or has another archive than the manifest states.
+        Raises `DestinationError` if a version's release lacks its manifest, or the archive
+        that the manifest states.
         """
         found = {}
         self._sealed = False
@@ -133,7 +131,7 @@ class GitHub(NamedDestination):
         return dict(sorted(found.items()))
 
     def read(self, path: str) -> bytes | None:
-        """Return a page or another small file of a version; none if there is none."""
+        """Return a small file of a version, or `None` if it does not exist."""
         file = version_file(path)
         if file is None:
             return None
@@ -147,7 +145,7 @@ class GitHub(NamedDestination):
         return self._last_read[path]
 
     def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
-        """Publish a release with `files`: draft, assets, tag, and then all is seen at once.
+        """Create a draft, upload its assets, create the tag, and publish the draft.
 
         Raises `DestinationError` for a file that is too large before anything is sent.
         """
@@ -155,30 +153,30 @@ class GitHub(NamedDestination):
         what = f"publishing {handle}"
         self._api.during(what, lambda: self._require_new(version))
         draft = self._api.during(what, lambda: self._draft(version))
-        for name, part in version.parts.items():
+        for name, payload in version.payloads.items():
             sending = f"sending {name} of {handle}"
-            self._api.during(sending, partial(self._releases.put, draft, name, part))
+            self._api.during(sending, partial(self._releases.put, draft, name, payload))
         try:
             self._api.during(what, lambda: self._create_tag(version))
             self._api.during(what, lambda: self._publish(draft, version))
         except ConflictError:
-            # Nobody will publish it any more. If it does not go away now, it does no harm.
+            # Nobody will publish this draft. If it cannot be deleted now, it does no harm.
             with suppress(DestinationError):
                 self._api.during(what, lambda: self._releases.delete_draft(draft))
             raise
         self._api.during(what, lambda: self._verify_published(draft, version))
 
     def write(self, path: str, content: bytes) -> None:
-        """Replace the page or another small file of a version; the same content is not sent.
+        """Replace a small file of a version unless it has this content.
 
-        A page is replaced at once. Of another file the new asset is sent under a name of its
-        own, the old one deleted, and the new one renamed: between the last two steps nothing
-        has the name. An interruption there is mended by the same call, and `manifests` knows
-        the manifest under both names.
+        One request replaces a page. Another file is uploaded as an asset with a temporary
+        name, the old asset is deleted, and the new one renamed; between these two steps no
+        asset has the name. The same call repairs an interruption there, and `manifests`
+        finds the manifest under both names.
         """
         file = version_file(path)
         if file is None:
-            raise self._error(f"{path}: releases hold versions and nothing else; leave it out")
+            raise self._error(f"{path}: GitHub releases hold only versions; leave it out")
         handle, name = file
         text = self._text(handle, content) if name == PAGE else ""
         what = f"writing {name} of {handle}"
@@ -193,17 +191,17 @@ class GitHub(NamedDestination):
                 lambda: self._releases.require_success(self._releases.edit(release, body=text)),
             )
         else:
-            self._api.during(what, lambda: self._replace(release, name, part_of(content)))
+            self._api.during(what, lambda: self._replace(release, name, payload_of(content)))
         if self.read(path) != content:
-            raise self._error(f"GitHub took {path} and does not give it back; run again")
+            raise self._error(f"GitHub accepted {path} but does not return it; run again")
 
     def _check_write_access(self) -> None:
-        """Raise `DestinationError` if the token cannot make releases in the repository."""
+        """Raise `DestinationError` if the token cannot create releases in the repository."""
         repository, scopes = self._releases.repository()
         if repository.archived:
             raise self._api.error("it is archived; unarchive it, or choose another repository")
-        # Only a classic token tells its scopes, and then the permissions are its owner's. Of
-        # an app's token GitHub says that it may nothing, whatever it may.
+        # The permissions are those of the token's owner, and meaningful only for a classic
+        # token, which has scopes. For an app's token GitHub always reports none.
         if scopes is not None and not repository.permissions.get("push", False):
             raise self._api.error("the token's owner may not push there; ask for write access")
         self._releases.head()
@@ -212,10 +210,10 @@ class GitHub(NamedDestination):
             shown = "" if scopes is None else f"; its scopes are {ascii(scopes)[:200]}"
             raise self._api.error(f"the token may not ({refusal}{shown}); {PERMISSION}")
 
-    # What is there
+    # Current state
 
     def _manifest(self, release: Release) -> Manifest | None:
-        """Return the manifest of a published release, if it is one of ours."""
+        """Return the manifest of a published release, or `None` if it is not a version."""
         title = release.name or ""
         ours = title.count("/") == 2 and tag_of(self._target, title) == release.tag_name
         asset = release.asset(MANIFEST) or release.asset(f"{MANIFEST}{NEXT_SUFFIX}")
@@ -233,18 +231,18 @@ class GitHub(NamedDestination):
         archive = release.asset(stated.file)
         if archive is None:
             raise self._damaged(release, "the archive is missing")
-        if not Part(b"", stated.size, stated.sha256).matches(archive):
+        if not archive.matches(stated.size, stated.sha256):
             raise self._damaged(release, "the archive is not the one that its manifest states")
         return manifest
 
     def _damaged(self, release: Release, why: str) -> DestinationError:
         return self._error(
-            f"the release {release.tag_name} is damaged: {why}; upload the file there"
-            " again, or delete the release with its tag and publish again"
+            f"the release {release.tag_name} is damaged: {why}; upload the file again, or delete"
+            " the release and its tag and publish again"
         )
 
     def _content(self, release: Release | None, name: str) -> bytes | None:
-        """Return a small file of a release."""
+        """Return a small file of a release, or `None` if it does not exist."""
         if release is None:
             return None
         if name == PAGE:
@@ -252,52 +250,52 @@ class GitHub(NamedDestination):
         asset = release.asset(name)
         return None if asset is None else self._releases.content(asset)
 
-    # A new version; each step can be done again from its beginning
+    # A new version, in steps that can be repeated
 
     def _version(self, handle: str, files: Mapping[str, Path | bytes]) -> _Version:
         for name, source in files.items():
-            size = size_of(source)
+            # Before the file is hashed, which takes a while.
+            size = source.stat().st_size if isinstance(source, Path) and source.is_file() else 0
             if size >= LARGEST_ASSET:
                 raise self._error(
-                    f"{handle}: {name} has {size:,} bytes, and GitHub takes less than"
-                    f" {LARGEST_ASSET:,}; leave the model out with `only` in models.yaml"
+                    f"{handle}: {name} has {size:,} bytes, and GitHub's limit is"
+                    f" {LARGEST_ASSET - 1:,}; exclude the model with `only` in models.yaml"
                 )
-        parts = {name: part_of(source) for name, source in files.items() if name != PAGE}
+        payloads = {name: payload_of(source) for name, source in files.items() if name != PAGE}
         page = files[PAGE]
         content = page if isinstance(page, bytes) else page.read_bytes()
-        return _Version(handle, tag_of(self._target, handle), self._text(handle, content), parts)
+        return _Version(handle, tag_of(self._target, handle), self._text(handle, content), payloads)
 
     def _text(self, handle: str, content: bytes) -> str:
-        """Return a page as GitHub takes it. Raises if it would not come back as it is."""
+        """Return a page as text. Raises `DestinationError` if GitHub would change it."""
         text = content.decode(errors="replace")
         if _normalized(text).encode() != content or len(text) > LONGEST:
             raise self._error(
-                f"{handle}: its page has {len(text):,} characters; GitHub takes"
-                f" {LONGEST:,}, in UTF-8, with plain line ends and one of them last: correct the"
-                " template"
+                f"{handle}: its page has {len(text):,} characters; GitHub accepts {LONGEST:,}, in"
+                " UTF-8, with LF line ends and one at the end: correct the template"
             )
         return text
 
     def _require_new(self, version: _Version) -> None:
         if self._releases.published(version.tag):
             raise self._conflict(
-                f"{version.handle} is published there already, as {version.tag}; raise the version"
+                f"{version.handle} is already published there, as {version.tag}; raise the version"
             )
         self._is_tagged(version)
 
     def _is_tagged(self, version: _Version) -> bool:
-        """Whether the tag is there; raises `ConflictError` if it was made for other files."""
+        """Return whether the tag exists. Raises `ConflictError` if it is for other files."""
         message = self._releases.tag_message(version.tag)
         if message is not None and _normalized(message) != _normalized(version.tag_message):
             raise self._conflict(
-                f"{version.handle}: the tag {version.tag} is there and is not for"
-                " these files; somebody else publishes this version or did not finish: if it is"
-                " nobody's, delete the tag and run again, otherwise raise the version"
+                f"{version.handle}: the tag {version.tag} exists for other files; another"
+                " publisher is at work or was interrupted: if nobody is publishing it, delete the"
+                " tag and run again, otherwise raise the version"
             )
         return message is not None
 
     def _drafts(self, version: _Version) -> list[Release]:
-        """Return the drafts of a version that a publisher made, the oldest first."""
+        """Return the drafts of a version, the oldest first."""
         drafts = [
             release
             for release in self._releases.all()
@@ -308,21 +306,21 @@ class GitHub(NamedDestination):
         return sorted(drafts, key=lambda draft: draft.id)
 
     def _draft(self, version: _Version) -> Release:
-        """Return the draft of exactly these files, made now if there is none."""
+        """Return the draft for exactly these files; create it if there is none."""
         for draft in self._drafts(version):
             if version.is_draft(draft):
                 return draft
         return self._releases.create_draft(version.tag, version.handle, version.draft_text)
 
     def _create_tag(self, version: _Version) -> None:
-        """Make the version's tag. Raises `ConflictError` if it is another publisher's."""
+        """Create the version's tag. Raises `ConflictError` if it is another publisher's."""
         if not self._is_tagged(version):
             answer = self._releases.make_tag(version.tag, version.tag_message)
             if answer.status == 422 and not self._is_tagged(version):
                 self._releases.require_success(answer)
 
     def _publish(self, draft: Release, version: _Version) -> None:
-        """Make the draft public, having seen that it is whole."""
+        """Publish the draft once all its assets are verified."""
         now = self._releases.release(draft.id)
         if now is None:
             raise self._too_late(version)
@@ -330,10 +328,10 @@ class GitHub(NamedDestination):
         if not now.draft:
             if _normalized(now.body) != version.page:
                 raise self._too_late(version)
-            return  # the answer to an earlier attempt was lost
+            return  # an earlier attempt succeeded, and its response was lost
         for other in self._drafts(version):
             if not version.is_draft(other):
-                # The tag is made for other files than its own, so it cannot be published.
+                # Its files are not those of the tag, so it cannot be published.
                 self._releases.delete_draft(other)
         answer = self._releases.edit(
             draft, tag_name=version.tag, name=version.handle, body=version.page, draft=False
@@ -343,27 +341,30 @@ class GitHub(NamedDestination):
         self._releases.require_success(answer)
 
     def _verify_published(self, draft: Release, version: _Version) -> None:
-        """See that what everybody sees now is what was sent, and that nothing else is left."""
+        """Verify that the public release is what was sent; delete leftover drafts."""
         release = self._releases.published(version.tag)
         if release is None:
-            raise TransientError(0, "GitHub took it and does not show it")
+            raise TransientError(0, "GitHub accepted the release but does not show it")
         if release.id != draft.id:
             raise self._too_late(version)
         self._verify_assets(release.assets, version)
         if _normalized(release.body) != version.page:
-            raise self._api.error("GitHub shows another page than was sent; run again")
+            raise self._api.error("GitHub does not show the page that was sent; run again")
         for other in self._drafts(version):
             self._releases.delete_draft(other)
 
     def _verify_assets(self, assets: list[Asset], version: _Version) -> None:
-        for name, part in version.parts.items():
-            if not any(asset.name == name and part.matches(asset) for asset in assets):
+        for name, payload in version.payloads.items():
+            if not any(
+                asset.name == name and asset.matches(payload.size, payload.sha256)
+                for asset in assets
+            ):
                 raise self._api.error(f"GitHub does not hold {name} as it was sent; run again")
 
     def _too_late(self, version: _Version) -> ConflictError:
         return self._conflict(
-            f"{version.handle}: another publisher was faster; run again, and raise the version if"
-            " this is another build"
+            f"{version.handle}: another publisher was faster; run again, and if the builds differ"
+            " raise the version"
         )
 
     # Changes of a version
@@ -377,31 +378,29 @@ class GitHub(NamedDestination):
         """
         release = self._releases.published(tag_of(self._target, handle))
         if release is None:
-            raise self._api.error("there is no such version; publish it first")
+            raise self._api.error("this version does not exist; publish it first")
         now = self._content(release, name)
         if now == content:
             return None
         self._require_unchanged(path, now)
         return release
 
-    def _replace(self, release: Release, name: str, part: Part) -> None:
+    def _replace(self, release: Release, name: str, payload: Payload) -> None:
         if release.immutable:
-            raise self._api.error(
-                "the release is immutable, and but for its page never changes; raise the version"
-            )
+            raise self._api.error("the release is immutable except for its page; raise the version")
         there = self._releases.assets(release)
-        if self._releases.arrived(there, name, part):
+        if self._releases.arrived(there, name, payload):
             return
         old = [asset for asset in there if asset.name == name]
         if not old and all(asset.name != f"{name}{NEXT_SUFFIX}" for asset in there):
-            self._releases.put(release, name, part)
+            self._releases.put(release, name, payload)
             return
-        new = self._releases.put(release, f"{name}{NEXT_SUFFIX}", part)
+        new = self._releases.put(release, f"{name}{NEXT_SUFFIX}", payload)
         for asset in old:
             self._releases.delete_asset(asset)
         self._releases.rename_asset(new, name)
 
 
 def _normalized(text: str | None) -> str:
-    """Return a text of GitHub's with plain line ends, one last; it gives back both kinds."""
+    """Return a text with LF line ends and one at the end; GitHub may return CRLF."""
     return (text or "").replace("\r\n", "\n").rstrip("\n") + "\n"

@@ -1,7 +1,7 @@
-"""The releases of a GitHub repository: what can be asked and done, request by request.
+"""Requests about the releases, assets and tags of a GitHub repository.
 
-It knows nothing of versions. All of it is called within a step of `Api.during`, and can be
-done again from its beginning.
+This module knows nothing of versions. Call it within a step of `Api.during`; every function
+can be repeated.
 
 Sources: GitHub REST API documentation, "REST API endpoints for releases", "... for release
 assets", "... for Git tags", "... for Git references".
@@ -9,21 +9,19 @@ assets", "... for Git tags", "... for Git references".
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from publisher.destinations.base import ConflictError, DestinationError
+from publisher.destinations.base import ConflictError, Payload
 from publisher.destinations.github.api import Answer, Api
-from publisher.util.files import sha256, sha256_file
+from publisher.util.files import sha256
 from publisher.util.http import TransientError
 
-MAX_SMALL_FILE = 1 << 24  # bytes of an asset that is read back
-PER_PAGE, MOST_PAGES = 100, 100  # releases a request, and requests: GitHub lists 10,000
+MAX_SMALL_FILE = 1 << 24  # bytes of an asset to read
+PER_PAGE, MOST_PAGES = 100, 100  # GitHub lists at most 10,000 releases
 NO_COMMIT = "0" * 40
 
 _KINDS = {".gz": "application/gzip", ".json": "application/json"}
@@ -35,7 +33,7 @@ class _Answered(BaseModel):
 
 
 class Asset(_Answered):
-    """A file of a release. Without the state `uploaded` it did not arrive."""
+    """A file of a release. Its upload is incomplete unless `state` is `uploaded`."""
 
     id: int
     name: str
@@ -43,9 +41,17 @@ class Asset(_Answered):
     size: int
     digest: str | None = None
 
+    def matches(self, size: int, sha256: str) -> bool:
+        """Return whether the asset arrived with this content, as far as GitHub reports it."""
+        return (
+            self.state == "uploaded"
+            and self.size == size
+            and self.digest in (None, f"sha256:{sha256}")
+        )
+
 
 class Release(_Answered):
-    """A release or a draft of one."""
+    """A release or a draft."""
 
     id: int
     tag_name: str
@@ -57,12 +63,12 @@ class Release(_Answered):
     assets: list[Asset]
 
     def asset(self, name: str) -> Asset | None:
-        """Return the asset of that name that arrived, if there is one."""
+        """Return the uploaded asset of that name, if there is one."""
         return next((a for a in self.assets if (a.name, a.state) == (name, "uploaded")), None)
 
 
 class Repository(_Answered):
-    """What is said of the repository, and of what the token's owner may do there."""
+    """A repository, with the permissions of the token's owner."""
 
     archived: bool
     permissions: dict[str, bool] = {}
@@ -89,65 +95,25 @@ class _Tag(_Answered):
     message: str
 
 
-@dataclass(frozen=True)
-class Part:
-    """A file as it should be there, with its size in bytes and its SHA-256."""
-
-    source: Path | bytes
-    size: int
-    sha256: str
-
-    def matches(self, asset: Asset) -> bool:
-        """Whether an asset arrived as this; one without a digest is told by its size."""
-        return (
-            asset.state == "uploaded"
-            and asset.size == self.size
-            and asset.digest in (None, f"sha256:{self.sha256}")
-        )
-
-
-def size_of(source: Path | bytes) -> int:
-    """Return the bytes of a file. Raises `DestinationError` if it cannot be looked at."""
-    with _readable(source):
-        return len(source) if isinstance(source, bytes) else source.stat().st_size
-
-
-def part_of(source: Path | bytes) -> Part:
-    """Return a file as it should arrive. Raises `DestinationError` if it cannot be read."""
-    with _readable(source):
-        digest = sha256(source) if isinstance(source, bytes) else sha256_file(source)
-    return Part(source, size_of(source), digest)
-
-
-@contextmanager
-def _readable(source: Path | bytes) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DestinationError(
-            f"{source!s}: cannot be read ({error.strerror}); build it again"
-        ) from error
-
-
 class Releases:
     """The releases of the repository `owner/name`."""
 
     def __init__(self, api: Api, repository: str) -> None:
         self._api = api
         self._root = f"/repos/{repository}"
-        # The content of an asset never changes; another content is another asset.
+        # Contents by asset id; the content of an asset never changes.
         self._contents: dict[int, bytes] = {}
 
     def repository(self) -> tuple[Repository, str | None]:
-        """Return what is said of the repository, and the scopes of a classic token."""
+        """Return the repository, and the scopes of a classic token."""
         answer = self._api.ask("GET", self._root)
         return self._api.parsed(Repository, answer), answer.headers.get("X-OAuth-Scopes")
 
     def refusal_to_write(self) -> str:
-        """Say why the token may not write, if it may not.
+        """Return why the token may not write, or an empty text if it may.
 
-        What a token may do is told nowhere. So this asks for a tag on a commit that cannot be,
-        which is refused as wrong (422) only where it would not be refused anyway.
+        No request reports a token's permissions. This one tries to tag an impossible commit:
+        GitHub answers 422 if the token may write, and 403 or 404 otherwise.
         """
         asked = {"ref": "refs/tags/publisher-may-write", "sha": NO_COMMIT}
         path = f"{self._root}/git/refs"
@@ -163,12 +129,12 @@ class Releases:
         sha = answer.content.decode("ascii", "replace").strip()
         if answer.status != 200 or not re.fullmatch(_SHA, sha):
             raise self._api.error(
-                "the repository has no commit, and a release needs one for its tag; push one first"
+                "the repository has no commit for the tag of a release; push one first"
             )
         return sha
 
     def all(self) -> Iterator[Release]:
-        """Yield all releases; drafts too, for a token that may push."""
+        """Yield all releases, including drafts if the token may push."""
         for number in range(1, MOST_PAGES + 1):
             answer = self._api.ask(
                 "GET", f"{self._root}/releases?per_page={PER_PAGE}&page={number}"
@@ -181,7 +147,7 @@ class Releases:
         )
 
     def published(self, tag: str) -> Release | None:
-        """Return the published release with that tag."""
+        """Return the published release with that tag, if there is one."""
         answer = self._api.ask("GET", f"{self._root}/releases/tags/{quote(tag)}", allowed=(404,))
         if answer.status == 404:
             return None
@@ -189,46 +155,46 @@ class Releases:
         return None if release.draft else release
 
     def release(self, number: int) -> Release | None:
-        """Return a release or draft, if it is still there."""
+        """Return a release or draft, or `None` if it was deleted."""
         answer = self._api.ask("GET", f"{self._root}/releases/{number}", allowed=(404,))
         return None if answer.status == 404 else self._api.parsed(Release, answer)
 
     def create_draft(self, tag: str, title: str, text: str) -> Release:
-        """Make a draft. There may be others of the same tag."""
+        """Create a draft. Other drafts may have the same tag."""
         fields = {"tag_name": tag, "name": title, "body": text, "draft": True}
         answer = self._api.ask("POST", f"{self._root}/releases", json=fields, expected=(201,))
         return self._api.parsed(Release, answer)
 
     def edit(self, release: Release, **fields: Any) -> Answer:
-        """Change a release. 404 and 422 are for the caller to judge."""
-        # Of many models none is the latest.
+        """Change a release. Return 404 and 422 instead of raising."""
+        # A repository holds many models, so no release is the latest.
         fields["make_latest"] = "false"
         path = f"{self._root}/releases/{release.id}"
         return self._api.ask("PATCH", path, json=fields, allowed=(404, 422))
 
     def delete_draft(self, draft: Release) -> None:
-        """Delete a draft with its assets, if it is still there and still a draft."""
+        """Delete a draft with its assets, unless it is already deleted or published."""
         now = self.release(draft.id)
         if now is not None and now.draft:
             self._api.ask("DELETE", f"{self._root}/releases/{draft.id}", expected=(204, 404))
 
     def assets(self, release: Release) -> list[Asset]:
-        """Return all assets of a release, those that did not arrive too."""
+        """Return all assets of a release, including incomplete ones."""
         path = f"{self._root}/releases/{release.id}/assets?per_page={PER_PAGE}"
         answer = self._api.ask("GET", path, allowed=(404,))
         if answer.status == 404:
             raise self._removed()
         return self._api.parsed(_Assets, answer).root
 
-    def arrived(self, assets: list[Asset], name: str, part: Part) -> Asset | None:
-        """Return the asset of that name that arrived as the part.
+    def arrived(self, assets: list[Asset], name: str, payload: Payload) -> Asset | None:
+        """Return the asset of that name with this payload, if there is one.
 
-        A small one of which no digest is told is read.
+        Read a small asset whose digest GitHub does not report.
         """
         for asset in assets:
-            if asset.name == name and part.matches(asset):
-                small = asset.digest is None and isinstance(part.source, bytes)
-                if not small or self.content(asset) == part.source:
+            if asset.name == name and asset.matches(payload.size, payload.sha256):
+                small = asset.digest is None and isinstance(payload.content, bytes)
+                if not small or self.content(asset) == payload.content:
                     return asset
         return None
 
@@ -236,15 +202,15 @@ class Releases:
         """Return a small asset's content."""
         if asset.id not in self._contents:
             content = self._api.fetch(f"{self._root}/releases/assets/{asset.id}", MAX_SMALL_FILE)
-            if not part_of(content).matches(asset):
-                raise TransientError(0, "other bytes came than GitHub says that it holds")
+            if not asset.matches(len(content), sha256(content)):
+                raise TransientError(0, "the bytes received are not those that GitHub lists")
             self._contents[asset.id] = content
         return self._contents[asset.id]
 
-    def put(self, release: Release, name: str, part: Part) -> Asset:
-        """Send an asset, unless it is there; what is there and wrong is deleted before."""
+    def put(self, release: Release, name: str, payload: Payload) -> Asset:
+        """Upload an asset unless it is there. Delete a wrong one of that name first."""
         there = self.assets(release)
-        found = self.arrived(there, name, part)
+        found = self.arrived(there, name, payload)
         if found is not None:
             return found
         for asset in there:
@@ -252,32 +218,32 @@ class Releases:
                 self.delete_asset(asset)
         address = self._api.upload_address(release.upload_url)
         kind = _KINDS.get(Path(name).suffix, "application/octet-stream")
-        answer = self._api.send(address, name, part.source, kind)
+        answer = self._api.send(address, name, payload.content, kind)
         if answer.status == 404:
             raise self._removed()
         if answer.status == 422 and "already_exists" in answer.reason:
-            raise TransientError(0, "another publisher sends it at the same time")
+            raise TransientError(0, "another publisher is uploading it at the same time")
         self.require_success(answer)
         asset = self._api.parsed(Asset, answer)
-        if asset.name != name or not part.matches(asset):
+        if asset.name != name or not asset.matches(payload.size, payload.sha256):
             raise self._api.error(
-                f"{part.size:,} bytes were sent, and GitHub holds other ones ({asset.size:,} bytes,"
+                f"{payload.size:,} bytes were sent, and GitHub holds other ones ({asset.size:,} bytes,"
                 f" {asset.state}); run again"
             )
         return asset
 
     def delete_asset(self, asset: Asset) -> None:
-        """Delete an asset, if it is still there."""
+        """Delete an asset unless it is already deleted."""
         path = f"{self._root}/releases/assets/{asset.id}"
         self.require_success(self._api.ask("DELETE", path, expected=(204, 404), allowed=(422,)))
 
     def rename_asset(self, asset: Asset, name: str) -> None:
-        """Give an asset a name that no other has."""
+        """Give an asset a name that no other asset has."""
         path = f"{self._root}/releases/assets/{asset.id}"
         self.require_success(self._api.ask("PATCH", path, json={"name": name}, allowed=(422,)))
 
     def tag_message(self, tag: str) -> str | None:
-        """Return a tag's message, empty if it can have none; none if there is no such tag."""
+        """Return a tag's message, empty for a lightweight tag, or `None` if there is no tag."""
         answer = self._api.ask("GET", f"{self._root}/git/ref/tags/{quote(tag)}", allowed=(404,))
         if answer.status == 404:
             return None
@@ -288,7 +254,7 @@ class Releases:
         return self._api.parsed(_Tag, answer).message
 
     def make_tag(self, tag: str, message: str) -> Answer:
-        """Tag the newest commit. Of two who do so at once one is answered 422."""
+        """Tag the newest commit. GitHub answers 422 if the tag exists."""
         fields = {"tag": tag, "message": message, "object": self.head(), "type": "commit"}
         answer = self._api.ask("POST", f"{self._root}/git/tags", json=fields, expected=(201,))
         made = self._api.parsed(_Object, answer)
@@ -298,14 +264,14 @@ class Releases:
         )
 
     def require_success(self, answer: Answer) -> None:
-        """Raise `DestinationError` for an answer that was left to be judged."""
+        """Raise `DestinationError` for a returned 404 or 422."""
         if answer.status in (404, 422):
             raise self._api.error(
-                f"GitHub answered {answer.status} ({answer.reason}); see to the repository's rules"
+                f"GitHub answered {answer.status} ({answer.reason}); check the repository's rules"
                 " and settings, and run again"
             )
 
     def _removed(self) -> ConflictError:
         return self._api.conflict(
-            "the release was removed meanwhile; see who else publishes there, and run again"
+            "the release was deleted meanwhile; check who else publishes there, and run again"
         )

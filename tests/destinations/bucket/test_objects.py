@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from publisher.destinations.base import ConflictError
+from publisher.destinations.base import ConflictError, Payload
 from publisher.destinations.bucket.objects import (
     MAX_SMALL_FILE,
-    Source,
     Stored,
     headers_of,
     settings,
@@ -336,7 +335,7 @@ def test_an_object_is_known_by_all_that_its_service_tells(
     size: int, sha256: str, digest: str, same: bool
 ) -> None:
     there = Stored(size, "tag", datetime.now(UTC), sha256, digest)
-    assert there.matches(Source(b"abc", 3, "ab", "d1")) is same
+    assert there.matches(Payload(b"abc", 3, "ab", "d1")) is same
 
 
 def test_a_client_library_sees_only_the_settings_that_were_given(

@@ -307,5 +307,5 @@ def test_an_object_in_parts_is_told_by_its_parts(s3: S3Place, files: Files) -> N
     told = destination._stat(PATH)
     assert told is not None
     assert told.digest == facts["ChecksumSHA256"].partition("-")[0] != ""
-    assert told.matches(destination._source(large))
-    assert not told.matches(destination._source(large[:-1]))
+    assert told.matches(destination._payload(large))
+    assert not told.matches(destination._payload(large[:-1]))
