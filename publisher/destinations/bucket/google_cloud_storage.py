@@ -1,7 +1,7 @@
 """A release as objects in a bucket of Google Cloud Storage.
 
-Sources: Cloud Storage documentation, "Request preconditions" (a generation of 0 means: no
-such object), "Data validation and change detection" (CRC32C), "Resumable uploads" and
+Sources: Cloud Storage documentation, "Request preconditions" (generation 0 means that no
+object exists), "Data validation and change detection" (CRC32C), "Resumable uploads" and
 "Perform resumable uploads".
 """
 
@@ -61,15 +61,15 @@ from publisher.util.http import (
 from publisher.util.http.upload import PIECE, UploadSession
 
 SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
-# Unless this is set it asks about the bucket in the background, for traces that nobody makes.
+# Unless this is set, the client requests the bucket's metadata in the background for traces.
 NO_BACKGROUND_REQUESTS = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"
 KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 SETTINGS = ("GOOGLE_", "CLOUDSDK_", "GCE_", "NO_GCE_CHECK", "STORAGE_EMULATOR_HOST")
 # Replacing an object needs the permission to delete it.
 PERMISSIONS = tuple(f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list"))
 BLOCK = 1 << 20
-# What the client library raises: its own errors, those of requests, and what it makes of an
-# answer that is none of the service's.
+# What the client library raises: its own errors, those of requests, and, for a malformed
+# response, Python's.
 ERRORS = (
     GoogleAPIError,
     InvalidResponse,
@@ -84,11 +84,11 @@ ERRORS = (
 
 
 class _TooLargeError(Exception):
-    """What lies there is no small file."""
+    """The object is too large for a small file."""
 
 
 class _Bounded(BytesIO):
-    """Takes no more than a small file."""
+    """A buffer limited to `MAX_SMALL_FILE` bytes."""
 
     def write(self, data: Any) -> int:
         if self.tell() + len(data) > MAX_SMALL_FILE:
@@ -99,9 +99,9 @@ class _Bounded(BytesIO):
 class GoogleCloudStorage(Objects):
     """A release below gs://bucket/prefix.
 
-    Files of more than `simple` bytes go through a session in pieces of `piece` bytes, a
-    multiple of 256 KiB; the next run goes on with a session that was not finished. Timeouts
-    are in seconds, to connect and to wait.
+    Files of more than `simple` bytes use an upload session, in chunks of `piece` bytes, a
+    multiple of 256 KiB. The next run resumes an unfinished session. `timeout` is the connect
+    and the read timeout in seconds.
     """
 
     simple = 8 << 20
@@ -117,9 +117,9 @@ class GoogleCloudStorage(Objects):
     )
 
     def check(self) -> None:
-        """See that the bucket is there and that the credentials suffice to write."""
-        with self._during(f"looking whether {self._address} can be written"):
-            # Unlike the next call this tells a missing bucket from one that cannot be asked.
+        """Verify that the bucket exists and that the credentials grant write access."""
+        with self._during(f"checking write access to {self._address}"):
+            # Unlike the next call, this one distinguishes a missing bucket from a private one.
             client = self._client
             if self._missing_credentials:
                 raise self._missing_credentials
@@ -128,19 +128,19 @@ class GoogleCloudStorage(Objects):
             try:
                 granted = self._bucket.test_iam_permissions(PERMISSIONS, **self._call_options)
             except (NotFound, MethodNotImplemented):
-                return  # an emulator; the service itself knows this call
+                return  # an emulator; the service itself supports this call
         missing = ", ".join(sorted(set(PERMISSIONS) - set(granted)))
         if missing:
             raise self._error(f"the credentials lack {missing}; grant {self.permission}")
 
-    # The calls of the service
+    # Requests
 
     @cached_property
     def _client(self) -> storage.Client:
         address = self._environment.get("STORAGE_EMULATOR_HOST")
         options = {"api_endpoint": address} if address else None
         with in_os_environ(self._environment, *SETTINGS), warnings.catch_warnings():
-            # It warns of a person's own credentials, which are good enough here.
+            # The library warns about a person's own credentials, which are fine here.
             warnings.simplefilter("ignore")
             credentials: Credentials
             if address:
@@ -151,7 +151,7 @@ class GoogleCloudStorage(Objects):
                 except DefaultCredentialsError as error:
                     if self._environment.get(KEY_FILE):
                         raise
-                    # Then it can be read if everybody may.
+                    # A public bucket is readable without credentials.
                     self._missing_credentials, self._anonymous = error, True
                     credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
             return storage.Client(project=None, credentials=credentials, client_options=options)
@@ -162,7 +162,7 @@ class GoogleCloudStorage(Objects):
 
     @property
     def _call_options(self) -> dict[str, Any]:
-        """What every call is given."""
+        """The options of every call."""
         return {"timeout": self.timeout, "retry": self.retry}
 
     def _paths(self, start: str) -> Iterable[str]:
@@ -204,7 +204,7 @@ class GoogleCloudStorage(Objects):
         blob = self._bucket.blob(f"{self._prefix}{path}")
         blob.cache_control = headers.cache_control
         blob.metadata = {"sha256": payload.sha256}
-        # The service refuses content that has another one.
+        # The service refuses content with another checksum.
         blob.crc32c = payload.digest
         calls = {
             "size": payload.size,
@@ -227,7 +227,7 @@ class GoogleCloudStorage(Objects):
             except TransientError:
                 raise
             except (HttpError, GoogleAPICallError) as error:
-                # It would end that way again.
+                # Resuming would fail again.
                 self._sessions.remove(path)
                 if isinstance(error, PreconditionFailed) or (
                     isinstance(error, HttpError) and error.status == 412
@@ -239,14 +239,14 @@ class GoogleCloudStorage(Objects):
             self._sessions.remove(path)
 
     def _session(self, path: str, payload: Payload, start: Callable[[], str]) -> UploadSession:
-        """Return the session of an earlier run with the same content, or else a new one."""
+        """Return the unfinished session for this content, or start a new one."""
         known = self._resumable(path, payload)
         if known is not None and self._is_service_url(known):
             return UploadSession(known, payload.size, self._timeouts, None, self.piece)
         address = start()
         if not self._is_service_url(address):
             raise self._error(
-                f"the service wants the bytes of {path} at another host; see to the network"
+                f"the service's upload address for {path} is on another host; check the network"
             )
         self._sessions.put(path, UnfinishedUpload(sha256=payload.sha256, key=address))
         return UploadSession(address, payload.size, self._timeouts, 0, self.piece)
@@ -256,7 +256,7 @@ class GoogleCloudStorage(Objects):
             UploadSession(key, 0, self._timeouts).cancel()
 
     def _is_service_url(self, address: str) -> bool:
-        """Whether an address for an upload is one of the service."""
+        """Return whether an upload address is on the service's host."""
         try:
             return origin_of(address) == origin_of(self._client.api_endpoint)
         except ValueError:
@@ -275,10 +275,10 @@ class GoogleCloudStorage(Objects):
 
     @contextmanager
     def _during(self, what: str) -> Iterator[None]:
-        """Make `DestinationError`s of the client library's errors.
+        """Raise the client library's errors as `DestinationError`.
 
-        None is shown as it is: their texts have the address of the request, and that of a
-        session lets anybody write.
+        Their texts are not shown: they contain request addresses, and a session's address
+        grants write access.
         """
         try:
             with in_os_environ({NO_BACKGROUND_REQUESTS: "true"}, NO_BACKGROUND_REQUESTS):
@@ -296,16 +296,16 @@ class GoogleCloudStorage(Objects):
     def _credentials_error(self, what: str, error: GoogleAuthError) -> DestinationError:
         reason = one_line(str(error.args[0]) if error.args else "")
         if isinstance(error, TransportError):
-            problem = "no answer (no token for the credentials could be had)"
+            problem = "no answer (could not get a token for the credentials)"
             return self._failure(what, NoAnswerError(0, problem))
-        # The first is what a refusal ends in where there are no credentials that could be renewed.
+        # `InvalidOperation`: the service refused credentials that cannot be refreshed.
         if not isinstance(error, InvalidOperation) and isinstance(error, DefaultCredentialsError):
             return self._error(f"no usable credentials ({reason}); {self.login}")
         return self._failure(what, HttpError(401, reason))
 
 
 def _http_error(error: Exception | None) -> HttpError:
-    """Return what a failed call of the client library means."""
+    """Return the `HttpError` for a failed call of the client library."""
     if isinstance(error, HttpError):
         return error
     if isinstance(error, GoogleAPICallError) and error.code:
@@ -316,7 +316,7 @@ def _http_error(error: Exception | None) -> HttpError:
         said = [first.get("message"), first.get("reason")] if isinstance(first, dict) else []
         return HttpError(int(error.code), one_line(" ".join(str(part) for part in said if part)))
     if isinstance(error, DataCorruption):
-        return HttpError(0, "what arrived is not what was sent")
+        return HttpError(0, "the content was corrupted on the way")
     if isinstance(error, InvalidResponse):
         return HttpError(int(error.response.status_code), one_line(error.response.reason or ""))
     if isinstance(error, OSError) and not isinstance(error, ValueError):

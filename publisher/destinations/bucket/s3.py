@@ -1,4 +1,4 @@
-"""A release as objects in a bucket of Amazon S3, or of a service with the same interface.
+"""A release as objects in a bucket of Amazon S3 or an S3-compatible service.
 
 Sources: Amazon S3 User Guide, "Add preconditions to S3 operations with conditional requests",
 "Checking object integrity in Amazon S3", "Uploading and copying objects using multipart
@@ -46,7 +46,7 @@ from publisher.util.http import HttpError, Retry, TransientError, failure, one_l
 BLOCK = 1 << 16
 SETTINGS = ("AWS_", "BOTO_")
 MISSING = ("NoSuchKey", "404", "NotFound")
-# The second: others write at this very moment.
+# ConditionalRequestConflict: another write is in progress.
 CHANGED = ("PreconditionFailed", "412", "ConditionalRequestConflict")
 REFUSED_CREDENTIALS = (
     "ExpiredToken",
@@ -72,9 +72,9 @@ INTERRUPTED_BODY = (
 class S3(Objects):
     """A release below s3://bucket/prefix.
 
-    Files of more than `part` bytes are sent in parts of that size, and the next run goes on
-    with an upload that was not finished. Uploads of others that are older than `stale` are
-    aborted, because their parts cost money and nobody sees them. Timeouts in seconds.
+    Files of more than `part` bytes are sent in parts of that size, and the next run resumes
+    an unfinished upload. Uploads of others that are older than `stale` are aborted, because
+    their invisible parts cost money. Timeouts in seconds.
     """
 
     part = 64 << 20
@@ -91,19 +91,19 @@ class S3(Objects):
     _secrets: tuple[str | None, ...] = ()
 
     def check(self) -> None:
-        """See that the bucket is there and that the credentials suffice to write."""
-        with self._during(f"looking whether {self._address} can be written"):
-            # Not HeadBucket, which needs the same permission and cannot say why it fails.
+        """Verify that the bucket exists and that the credentials grant write access."""
+        with self._during(f"checking write access to {self._address}"):
+            # Not HeadBucket: it needs the same permission and does not say why it fails.
             client = self._client
             if self._anonymous:
                 raise NoCredentialsError
             client.list_objects_v2(**self._bucket, Prefix=self._prefix, MaxKeys=1)
-            # Needs the permission to write and makes no object.
+            # This needs write permission but creates no object.
             self._abort_stale("index.json")
             upload = self._client.create_multipart_upload(**self._object("index.json"))
             self._cancel("index.json", upload["UploadId"])
 
-    # The calls of the service
+    # Requests
 
     @cached_property
     def _client(self) -> Any:
@@ -113,13 +113,13 @@ class S3(Objects):
             connect_timeout=self.connect_timeout,
             read_timeout=self.read_timeout,
             retries={"mode": "standard", "total_max_attempts": self.attempts},
-            # Other services seldom have a name for each bucket; `publisher serve` asks so too.
+            # Other services rarely have a host name per bucket. `publisher serve` does the same.
             s3={"addressing_style": "path"} if endpoint else None,
         )
         with in_os_environ(environment, *SETTINGS):
             session = boto3.session.Session()
             credentials = session.get_credentials()
-            if credentials is None:  # then it can be read if everybody may
+            if credentials is None:  # a public bucket is readable without credentials
                 self._anonymous = True
                 config = config.merge(Config(signature_version=UNSIGNED))
             else:
@@ -154,12 +154,12 @@ class S3(Objects):
                 facts["ETag"],
                 facts["LastModified"],
                 facts["Metadata"].get("sha256", ""),
-                # Of an upload in parts it ends with their number.
+                # For a multipart upload a suffix states the number of parts.
                 facts.get("ChecksumSHA256", "").partition("-")[0],
             )
 
     def _get(self, path: str) -> tuple[bytes, str] | None:
-        # boto3 repeats a request that fails, but not one whose answer breaks off.
+        # boto3 retries failed requests, but not responses that break off.
         retry = Retry(attempts=self.attempts, first_pause=0.05, longest_pause=20.0)
         with self._during(f"reading {path}"):
             try:
@@ -218,7 +218,7 @@ class S3(Objects):
         facts: Mapping[str, Any],
         condition: Mapping[str, str],
     ) -> None:
-        """Send the parts that are not there yet, and make one object of all."""
+        """Upload the missing parts, and combine all into one object."""
         upload = {**self._object(path), "UploadId": self._upload(path, payload, facts)}
         pages = self._client.get_paginator("list_parts").paginate(**upload)
         there = {part["PartNumber"]: part for page in pages for part in page.get("Parts", ())}
@@ -233,10 +233,10 @@ class S3(Objects):
         self._sessions.remove(path)
 
     def _upload(self, path: str, payload: Payload, facts: Mapping[str, Any]) -> str:
-        """Return the upload of an earlier run with the same content, or else a new one.
+        """Return the unfinished upload of this content, or start a new one.
 
-        Only uploads that began here are known to be of the same content: the service does
-        not tell what was noted when one began.
+        Only this machine's own uploads can be resumed: the service does not report the
+        metadata of an upload, so the content of others is unknown.
         """
         known = self._resumable(path, payload)
         if known is not None:
@@ -252,8 +252,8 @@ class S3(Objects):
         except ClientError as error:
             if _code(error) != "NotImplemented":
                 raise
-            # Some services know conditions for whole objects only. The manifest, which makes
-            # the version, is one of those.
+            # Some services support conditions only for single requests. The manifest, which
+            # makes the version exist, is uploaded in one.
             there = self._stat(path)
             if (there.tag if there else None) != condition.get("IfMatch"):
                 self._cancel_unfinished(path)
@@ -261,7 +261,7 @@ class S3(Objects):
             self._client.complete_multipart_upload(**done)
 
     def _abort_stale(self, path: str) -> None:
-        """Abort uploads to `path` that somebody began long ago, if that may be asked."""
+        """Abort abandoned uploads to `path`, if the credentials allow listing them."""
         place = self._object(path)
         pages = self._client.get_paginator("list_multipart_uploads")
         before = datetime.now(UTC) - self.stale
@@ -283,7 +283,7 @@ class S3(Objects):
                     raise
 
     def _digest(self, file: BinaryIO) -> str:
-        """Return the SHA-256 of the content, or of the parts' own SHA-256 if there are several."""
+        """Return the SHA-256 of the content, or of the digests of its parts if it has several."""
         parts = iter(partial(file.read, self.part), b"")
         digests = [hashlib.sha256(data).digest() for data in parts] or [hashlib.sha256().digest()]
         whole = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()
@@ -291,7 +291,7 @@ class S3(Objects):
 
     @contextmanager
     def _during(self, what: str) -> Iterator[None]:
-        """Make `DestinationError`s of the client library's errors."""
+        """Raise the client library's errors as `DestinationError`."""
         try:
             yield
         except ClientError as error:
@@ -329,7 +329,7 @@ def _sha256(data: bytes) -> str:
 
 
 def _part_matches(part: Mapping[str, Any], data: bytes) -> bool:
-    """Whether a part that is there is that one; services that list no SHA-256 list the MD5."""
+    """Return whether an uploaded part has this content; some services list only its MD5."""
     if part.get("Size") != len(data):
         return False
     if "ChecksumSHA256" in part:

@@ -193,8 +193,8 @@ class Releases:
         """
         for asset in assets:
             if asset.name == name and asset.matches(payload.size, payload.sha256):
-                small = asset.digest is None and isinstance(payload.content, bytes)
-                if not small or self.content(asset) == payload.content:
+                must_read = asset.digest is None and isinstance(payload.content, bytes)
+                if not must_read or self.content(asset) == payload.content:
                     return asset
         return None
 
@@ -227,8 +227,8 @@ class Releases:
         asset = self._api.parsed(Asset, answer)
         if asset.name != name or not asset.matches(payload.size, payload.sha256):
             raise self._api.error(
-                f"{payload.size:,} bytes were sent, and GitHub holds other ones ({asset.size:,} bytes,"
-                f" {asset.state}); run again"
+                f"{payload.size:,} bytes were sent, but GitHub holds {asset.size:,} other bytes"
+                f" ({asset.state}); run again"
             )
         return asset
 

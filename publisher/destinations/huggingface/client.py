@@ -1,8 +1,8 @@
-"""huggingface_hub with what it lacks: timeouts, bounds, attempts that end, plain errors.
+"""huggingface_hub with timeouts, size limits, bounded retries and safe errors.
 
-huggingface_hub knows the Hub's calls. It waits for ever, tries again at some calls and not at
-others, writes addresses with signatures to its log, and repeats in its errors what the service
-said. Here its requests go through a client of ours, for as long as one of its functions runs.
+huggingface_hub implements the Hub's API, but has no timeouts, retries some calls only, logs
+signed addresses, and repeats the service's messages in its errors. While one of its functions
+runs, this module replaces its HTTP client with our own.
 """
 
 import logging
@@ -44,13 +44,13 @@ LOGIN = (
 REMEDIES = {
     401: f"the token is not accepted: {LOGIN}",
     403: "let this token write to the models of that owner (role `write`, or `repo.write`)",
-    404: "see that it is there and that this token may see it",
-    **dict.fromkeys(REDIRECTS, "it has another name now: correct `to` or `names` in models.yaml"),
+    404: "check that it exists and that this token may see it",
+    **dict.fromkeys(REDIRECTS, "it was renamed: correct `to` or `names` in models.yaml"),
 }
 
-# The Hub refuses a commit whose parent is not the newest with the first, the second is git's.
+# A commit's parent is not the newest: 412 from the Hub, 409 from git.
 STALE = (412, 409)
-# Addresses with signatures stand in what these log.
+# These loggers write signed addresses.
 _LOGGERS = ("huggingface_hub", "httpx2", "httpcore2")
 _SETTINGS = ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY")
 _YES = ("1", "ON", "YES", "TRUE")
@@ -59,25 +59,25 @@ T = TypeVar("T")
 
 
 class StaleError(ConflictError):
-    """Somebody else committed there since it was looked at."""
+    """Another publisher has committed since the repository was last inspected."""
 
 
 class Hub:
-    """The Hub as one user sees it. `name` is what errors begin with."""
+    """The Hub with one user's token. Errors begin with `name`."""
 
     def __init__(self, name: str, environment: Mapping[str, str], retry: Retry) -> None:
-        """Take token and address from the environment.
+        """Read token and address from the environment.
 
-        Raises `DestinationError` for settings that cannot be used.
+        Raises `DestinationError` for invalid settings.
         """
         self.name = name
         self.endpoint = service_address(
             name,
             "HF_ENDPOINT",
             environment.get("HF_ENDPOINT") or ENDPOINT,
-            f"leave it out ({ENDPOINT}), or set it to https://HOST",
+            f"unset it (default: {ENDPOINT}), or set it to https://HOST",
         )
-        # In this order huggingface_hub looks for them too.
+        # The order of huggingface_hub.
         given = environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN") or ""
         self._environment_token = token_of(name, "HF_TOKEN", given, LOGIN)
         self._offline = (environment.get("HF_HUB_OFFLINE") or "").upper() in _YES
@@ -87,7 +87,7 @@ class Hub:
 
     @property
     def has_token(self) -> bool:
-        """Whether there is a token, good or bad."""
+        """Whether there is a token, valid or not."""
         return bool(self._token)
 
     def error(self, problem: str) -> DestinationError:
@@ -97,10 +97,10 @@ class Hub:
     def ask(
         self, what: str, call: Callable[[HfApi], T], remedies: Mapping[int, str] | None = None
     ) -> T:
-        """Return what a function of the library returns; nothing else of it is kept.
+        """Call the library and return its result.
 
-        `what` is what errors speak of, and `remedies` what to do about a status. Raises
-        `StaleError` where somebody else was faster, and `DestinationError` for all else.
+        Errors name `what`; `remedies` maps a status to advice. Raises `StaleError` if another
+        publisher was faster, and `DestinationError` for every other failure.
         """
         token = self._token
         if self._offline:
@@ -116,7 +116,7 @@ class Hub:
                         library_version=__version__,
                     )
                 )
-        # What it says may hold addresses with signatures: nothing of it stays with our error.
+        # The library's errors may contain signed addresses, so ours does not keep them.
         except (HfHubHTTPError, httpx2.HTTPError, HttpError, RuntimeError) as error:
             found = _http_error(error)
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
@@ -127,7 +127,7 @@ class Hub:
         )
         if found.status in STALE:
             said = f"{self.name}: {what}: {found.said('Hugging Face')}"
-            raise StaleError(f"{said}; somebody else wrote there: run again")
+            raise StaleError(f"{said}; another publisher wrote there: run again")
         raise DestinationError(message)
 
     def validate_card(self, what: str, text: str) -> None:
@@ -141,7 +141,7 @@ class Hub:
             )
             hf_raise_for_status(response)
 
-        self.ask(what, call, {400: "correct what models.yaml says of it, or the template"})
+        self.ask(what, call, {400: "correct its entry in models.yaml, or the template"})
 
     def content(self, what: str, repository: str, commit: str, path: str) -> bytes:
         """Return a file at a commit."""
@@ -156,7 +156,7 @@ class Hub:
 
     @property
     def _token(self) -> str:
-        """The token of the environment, or else of huggingface_hub's own store."""
+        """The token in the environment, or else in huggingface_hub's store."""
         if self._environment_token:
             return self._environment_token
         if self._stored_token is None:
@@ -176,10 +176,10 @@ class Hub:
 
     @contextmanager
     def _patched_library(self) -> Iterator[Client]:
-        """Give the library our client and settings, and take them back.
+        """Make the library use our client and settings within this block.
 
-        It has both for the process as a whole and reads the settings once, so setting them in
-        the environment would be too late, and would reach programs that are started from here.
+        Both are global in the library. It reads the settings once at import, so environment
+        variables would come too late, and child processes would inherit them.
         """
         self._client = self._client or Client(origin_of(self.endpoint), self._retry)
         client = self._client
@@ -202,26 +202,26 @@ class Hub:
 
 
 def _http_error(error: BaseException) -> HttpError:
-    """Return what an exception of the library means."""
-    # It packs what went wrong with a file into another one.
+    """Return the `HttpError` for an exception of the library."""
+    # The library wraps errors of single files.
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, HttpError):
         return error
     if isinstance(error, HfHubHTTPError):
         response = error.response
-        # Files go to a storage, which repeats signatures in what it says.
+        # Files go to a storage whose error messages repeat signatures.
         sent = response.request.method == "PUT"
         return HttpError(response.status_code, "" if sent else reason_of(response))
     if isinstance(error, httpx2.HTTPError):
         return no_answer(error)
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
-        return HttpError(0, f"{place}{error.strerror or 'no access'}", "see to that file")
+        return HttpError(0, f"{place}{error.strerror or 'no access'}", "check that file")
     if isinstance(error, ValueError) and str(error).startswith("LFS batch API"):
         return HttpError(400, str(error).partition("\n")[2])
     return HttpError(
         0,
-        f"an answer came that is not understood ({type(error).__name__})",
-        "see to HF_ENDPOINT and to what lies between; otherwise run again later",
+        f"an answer that is not understood ({type(error).__name__})",
+        "check HF_ENDPOINT and the proxies on the way, or run again later",
     )

@@ -1,13 +1,12 @@
 """The Hugging Face Hub: one repository for each model, a folder and a tag for each version.
 
-`v1/` holds the files of version 1 and is added in one commit, so it appears whole; README.md
-at the root is the page of the newest version, byte for byte, and changes in the same commit
-as that. Each commit names the one it was made for, and the Hub refuses it if that is no
-longer the newest. A version counts once its tag is there, which is made last: so a run that
-ended before is finished by the next, which sends nothing that the Hub has.
+One commit adds all files of version 1 in `v1/`. README.md at the root is the page of the
+newest version, byte for byte, and changes in the same commit. Each commit names its parent,
+and the Hub refuses it if the parent is no longer the newest. A version counts once its tag
+exists, which is created last. The next run therefore finishes an interrupted one, and sends
+nothing that the Hub already has.
 
-Two who publish the same bytes of one version at once may both succeed; of two with other
-bytes one is refused.
+Two publishers of the same bytes may both succeed. If the bytes differ, one is refused.
 """
 
 import re
@@ -36,8 +35,8 @@ from publisher.registry.models import Target
 from publisher.util.http import DEFAULT_RETRY, Retry
 
 MOST_MODELS = 10_000  # of an owner
-# The Hub puts a large file together and hashes it before it answers, and its rate limits end
-# after five minutes.
+# The Hub assembles and hashes a large file before it answers, and its rate limits reset after
+# five minutes.
 RETRY = replace(DEFAULT_RETRY, read_timeout=120.0, longest_asked=330.0)
 
 _FOLDER = re.compile(rf"v([1-9][0-9]{{0,8}})/{MANIFEST}")
@@ -45,7 +44,7 @@ _FOLDER = re.compile(rf"v([1-9][0-9]{{0,8}})/{MANIFEST}")
 
 @dataclass(frozen=True)
 class _Version:
-    """A version to be published: its archive as the manifest states it, the rest by path."""
+    """A version to publish: its archive as the manifest states it, the other files by path."""
 
     handle: str
     folder: str
@@ -62,12 +61,12 @@ class _Version:
         return self.small[f"{self.folder}/{PAGE}"]
 
     def is_archive(self, file: File | None) -> bool:
-        """Whether a file is its archive."""
+        """Return whether a file is the version's archive."""
         return file is not None and (file.size, file.digest) == (self.size, self.sha256)
 
 
 class HuggingFace(NamedDestination):
-    """The models of one owner; what is no version of ours there is left alone."""
+    """The models of one owner. Models of other projects stay untouched."""
 
     style: Style = "huggingface"
 
@@ -80,21 +79,21 @@ class HuggingFace(NamedDestination):
         *,
         retry: Retry = RETRY,
     ) -> None:
-        """Use HF_TOKEN or what `hf auth login` stored, at HF_ENDPOINT; no `folder` is needed.
+        """Read HF_TOKEN, or else the token of `hf auth login`, and HF_ENDPOINT.
 
-        Raises `DestinationError` if one of them cannot be used.
+        `folder` is unused. Raises `DestinationError` if one of them is invalid.
         """
         super().__init__(name, target)
         self._hub = Hub(name, environment, retry)
         self._repositories: dict[str, Repository] = {}
-        # Added to by this run: a list of an owner's models may not show them at once.
+        # The repositories that this run added to: the Hub's list may not show them at once.
         self._added: set[str] = set()
 
     def check(self) -> None:
-        """See that there is a token, and that it may write to the owner's models."""
+        """Verify that there is a token, and that it grants write access to the owner's models."""
         if not self._hub.has_token:
             raise self._error(f"no token for Hugging Face; {LOGIN}")
-        user = self._hub.ask("looking whose token it is", lambda api: user_of(api.whoami()))
+        user = self._hub.ask("identifying the token's user", lambda api: user_of(api.whoami()))
         refusal = refusal_to_write(user, self._target.to)
         if refusal:
             raise self._error(refusal)
@@ -102,8 +101,7 @@ class HuggingFace(NamedDestination):
     def manifests(self) -> dict[str, Manifest]:
         """Return the manifest of every version, by handle; see `Destination`.
 
-        Raises `DestinationError` if a version of ours has another archive than its manifest
-        states, or none.
+        Raises `DestinationError` if a version lacks the archive that its manifest states.
         """
         found = {}
         for name in sorted({*self._candidate_repositories(), *self._added}):
@@ -117,9 +115,9 @@ class HuggingFace(NamedDestination):
         return dict(sorted(found.items()))
 
     def read(self, path: str) -> bytes | None:
-        """Return a page or another small file of a version; none if there is none.
+        """Return a small file of a version, or `None` if it does not exist.
 
-        The page of a model's newest version is the one at the root, which people see.
+        The page of the newest version is the card at the root, which people see.
         """
         file = version_file(path)
         if file is None:
@@ -134,9 +132,9 @@ class HuggingFace(NamedDestination):
         return content
 
     def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
-        """Publish a version: its archive is sent, one commit adds all files, then comes its tag.
+        """Upload the archive, add all files in one commit, and create the tag.
 
-        Raises `DestinationError` for a page that the Hub refuses before anything is sent.
+        Raises `DestinationError` before anything is sent if the Hub refuses the page.
         """
         what = f"publishing {handle}"
         version, archive = self._version(handle, files)
@@ -158,24 +156,24 @@ class HuggingFace(NamedDestination):
         there = repository.commit(what, f"Publish {handle}", missing)
         self._added.add(repository.name)
         if version.folder in there.tags:
-            raise self._conflict(f"{handle}: somebody else published it meanwhile; run again")
+            raise self._conflict(f"{handle}: another publisher published it meanwhile; run again")
         self._verify(version.is_archive(there.files.get(version.archive)), version.archive, handle)
         pages = _root_card(there, version.folder, version.page)
         for path, content in {**version.small, **pages}.items():
             self._verify(_holds(there, path, content), path, handle)
-        repository.tag(f"making the tag {version.folder} of {handle}", version.folder, there.commit)
+        tagging = f"creating the tag {version.folder} of {handle}"
+        repository.tag(tagging, version.folder, there.commit)
         self._verify_tag(repository, version)
 
     def write(self, path: str, content: bytes) -> None:
-        """Replace the page or another small file of a version; the same content is not sent.
+        """Replace a small file of a version unless it has this content.
 
-        Raises `ConflictError` if it is no longer what `read` returned last.
+        Raises `ConflictError` if the file has changed since `read` last returned it.
         """
         file = version_file(path)
         if file is None or file[1] == ARCHIVE:
             raise self._error(
-                f"{path}: only the page, the manifest and other small files of a version can be"
-                " replaced; leave it out"
+                f"{path}: only small files of a version can be replaced; leave it out"
             )
         handle, name = file
         repository = self._repository_of(handle)
@@ -187,7 +185,7 @@ class HuggingFace(NamedDestination):
 
         def changes(there: Snapshot) -> Sequence[CommitOperationAdd]:
             if folder not in there.tags or f"{folder}/{MANIFEST}" not in there.files:
-                raise self._error(f"{path}: there is no such version; publish it first")
+                raise self._error(f"{path}: this version does not exist; publish it first")
             changed = _additions(there, wanted(there))
             shown = _visible_path(there, handle, name)
             if (
@@ -207,7 +205,7 @@ class HuggingFace(NamedDestination):
             self._verify(_holds(there, place, text), place, handle)
         self._last_read[path] = content
 
-    # What is there
+    # Current state
 
     def _repository(self, name: str) -> Repository:
         return self._repositories.setdefault(name, Repository(self._hub, name))
@@ -231,8 +229,8 @@ class HuggingFace(NamedDestination):
         models = self._hub.ask(f"listing the models of {self._target.to}", call)
         if len(models) > MOST_MODELS:
             raise self._error(
-                f"{self._target.to} has more than {MOST_MODELS:,} models, and they are not looked"
-                " through; use another owner"
+                f"{self._target.to} has more than {MOST_MODELS:,} models, too many to search; use"
+                " another owner"
             )
         for model in models:
             files = model.siblings
@@ -241,7 +239,7 @@ class HuggingFace(NamedDestination):
                 yield model.id
 
     def _manifest(self, repository: Repository, there: Snapshot, folder: str) -> Manifest | None:
-        """Return the manifest of a version, if it is one of ours."""
+        """Return the manifest of a version, or `None` if it is another project's."""
         manifest = self._read_manifest(repository, there, folder)
         try:
             ours = manifest and repository_of(self._target, manifest.handle) == repository.name
@@ -254,15 +252,15 @@ class HuggingFace(NamedDestination):
         if archive is None or (archive.size, archive.digest) != (stated.size, stated.sha256):
             problem = "is missing" if archive is None else "is not the one that its manifest states"
             raise self._error(
-                f"{folder} of {repository.name} is damaged: the archive {problem}; put back what"
-                " was there before, or delete folder and tag and publish again"
+                f"{folder} of {repository.name} is damaged: the archive {problem}; restore the"
+                " earlier files, or delete the folder and its tag and publish again"
             )
         return manifest
 
     def _read_manifest(
         self, repository: Repository, there: Snapshot, folder: str
     ) -> Manifest | None:
-        """Return what lies there as a manifest, whatever model it is of; none if it is none."""
+        """Return the manifest in a folder, of whatever model, or `None` if it is not one."""
         path = f"{folder}/{MANIFEST}"
         try:
             if there.files[path].size > MAX_SMALL_FILE:
@@ -276,7 +274,7 @@ class HuggingFace(NamedDestination):
     def _version(
         self, handle: str, files: Mapping[str, Path | bytes]
     ) -> tuple[_Version, CommitOperationAdd]:
-        """Return a version, and what adds its archive."""
+        """Return a version, and the operation that adds its archive."""
         folder = folder_of(handle)
         small = {
             f"{folder}/{name}": source if isinstance(source, bytes) else source.read_bytes()
@@ -295,8 +293,8 @@ class HuggingFace(NamedDestination):
             ) from error
         if not same:
             raise self._error(
-                f"{handle}: its archive is not the one that its manifest states; build the variant"
-                " again"
+                f"{handle}: its archive is not the one that its manifest states; build the"
+                " variant again"
             )
         return version, archive
 
@@ -307,9 +305,9 @@ class HuggingFace(NamedDestination):
         place = f"{version.folder} of {repository.name}"
         if version.folder in there.tags:
             problem = (
-                f"is published there already, as {place}"
+                f"is already published there, as {place}"
                 if version.archive in there.files
-                else f"cannot be {place}: that tag is there and marks something else"
+                else f"cannot be {place}: that tag exists and marks something else"
             )
             raise self._conflict(f"{version.handle} {problem}; raise the version")
         model = version.handle.rpartition("/")[0]
@@ -324,20 +322,20 @@ class HuggingFace(NamedDestination):
         begun = [path for path in (version.archive, *version.small) if path in there.files]
         if begun and not version.is_archive(there.files.get(version.archive)):
             raise self._conflict(
-                f"{version.handle}: {place} is there and is not for these files;"
-                " somebody else publishes this version or did not finish: if it is nobody's, delete"
-                " that folder and run again, otherwise raise the version"
+                f"{version.handle}: {place} holds other files; another publisher is at work or was"
+                " interrupted: if nobody is publishing it, delete that folder and run again,"
+                " otherwise raise the version"
             )
 
     def _verify(self, held: bool, path: str, handle: str) -> None:
         if not held:
             raise self._error(
-                f"{handle}: Hugging Face took {path} without an error and does not hold it as it"
-                " was sent; run again, and if that ends the same way look at it there"
+                f"{handle}: Hugging Face accepted {path} but does not hold it as it was sent; run"
+                " again, and if the error stays, inspect it there"
             )
 
     def _verify_tag(self, repository: Repository, version: _Version) -> None:
-        """See that the tag is there, and leads to the version."""
+        """Verify that the tag exists and marks the version."""
         there = repository.existing_snapshot()
         commit = there.tags.get(version.folder)
         self._verify(commit is not None, f"the tag {version.folder}", version.handle)
@@ -349,36 +347,36 @@ class HuggingFace(NamedDestination):
 
 
 def _folders(there: Snapshot) -> list[str]:
-    """Return the folders that look like versions, the newest last."""
+    """Return the folders with the name of a version, the newest last."""
     numbers = [int(match[1]) for match in map(_FOLDER.fullmatch, there.files) if match]
     return [f"v{number}" for number in sorted(numbers)]
 
 
 def _is_newest(there: Snapshot, folder: str) -> bool:
-    """Whether no later version is there."""
+    """Return whether the repository holds no later version."""
     return int(folder[1:]) >= max((int(other[1:]) for other in _folders(there)), default=0)
 
 
 def _root_card(there: Snapshot, folder: str, page: bytes) -> dict[str, bytes]:
-    """Return the card at the root, by its path, if a version's page is that."""
+    """Return the card at the root, by path, if this version's page belongs there."""
     return {PAGE: page} if _is_newest(there, folder) else {}
 
 
 def _visible_path(there: Snapshot, handle: str, name: str) -> str:
-    """Return where the file lies that people see as this one of a version."""
+    """Return the path of the file that people see as this file of a version."""
     folder = folder_of(handle)
     at_root = name == PAGE and PAGE in there.files and _is_newest(there, folder)
     return PAGE if at_root else f"{folder}/{name}"
 
 
 def _holds(there: Snapshot, path: str, content: bytes | None) -> bool:
-    """Whether a file has that content; none: whether there is no such file."""
+    """Return whether a file has this content, or does not exist if `content` is `None`."""
     file = there.files.get(path)
     return file is None if content is None else file is not None and file.matches(content)
 
 
 def _additions(there: Snapshot, wanted: Mapping[str, bytes]) -> list[CommitOperationAdd]:
-    """Return what makes the files be as they are wanted."""
+    """Return the operations that give the files the wanted contents."""
     return [
         addition(path, content)
         for path, content in wanted.items()

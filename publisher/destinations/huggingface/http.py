@@ -1,4 +1,4 @@
-"""The client for HTTP that huggingface_hub is given: bounded, and patient only so long."""
+"""The HTTP client for huggingface_hub, with timeouts, size limits and bounded retries."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,15 +21,15 @@ from publisher.util.http import (
 LARGEST_ANSWER = 1 << 26  # bytes
 MOST_REQUESTS = 20_000  # for one call of the library; an archive may have 10,000 parts
 
-# The Hub says this with status 409 when it makes a repository, and the library asks again at
-# once and for ever.
+# The Hub may answer this with status 409 when it creates a repository. The library would retry
+# at once and for ever.
 _BUSY = b"another conflicting operation is in progress"
 
 
 class Client(httpx2.Client):
-    """Sends requests with timeouts, reads bounded answers, and tries again where that may help.
+    """An `httpx2.Client` that retries after transient errors and limits time and size.
 
-    A file that is sent is not sent again here: the library winds it back and does so itself.
+    It does not retry file uploads: the library rewinds the file and retries itself.
     """
 
     def __init__(self, origin: str, retry: Retry) -> None:
@@ -41,20 +41,20 @@ class Client(httpx2.Client):
         self._timeouts = timeouts.as_dict()
 
     def close(self) -> None:
-        """Stay open: the library closes what it shares, and this one is kept."""
+        """Do nothing: the library closes its client, but this one is reused."""
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send a request, see `httpx2.Client`. Raises `HttpError` where that is the end."""
+        """Send a request; see `httpx2.Client`. Raises `HttpError` after the last attempt."""
         if "authorization" in request.headers and not self._is_for_hub(request):
-            raise HttpError(0, "it leads elsewhere, where the token must not go")
-        # The library gives no timeout to some of its requests.
+            raise HttpError(0, "a redirect to another host, which must not get the token")
+        # The library sends some requests without a timeout.
         request.extensions = {**request.extensions, "timeout": self._timeouts}
         if not isinstance(request.stream, httpx2.ByteStream):
             return self._send_once(request, options)
         return self._retry.run(lambda: self._send_or_raise(request, options))
 
     def _is_for_hub(self, request: httpx2.Request) -> bool:
-        """Whether it goes to the Hub itself; storage repeats signatures in what it says."""
+        """Return whether a request goes to the Hub rather than to its storage."""
         return origin_of(str(request.url)) == self._origin
 
     def _send_or_raise(
@@ -66,22 +66,23 @@ class Client(httpx2.Client):
             raise no_answer(error) from None
         status = response.status_code
         if is_transient(status) or (status == 409 and _BUSY in response.content):
+            # Messages of the storage repeat signatures.
             reason = reason_of(response) if self._is_for_hub(request) else ""
             raise TransientError(status, reason, pause=_requested_pause(response))
         return response
 
     def _send_once(self, request: httpx2.Request, options: Mapping[str, Any]) -> httpx2.Response:
-        """Send a request and read its answer."""
+        """Send a request and read its response."""
         self.requests += 1
         if self.requests > MOST_REQUESTS:
-            raise HttpError(0, "there is no end to it")
+            raise HttpError(0, f"more than {MOST_REQUESTS:,} requests for one call")
         content = bytearray()
         response = super().send(request, **{**options, "stream": True})
         try:
             for piece in response.iter_bytes():
                 content += piece
                 if len(content) > LARGEST_ANSWER:
-                    raise HttpError(0, f"it sends more than {LARGEST_ANSWER:,} bytes")
+                    raise HttpError(0, f"more than {LARGEST_ANSWER:,} bytes in one answer")
         finally:
             response.close()
         if 300 <= response.status_code < 400:
@@ -90,7 +91,7 @@ class Client(httpx2.Client):
         if is_transient(response.status_code) and pause > self._retry.longest_asked:
             remedy = "wait a while and run again"
             raise HttpError(response.status_code, f"for {pause:,.0f} s from now", remedy)
-        # They tell of the content as it came, and here it is unpacked.
+        # These headers describe the encoded content, which is decoded here.
         sent = {"content-encoding", "content-length", "transfer-encoding"}
         return httpx2.Response(
             response.status_code,
@@ -107,12 +108,12 @@ def _refuse_unsafe(response: httpx2.Response) -> None:
 
 
 def no_answer(error: httpx2.HTTPError) -> NoAnswerError:
-    """Return the error for a request that got no answer."""
+    """Return the error for a request without a response."""
     return NoAnswerError(0, f"no answer ({failure(error)})")
 
 
 def reason_of(response: httpx2.Response) -> str:
-    """Return what the Hub says is wrong, as it says it."""
+    """Return the Hub's error message."""
     parts: list[Any] = [response.headers.get("X-Error-Message")]
     try:
         answer = response.json()
@@ -127,7 +128,7 @@ def reason_of(response: httpx2.Response) -> str:
 
 
 def _requested_pause(response: httpx2.Response) -> float:
-    """Return how many seconds the Hub asks to wait."""
+    """Return the seconds that the Hub asks to wait."""
     limit = parse_ratelimit_headers(response.headers)
     if response.status_code == 429 and limit is not None and limit.remaining == 0:
         return limit.reset_in_seconds + 1.0

@@ -1,7 +1,7 @@
-"""One repository of the Hub: what is in it at one commit, and what is added to it.
+"""One repository of the Hub: its files at a commit, and new commits and tags.
 
-A commit never changes, so what was read of one is kept. What changes is where the branch
-and the tags lead, and that is asked anew each time.
+A commit never changes, so its files are cached. Branch and tags move, so they are requested
+each time.
 """
 
 import hashlib
@@ -20,16 +20,16 @@ from publisher.destinations.huggingface.client import Hub, StaleError
 from publisher.util.files import sha256
 
 BRANCH = "main"
-MAX_SMALL_FILE = 16 << 20  # bytes of a file that is read
+MAX_SMALL_FILE = 16 << 20  # bytes of a file to read
 MOST_ENTRIES = 10_000  # files and folders of a repository
-MOST_RACES = 5  # commits of others that are met while one is made
+MOST_RACES = 5  # attempts to commit while others commit
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
 class File:
-    """A file at a commit. `digest` is the SHA-256 of large files, or else git's of a blob."""
+    """A file at a commit. `digest` is the SHA-256 of a large file, or git's digest of a blob."""
 
     path: str
     size: int
@@ -45,7 +45,7 @@ class File:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a repository holds: its newest commit, the files in it, and its tags' commits."""
+    """A repository's state: its newest commit, the files in it, and the commits of its tags."""
 
     commit: str
     files: Mapping[str, File]
@@ -56,7 +56,7 @@ Changes = Callable[[Snapshot], Sequence[CommitOperationAdd]]
 
 
 class Repository:
-    """A repository, which need not be there. `name` is `owner/model`."""
+    """A repository, which need not exist. `name` is `owner/model`."""
 
     def __init__(self, hub: Hub, name: str) -> None:
         self.name = name
@@ -65,8 +65,7 @@ class Repository:
         self._contents: dict[str, bytes] = {}
 
     def snapshot(self) -> Snapshot | None:
-        """Return what it holds now; none if there is no such repository."""
-        what = f"looking at {self.name}"
+        """Return the current state, or `None` if the repository does not exist."""
 
         def call(api: HfApi) -> tuple[str, dict[str, str]] | None:
             try:
@@ -78,18 +77,18 @@ class Repository:
             branches = {ref.name: _commit(ref.target_commit) for ref in refs.branches}
             return branches[BRANCH], {ref.name: _commit(ref.target_commit) for ref in refs.tags}
 
-        found = self._hub.ask(what, call)
+        found = self._hub.ask(f"looking at {self.name}", call)
         if found is None:
             return None
         commit, tags = found
         return Snapshot(commit, self.files(commit), tags)
 
     def existing_snapshot(self) -> Snapshot:
-        """Return what it holds now. Raises `DestinationError` if there is no such repository."""
+        """Return the current state. Raises `DestinationError` if there is no such repository."""
         there = self.snapshot()
         if there is None:
             raise self._hub.error(
-                f"{self.name} is not there, or this token may not see it; publish a version first"
+                f"{self.name} does not exist, or is hidden from this token; publish a version first"
             )
         return there
 
@@ -105,14 +104,14 @@ class Repository:
             found = self._hub.ask(f"listing the files of {self.name}", call)
             if len(found) > MOST_ENTRIES:
                 raise self._hub.error(
-                    f"{self.name} holds more than {MOST_ENTRIES:,} files and folders, and they are"
-                    " not looked through; move them to another repository"
+                    f"{self.name} holds more than {MOST_ENTRIES:,} files and folders, too many to"
+                    " search; move them to another repository"
                 )
             self._trees[commit] = {file.path: file for file in found if file is not None}
         return self._trees[commit]
 
     def content(self, there: Snapshot, path: str) -> bytes | None:
-        """Return a small file's content; none if there is no such file."""
+        """Return a small file's content, or `None` if it does not exist."""
         file = there.files.get(path)
         if file is None:
             return None
@@ -120,29 +119,29 @@ class Repository:
             what = f"reading {path} of {self.name}"
             if file.size > MAX_SMALL_FILE:
                 raise self._hub.error(
-                    f"{what}: it has {file.size:,} bytes, where at most {MAX_SMALL_FILE:,} are"
-                    " read; see what lies there"
+                    f"{what}: it has {file.size:,} bytes, and the limit is {MAX_SMALL_FILE:,};"
+                    " inspect the file there"
                 )
             content = self._hub.content(what, self.name, there.commit, path)
             if not file.matches(content):
                 raise self._hub.error(
-                    f"{what}: other bytes came than Hugging Face says that it holds; run again"
+                    f"{what}: the bytes received are not those that Hugging Face lists; run again"
                 )
             self._contents[file.digest] = content
         return self._contents[file.digest]
 
     def create(self, *, private: bool) -> None:
-        """Make the repository; one that is there is left as it is."""
+        """Create the repository unless it exists."""
         self._hub.ask(
-            f"making {self.name}",
+            f"creating {self.name}",
             lambda api: api.create_repo(self.name, private=private, exist_ok=True),
         )
 
     def upload(self, what: str, file: CommitOperationAdd) -> None:
-        """Send a large file, for a commit that will follow; what is there is not sent again.
+        """Upload a large file for a later commit, unless the Hub holds it.
 
-        Raises `DestinationError` if the Hub would not keep it as a large file, of which it
-        tells the SHA-256.
+        Raises `DestinationError` if the Hub would not store it as a large file: only for
+        those it reports the SHA-256.
         """
 
         def call(api: HfApi) -> None:
@@ -151,15 +150,15 @@ class Repository:
         self._hub.ask(what, call)
         if file._should_ignore or file._upload_mode != "lfs":
             raise self._hub.error(
-                f"{what}: {self.name} would not keep it as a large file; see to .gitattributes"
+                f"{what}: {self.name} would not store it as a large file; correct .gitattributes"
                 " (*.gz filter=lfs diff=lfs merge=lfs -text) and .gitignore there"
             )
 
     def commit(self, what: str, message: str, changes: Changes) -> Snapshot:
-        """Make one commit of `changes(there)` onto what is there; return what is there then.
+        """Commit `changes(current state)`, if there are any, and return the new state.
 
-        No change makes no commit. If somebody else commits meanwhile it is looked at again,
-        a few times. Raises `ConflictError` after that.
+        Start again if another publisher commits meanwhile. Raises `ConflictError` after
+        `MOST_RACES` attempts.
         """
         for _ in range(MOST_RACES):
             there = self.existing_snapshot()
@@ -172,18 +171,18 @@ class Repository:
                 continue
             return self.existing_snapshot()
         raise ConflictError(
-            f"{self._hub.name}: {what}: others write to {self.name} all the time; run again later"
+            f"{self._hub.name}: {what}: others keep committing to {self.name}; run again later"
         )
 
     def tag(self, what: str, name: str, commit: str) -> None:
-        """Make a tag; one that is there is left as it is."""
+        """Create a tag unless it exists."""
         self._hub.ask(
             what, lambda api: api.create_tag(self.name, tag=name, revision=commit, exist_ok=True)
         )
 
 
 def addition(path: str, content: Path | bytes) -> CommitOperationAdd:
-    """Return what adds or replaces a file."""
+    """Return the operation that adds or replaces a file."""
     return CommitOperationAdd(path_in_repo=path, path_or_fileobj=content)
 
 
@@ -196,7 +195,7 @@ def _committing(
 
 
 def _file(entry: RepoFile) -> File:
-    """Return a file of an answer. Raises `ValueError` or `TypeError` if it is none."""
+    """Return a listed file. Raises `TypeError` if its entry is malformed."""
     size, digest = entry.size, entry.blob_id
     if entry.lfs is not None:
         size, digest = entry.lfs.size, entry.lfs.sha256

@@ -1,4 +1,4 @@
-"""Whose token it is, and whether it may write to the models of an owner.
+"""The user of a token, and whether the token may write to the models of an owner.
 
 Source: what `whoami` of huggingface_hub returns; documentation page "User access tokens".
 """
@@ -40,7 +40,7 @@ class _Auth(BaseModel):
 
 
 class User(BaseModel):
-    """Of the answer to `whoami`, who it is and what the token may."""
+    """The user and the token's permissions, as `whoami` reports them."""
 
     name: str
     orgs: list[_Organization] = []
@@ -48,17 +48,17 @@ class User(BaseModel):
 
 
 def user_of(answer: Any) -> User:
-    """Return what is known of a user. Raises `ValueError` for an answer of another form."""
+    """Parse the response of `whoami`. Raises `ValueError` if its form is wrong."""
     return User.model_validate(answer)
 
 
 def refusal_to_write(user: User, owner: str) -> str:
-    """Say why a token cannot write to the models of an owner, if so."""
+    """Return why a token may not write to the models of an owner, or an empty text if it may."""
     token = user.auth.accessToken
     organizations = {org.name: org for org in user.orgs}
     if owner != user.name and owner not in organizations:
         return (
-            f"the token is that of {ascii(user.name)[:100]}, who is neither {owner} nor in an"
+            f"the token belongs to {ascii(user.name)[:100]}, who is neither {owner} nor in an"
             " organization of that name; correct `to` in models.yaml, or use another token"
         )
     if owner in organizations and organizations[owner].roleInOrg == "read":

@@ -1,4 +1,4 @@
-"""What Kaggle shows of a model and its variations, as the JSON texts that describe them."""
+"""The cards of a model and its variations at Kaggle, as JSON texts."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from publisher.pages.kaggle import FRAMEWORK, MODEL_FIELDS, UNSPECIFIED, VARIATI
 
 
 def model_card(service: Service) -> bytes | None:
-    """Return the model's card; none without the model."""
+    """Return the model's card, or `None` if the model does not exist."""
     model = service.get_model()
     if model is None:
         return None
@@ -25,7 +25,7 @@ def model_card(service: Service) -> bytes | None:
 
 
 def variation_card(service: Service, slug: str) -> bytes | None:
-    """Return a variation's card; none without the variation."""
+    """Return a variation's card, or `None` if the variation does not exist."""
     there = service.get_variation(slug)
     if there is None:
         return None
@@ -47,10 +47,7 @@ def variation_card(service: Service, slug: str) -> bytes | None:
 
 
 def card_of(name: str, path: str, content: bytes, fields: tuple[str, ...]) -> dict[str, Any]:
-    """Return the fields of a card that is to be written.
-
-    Raises `DestinationError`, with the destination's `name`, if it is none.
-    """
+    """Parse a card to write. Raises `DestinationError`, with the destination's `name`."""
     kinds: dict[str, type] = {"isPrivate": bool, "fineTunable": bool, "trainingData": list}
     try:
         card = json.loads(content)
@@ -61,5 +58,5 @@ def card_of(name: str, path: str, content: bytes, fields: tuple[str, ...]) -> di
     except ValueError:
         pass
     raise DestinationError(
-        f"{name}: {path} is no card with the fields {', '.join(fields)}; correct its template"
+        f"{name}: {path} is not a card with the fields {', '.join(fields)}; correct its template"
     )

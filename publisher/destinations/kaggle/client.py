@@ -1,10 +1,10 @@
-"""kagglesdk's client with what it lacks: timeouts, bounds, further attempts, plain errors.
+"""kagglesdk's client with timeouts, size limits, retries and safe errors.
 
-kagglesdk finds the credentials and makes the requests. It waits for ever, reads whatever
-comes, and repeats in its errors what the service and the network said.
+kagglesdk finds the credentials and sends the requests, but has no timeouts or size limits, and
+repeats messages of the service and the network in its errors.
 
-Of the two programs that are built on it, kagglehub 1.0 makes a version even when no byte
-arrived, and cannot go on with an interrupted upload; importing kaggle 2.2 logs in.
+Two programs build on it. kagglehub 1.0 creates a version even if no byte arrived, and cannot
+resume an interrupted upload. Importing kaggle 2.2 logs in.
 """
 
 import json
@@ -32,16 +32,16 @@ from publisher.util.http import (
 )
 from publisher.util.http.request import body
 
-LARGEST = 16 << 20  # bytes of any answer that is read
-NOT_PROCESSED = (408, 429)  # the service did nothing
+LARGEST = 16 << 20  # bytes of any response
+NOT_PROCESSED = (408, 429)  # the service did not carry out the request
 ENVIRONMENTS: Mapping[str, KaggleEnv] = {"PROD": KaggleEnv.PROD, "TEST": KaggleEnv.TEST}
 REMEDIES = {
     401: (
-        "the credentials are not accepted: make a new token at kaggle.com/settings/api"
+        "the credentials are not accepted: create a new token at kaggle.com/settings/api"
         " and set KAGGLE_API_TOKEN to it"
     ),
     403: "let this user edit the model at Kaggle",
-    **dict.fromkeys((400, 404, 422), "look at the model at Kaggle, and at models.yaml"),
+    **dict.fromkeys((400, 404, 422), "check the model at Kaggle, and models.yaml"),
 }
 
 T = TypeVar("T")
@@ -49,10 +49,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class KaggleRetry(Retry):
-    """How requests are tried again, and how long a version is waited for, in seconds.
+    """How to retry requests and wait for a version. Times in seconds.
 
-    `processing` is how long an uploaded version may take to be listed, `settling` how long
-    one that is listed may look incomplete, or one whose request got no answer may take.
+    `processing` is the timeout for Kaggle to list an uploaded version. `settling` is the
+    timeout for a listed version to be complete, and for one whose request got no response.
     """
 
     longest_pause: float = 30.0
@@ -65,13 +65,13 @@ DEFAULT_RETRY = KaggleRetry()
 
 
 class ServiceError(DestinationError):
-    """The service said no, or nothing. `status` is that of its answer, 0 without one."""
+    """The service refused a request or did not respond; `status` is 0 without a response."""
 
     status = 0
 
 
 class _Timeouts(HTTPAdapter):
-    """Gives a timeout to requests that come without one."""
+    """An adapter that sets a timeout on requests without one."""
 
     def __init__(self, timeouts: tuple[float, float]) -> None:
         super().__init__()
@@ -83,23 +83,23 @@ class _Timeouts(HTTPAdapter):
 
 
 class _Client(KaggleHttpClient):  # type: ignore[misc]
-    """kagglesdk's client. It reads at most `LARGEST` bytes and waits only so long."""
+    """kagglesdk's client with timeouts and a limit of `LARGEST` bytes."""
 
     def __init__(self, timeouts: tuple[float, float], **settings: Any) -> None:
         super().__init__(verbose=False, user_agent="bit-publisher", **settings)
         self._timeouts = timeouts
 
     def secrets(self) -> list[str]:
-        """Return the credentials that are used, which no message may repeat.
+        """Return the credentials in use, which no message may repeat.
 
-        Raises `DestinationError` if a file of them cannot be read.
+        Raises `DestinationError` if a file of credentials cannot be read.
         """
         try:
             self._init_session()
         except (OSError, ValueError) as error:
             raise DestinationError(
-                f"~/.kaggle: the credentials there cannot be read ({type(error).__name__}); see to"
-                " the files and their permissions"
+                f"~/.kaggle: the credentials cannot be read ({type(error).__name__}); check the"
+                " files and their permissions"
             ) from error
         auth = self._session.auth
         return [str(auth[1])] if isinstance(auth, tuple) else [auth.token] if auth else []
@@ -109,7 +109,7 @@ class _Client(KaggleHttpClient):  # type: ignore[misc]
             return
         super()._init_session()
         session: Any = self._session
-        # Otherwise requests reads an answer whole, whatever its size.
+        # Otherwise requests reads a whole response, whatever its size.
         session.stream = True
         session.get_redirect_target = _safe_target(session.get_redirect_target)
         for scheme in ("https://", "http://"):
@@ -129,11 +129,11 @@ class _Client(KaggleHttpClient):  # type: ignore[misc]
             reason = str(said or http_response.reason or "")
             raise HttpError(status, reason, pause=retry_after(http_response.headers))
         if not isinstance(answer, dict):
-            raise TypeError("another kind of answer")
+            raise TypeError("not a JSON object")
         code = answer.get("code", 200)
         if isinstance(code, int) and code >= 400:
             raise HttpError(code, str(answer.get("message", "")))
-        # The calls that create and update say so with status 200.
+        # The calls that create and update report errors with status 200.
         if answer.get("error"):
             code = answer.get("errorCode")
             if not isinstance(code, int) or not 400 <= code < 600:
@@ -143,9 +143,9 @@ class _Client(KaggleHttpClient):  # type: ignore[misc]
 
 
 class Connection:
-    """A way to Kaggle with somebody's credentials. `name` is what errors begin with.
+    """Kaggle's API with one user's credentials. Errors begin with `name`.
 
-    Raises `DestinationError` for an environment of Kaggle's that is not known.
+    Raises `DestinationError` for an unknown KAGGLE_API_ENVIRONMENT.
     """
 
     def __init__(self, name: str, environment: Mapping[str, str], retry: KaggleRetry) -> None:
@@ -153,13 +153,11 @@ class Connection:
         self.retry = retry
         kind = environment.get("KAGGLE_API_ENVIRONMENT") or "PROD"
         if kind not in ENVIRONMENTS:
-            raise DestinationError(
-                f"{name}: KAGGLE_API_ENVIRONMENT has a value that is not known here; unset it"
-            )
+            raise DestinationError(f"{name}: KAGGLE_API_ENVIRONMENT has an unknown value; unset it")
         self.encrypted = ENVIRONMENTS[kind] is KaggleEnv.PROD
         key, token = environment.get("KAGGLE_KEY"), _token(environment.get("KAGGLE_API_TOKEN"))
         self._secrets = [secret for secret in (key, token) if secret]
-        # What kagglesdk's classes of calls are made of.
+        # kagglesdk's API classes take this client.
         self.client = _Client(
             retry.timeouts,
             env=ENVIRONMENTS[kind],
@@ -170,15 +168,15 @@ class Connection:
 
     @property
     def has_credentials(self) -> bool:
-        """Whether there are credentials, good or bad."""
+        """Whether there are credentials, valid or not."""
         return bool(self.client.secrets())
 
     def ask(
         self, what: str, call: Callable[[Any], Any], request: Any, *, again: bool = True
     ) -> Any:
-        """Return the answer to a call. `again` says whether it may be carried out twice.
+        """Return the response to a call. `again` says whether the call is safe to repeat.
 
-        `what` is what the error speaks of: `ServiceError`, or `ConflictError` for a 409.
+        Raises `ServiceError`, or `ConflictError` for a 409; both name `what`.
         """
 
         def step() -> Any:
@@ -189,7 +187,7 @@ class Connection:
             except requests.RequestException as error:
                 found = TransientError(0, f"no answer ({failure(error)})")
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                # kagglesdk found another kind of value than it knows.
+                # kagglesdk could not parse a value.
                 reason = f"an answer that is not understood ({type(error).__name__})"
                 raise HttpError(502, reason) from None
             lasts = not isinstance(found, TransientError) and not is_transient(found.status)
@@ -204,18 +202,18 @@ class Connection:
         return self.run(what, step)
 
     def run(self, what: str, step: Callable[[], T]) -> T:
-        """Return what `step` does, again from its beginning after a `TransientError`."""
+        """Run a step; start it again after a `TransientError`."""
         try:
             return self.retry.run(step)
         except HttpError as error:
             raise self.error(what, error) from None
 
     def error(self, what: str, error: HttpError) -> DestinationError:
-        """Return the error that says what failed, why, and what to do."""
+        """Return the error for a failed request: what failed, why, and what to do."""
         where = f"{self.name}: {what}"
         if error.status == 409:
             return ConflictError(
-                f"{where}: {error.said('Kaggle')}; somebody else wrote there: run again"
+                f"{where}: {error.said('Kaggle')}; another publisher wrote there: run again"
             )
         made = ServiceError(failure_message(where, error, "Kaggle", REMEDIES))
         made.status = error.status
@@ -225,13 +223,13 @@ class Connection:
 def _safe_target(
     target_of: Callable[[requests.Response], str | None],
 ) -> Callable[[requests.Response], str | None]:
-    """Return a session's way to find where a redirect leads, with an error for an unsafe one."""
+    """Wrap a session's `get_redirect_target` so that it refuses unsafe redirects."""
 
     def target(response: requests.Response) -> str | None:
         location = target_of(response)
         if location is not None:
             redirected(response.url, location)
-            # Otherwise requests reads its body whole, whatever its size.
+            # Otherwise requests reads the whole body, whatever its size.
             response.close()
         return location
 
@@ -239,7 +237,7 @@ def _safe_target(
 
 
 def _token(value: str | None) -> str | None:
-    """Return a token that is given as it is, or as the path of a file, as Kaggle's clients do."""
+    """Return a token given literally or as the path of a file, as Kaggle's clients accept it."""
     try:
         if value and Path(value).is_file():
             with Path(value).open(encoding="utf-8") as file:

@@ -1,9 +1,9 @@
-"""Kaggle Models: a variation for each of our models, a version there for each version.
+"""Kaggle Models: a variation for each of our models, a Kaggle version for each version.
 
-Kaggle numbers versions itself, never changes one, and tells the notes of a variation's
-newest version only, of its first none at all. So every version holds its manifest.json,
-which says what it is; the notes repeat it for people, and must not contradict it. The card
-of a variation, and that of the model, are JSON texts (`publisher/pages/kaggle.py`).
+Kaggle numbers versions itself and never changes one. It reports the notes of a variation's
+newest version only, and none for the first. The `manifest.json` in each version therefore
+identifies it; the notes repeat it for people and must agree. The cards of the model and its
+variations are JSON texts (`publisher/pages/kaggle.py`).
 """
 
 import json
@@ -40,10 +40,7 @@ from publisher.util.files import sha256
 
 
 class Kaggle(NamedDestination):
-    """One model at Kaggle.
-
-    Every method raises `DestinationError` where Kaggle cannot be reached or says no.
-    """
+    """One model at Kaggle."""
 
     style: Style = "kaggle"
     shares_page = True
@@ -66,28 +63,28 @@ class Kaggle(NamedDestination):
         self._versions = Versions(self._service, target, self._uploads)
 
     def check(self) -> None:
-        """See whose credentials there are, and whether the model is theirs as far as that shows.
+        """Verify the credentials, and that their user can see or create the model.
 
-        Kaggle does not tell the organizations of a user: a model of another owner has to be
-        there already. It does not tell who may edit either.
+        Kaggle reports neither a user's organizations nor who may edit a model. A model of
+        another owner must therefore exist.
         """
         user, owner = self._service.user(), self._service.owner
         model = self._service.get_model()
         if model is None and user.lower() != owner.lower():
             raise self._error(
                 f"{user} sees no model {self._target.to} at Kaggle; correct `to` in"
-                f" models.yaml, or if {owner} is an organization of {user}, make an empty private"
+                f" models.yaml, or if {owner} is an organization of {user}, create an empty private"
                 " model of that name there first"
             )
         if model is not None:
             self._require_not_hidden(bool(model.is_private))
 
     def manifests(self) -> dict[str, Manifest]:
-        """Return the manifest of every version that is whole, by handle.
+        """Return the manifest of every complete version, by handle.
 
-        Its files must be those of a SavedModel with as many bytes as the manifest states;
-        Kaggle tells no digests of them. What this machine was about to send, and never saw
-        arrive, is also held to the checksums that the storage tells.
+        Its files must be those of a SavedModel with the size that the manifest states; Kaggle
+        reports no digests. If this machine has a record of the upload, the files must also
+        have the checksums that the storage reports.
         """
         found: dict[str, Manifest] = {}
         for variation in self._service.variations():
@@ -98,18 +95,18 @@ class Kaggle(NamedDestination):
         return found
 
     def read(self, path: str) -> bytes | None:
-        """Return a card, made from what Kaggle shows, or a small file of a version.
+        """Return a card, built from what Kaggle shows, or a small file of a version.
 
-        None if there is none.
+        Return `None` if it does not exist.
         """
         self._last_read[path] = self._read(path)
         return self._last_read[path]
 
     def write(self, path: str, content: bytes) -> None:
-        """Replace a card; the same content is left as it is.
+        """Replace a card unless it has this content. Other files of a version are immutable.
 
-        Raises `ConflictError` if it is no longer what `read` returned last. Kaggle has no
-        means against a change in the moment between. Nothing of a version can be replaced.
+        Raises `ConflictError` if the card has changed since `read` last returned it. Kaggle
+        has no precondition, so a change between check and write goes unnoticed.
         """
         now = self._read(path)
         if now == content:
@@ -117,11 +114,11 @@ class Kaggle(NamedDestination):
         self._require_unchanged(path, now)
         if path != MODEL_CARD and not path.endswith(f"/{PAGE}"):
             raise self._error(
-                f"{path} is part of a version, which never changes at Kaggle, and it"
-                " would be another now; raise the version in models.yaml"
+                f"{path} differs, and Kaggle never changes the files of a version; raise the"
+                " version in models.yaml"
             )
         if now is None:
-            raise self._error(f"{path} would describe what is not there; publish a version first")
+            raise self._error(f"{path} describes a missing version; publish a version first")
         if path == MODEL_CARD:
             card = card_of(self._name, path, content, MODEL_FIELDS)
             self._require_not_hidden(json.loads(now)["isPrivate"], card["isPrivate"])
@@ -133,15 +130,14 @@ class Kaggle(NamedDestination):
             shown = json.loads(after or b"{}")
             others = [k for k, v in json.loads(content).items() if shown.get(k) != v]
             raise self._error(
-                f"took {path} without an error and shows it otherwise"
-                f" ({', '.join(others)}); look at it there, and run again"
+                f"Kaggle accepted {path} but shows it otherwise ({', '.join(others)}); inspect it"
+                " there, and run again"
             )
 
     def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
-        """Upload the files of an archive, with the small ones beside them, as a new version.
+        """Upload the files of an archive and the small files, then create the version of them.
 
-        All bytes are there before Kaggle is asked to make the version. Raises
-        `ConflictError` if the version is there, or another was made under the same handle
+        Raises `ConflictError` if the version exists, or if another publisher created it
         meanwhile, which Kaggle cannot prevent.
         """
         archive = files[ARCHIVE]
@@ -156,7 +152,7 @@ class Kaggle(NamedDestination):
         upload = self._uploads.of(handle, sha256(content))
         asked = upload.asked if upload else None
         if asked is None or not self._wait_until_listed(slug, handle, content, asked):
-            # What was uploaded for a version that never appeared may be used up.
+            # The uploads for a version that never appeared may no longer be usable.
             if upload is None or asked is not None:
                 upload = VersionUpload(key=sha256(content), began=time.time())
             self._require_unpublished(slug, handle)
@@ -168,15 +164,15 @@ class Kaggle(NamedDestination):
             self._create(handle, slug, card, manifest, upload)
             if not self._wait_until_listed(slug, handle, content):
                 raise self._error(
-                    f"took {handle} without an error and shows no such version after"
-                    f" {self._retry.processing:,.0f} s; look at {slug} there, and run again"
+                    f"Kaggle accepted {handle} but shows no such version after"
+                    f" {self._retry.processing:,.0f} s; inspect {slug} there, and run again"
                 )
         self._uploads.remove(handle)
         self._last_read.pop(path, None)
         self.write(path, page)
 
     def _upload(self, handle: str, place: Path, upload: VersionUpload) -> None:
-        """Send all files below `place`, and the model's own entry if there is none."""
+        """Upload all files below `place`; create the model if it does not exist."""
         if self._service.get_model() is None:
             self._service.create_model()
             self._last_read.pop(MODEL_CARD, None)
@@ -195,8 +191,8 @@ class Kaggle(NamedDestination):
         manifest: Manifest,
         upload: VersionUpload,
     ) -> None:
-        """Ask for the version."""
-        # Somebody may have been faster while the bytes were on their way.
+        """Request the version."""
+        # Another publisher may have created it during the upload.
         self._require_unpublished(slug, handle)
         known = any(one.slug == slug for one in self._service.variations())
         upload.asked = time.time()
@@ -209,7 +205,7 @@ class Kaggle(NamedDestination):
                 self._service.create_variation(handle, card, upload_tree(upload.files))
         except DestinationError as error:
             status = getattr(error, "status", 0)
-            if status in (400, 404):  # it may not know any longer what was uploaded
+            if status in (400, 404):  # Kaggle may have dropped the uploads
                 self._uploads.remove(handle)
             elif status in range(400, 500) or isinstance(error, ConflictError):
                 upload.asked = None
@@ -246,7 +242,7 @@ class Kaggle(NamedDestination):
             waits.sleep(waits.poll_interval)
 
     def _require_unpublished(self, slug: str, handle: str) -> None:
-        """Raise an error if the version is there, or must not come behind what is there."""
+        """Raise an error if the version exists, or if a later one does."""
         model, _, number = handle.rpartition("/")
         for version in self._versions.of(slug):
             other, _, there = version.handle.rpartition("/")
@@ -254,7 +250,7 @@ class Kaggle(NamedDestination):
                 raise self._damaged(handle, slug, version)
             if version.handle == handle:
                 raise self._conflict(
-                    f"{handle} is there already, as version {version.number} of"
+                    f"{handle} exists already, as version {version.number} of"
                     f" {slug}; a published version never changes"
                 )
             if other != model:
@@ -264,17 +260,17 @@ class Kaggle(NamedDestination):
                 )
             if int(there) > int(number):
                 raise self._error(
-                    f"{version.handle} is there, and people get what was uploaded"
-                    f" last; leave {handle} out with `only` in models.yaml"
+                    f"{version.handle} exists, and Kaggle serves the last upload to its users;"
+                    f" exclude {handle} with `only` in models.yaml"
                 )
 
     def _require_one(self, slug: str, versions: Sequence[Version]) -> None:
-        """Raise `ConflictError` if two publishers have made the same version."""
+        """Raise `ConflictError` if two publishers created the same version."""
         if len(versions) > 1:
             numbers = [str(version.number) for version in versions]
             raise self._conflict(
                 f"{versions[0].handle} was published twice at once, as the versions"
-                f" {', '.join(numbers)} of {slug}; {numbers[0]} counts: remove the others at"
+                f" {', '.join(numbers)} of {slug}; {numbers[0]} counts: delete the others at"
                 " Kaggle, and run again"
             )
 
@@ -296,17 +292,17 @@ class Kaggle(NamedDestination):
         return None
 
     def _require_not_hidden(self, private_there: bool, private: bool | None = None) -> None:
-        """Raise `DestinationError` rather than take a public model from its users."""
+        """Raise `DestinationError` if a public model would become private."""
         wanted = self._target.visibility == "private" if private is None else private
         if wanted and not private_there:
             raise self._error(
                 f"{self._target.to} is public at Kaggle and would become private; set"
-                " `visibility: public` in models.yaml, or make it private there yourself"
+                " `visibility: public` in models.yaml, or make the model private yourself"
             )
 
     def _damaged(self, handle: str, slug: str, version: Version) -> DestinationError:
-        defect = version.defect or "it has another manifest than was sent"
+        defect = version.defect or "its manifest is not the one that was sent"
         return self._error(
-            f"version {version.number} of {slug} at Kaggle is to be {handle} and is"
-            f" not: {defect}; remove that version there, and run again"
+            f"version {version.number} of {slug} at Kaggle should be {handle} and is"
+            f" not: {defect}; delete that version there, and run again"
         )

@@ -1,6 +1,6 @@
-"""Kaggle's calls as publishing needs them: one model, its variations, versions and files.
+"""The calls of Kaggle's API that publishing needs, for one model.
 
-What the service answers is taken for what it may be: absent, another type, too long.
+Responses are not trusted: a value may be missing, too long or of the wrong type.
 """
 
 import io
@@ -24,7 +24,7 @@ from publisher.util.http.request import body
 
 PAGE_SIZE = 100
 MOST_PAGES = 100
-ABSENT = (403, 404)  # it says forbidden of what is not there, so that nobody can probe
+ABSENT = (403, 404)  # Kaggle also answers 403 for what does not exist
 FRAMEWORK = ModelFramework.MODEL_FRAMEWORK_TENSOR_FLOW_2
 TYPES = {
     "ExternalVariant": ModelInstanceType.MODEL_INSTANCE_TYPE_EXTERNAL_VARIANT,
@@ -35,7 +35,7 @@ TYPES = {
 
 
 class _Hello:
-    """The answer of the call that says whose credentials these are."""
+    """The response type of the call that identifies the user."""
 
     @staticmethod
     def from_dict(answer: dict[str, Any]) -> str:
@@ -44,10 +44,9 @@ class _Hello:
 
 
 class Service:
-    """One model at Kaggle, `to` being owner/model.
+    """The model `to` (owner/model) at Kaggle.
 
-    Every method raises `DestinationError` if it fails: `ServiceError` with the service's
-    status, and `ConflictError` for 409.
+    Every method raises `ServiceError` on failure, and `ConflictError` for status 409.
     """
 
     def __init__(self, connection: Connection, to: str) -> None:
@@ -57,14 +56,14 @@ class Service:
         self._blobs = BlobApiClient(connection.client)
 
     def user(self) -> str:
-        """Return whose credentials there are. Raises `DestinationError` if none, or bad ones."""
+        """Return the user. Raises `DestinationError` for missing or invalid credentials."""
         if not self._connection.has_credentials:
             raise DestinationError(
                 f"{self._connection.name}: no credentials for Kaggle; set KAGGLE_API_TOKEN, or"
                 " KAGGLE_USERNAME and KAGGLE_KEY, to a token from kaggle.com/settings/api, or save"
                 " it in ~/.kaggle/access_token"
             )
-        # kagglehub's own login asks this, for want of a call that is meant for it.
+        # kagglehub's own login uses this call too; there is no dedicated one.
         user = self._connection.ask(
             "credentials",
             lambda request: self._connection.client.call(
@@ -77,11 +76,11 @@ class Service:
         return str(user)
 
     def get_model(self) -> Any | None:
-        """Return the model (`ApiModel`); none if it cannot be seen."""
+        """Return the model (`ApiModel`), or `None` if it is missing or hidden."""
         return self._get(self.model, self._models.get_model, calls.ApiGetModelRequest)
 
     def get_variation(self, slug: str) -> Any | None:
-        """Return a variation (`ApiModelInstance`) with its card; none if it cannot be seen."""
+        """Return a variation (`ApiModelInstance`), or `None` if it is missing or hidden."""
         return self._get(
             slug,
             self._models.get_model_instance,
@@ -91,7 +90,7 @@ class Service:
         )
 
     def variations(self) -> list[Any]:
-        """Return the variations (`ModelInstance`) of our framework, with the newest's notes."""
+        """Return the variations (`ModelInstance`) of our framework."""
         found = self._list(
             self.model,
             self._models.list_model_instances,
@@ -113,7 +112,7 @@ class Service:
         return sorted({_whole_number(version.version_number) for version in found} - {0})
 
     def files(self, slug: str, number: int) -> dict[str, int]:
-        """Return the files of a version with their sizes in bytes; none while it is made."""
+        """Return a version's files with their sizes in bytes; empty while Kaggle processes it."""
         found = self._list(
             f"{slug}/{number}",
             self._models.list_model_instance_version_files,
@@ -126,7 +125,7 @@ class Service:
         return {str(file.name): _whole_number(file.size) for file in found}
 
     def content(self, slug: str, number: int, path: str) -> bytes | None:
-        """Return a small file of a version; none if it is not there."""
+        """Return a small file of a version, or `None` if it does not exist."""
 
         def read(response: requests.Response) -> bytes:
             content = body(response, LARGEST)
@@ -136,7 +135,7 @@ class Service:
         return content
 
     def checksum(self, slug: str, number: int, path: str) -> str:
-        """Return the CRC32C that the storage tells of a file, in base64; empty if it does not."""
+        """Return the storage's CRC32C of a file in base64, or an empty text if it has none."""
 
         def read(response: requests.Response) -> str:
             told = response.headers.get("x-goog-hash", "").split(",")
@@ -146,7 +145,7 @@ class Service:
         return self._download(slug, number, path, read) or ""
 
     def start_upload(self, what: str, name: str, size: int) -> tuple[str, str]:
-        """Return the token of a new file, and the address that takes its bytes."""
+        """Start the upload of a file; return its token and upload address."""
         request = ApiStartBlobUploadRequest()
         request.type = ApiBlobType.MODEL
         request.name = name
@@ -154,18 +153,18 @@ class Service:
         answer = self._connection.ask(what, self._blobs.start_blob_upload, request)
         token, address = answer.token, answer.create_url
         if not (isinstance(token, str) and isinstance(address, str) and token):
-            raise self._connection.error(what, HttpError(502, "no upload was opened"))
+            raise self._connection.error(what, HttpError(502, "no upload address"))
         if not address.startswith("https://" if self._connection.encrypted else "http"):
             raise self._connection.error(
-                what, HttpError(502, "the address for the upload is not encrypted")
+                what, HttpError(502, "the upload address is not encrypted")
             )
         return token, address
 
     def create_model(self) -> None:
-        """Make the model, seen by nobody else."""
+        """Create the model as private."""
         request = calls.ApiCreateModelRequest()
         request.owner_slug, request.slug = self.owner, self.model
-        # The card, which comes later, has the title.
+        # The card, written later, sets the title.
         request.title = self.model
         request.is_private = True
         self._connection.ask(
@@ -173,7 +172,7 @@ class Service:
         )
 
     def create_variation(self, what: str, card: Mapping[str, Any], files: Any) -> None:
-        """Make a variation with its first version of uploaded files (`ApiUploadDirectoryInfo`)."""
+        """Create a variation whose first version has these files (`ApiUploadDirectoryInfo`)."""
         body = calls.ApiCreateModelInstanceRequestBody()
         body.instance_slug, body.framework = card["instanceSlug"], FRAMEWORK
         body.files, body.directories = files.files, files.directories
@@ -194,7 +193,7 @@ class Service:
         self._connection.ask(what, self._models.create_model_instance_version, request, again=False)
 
     def update_variation(self, card: Mapping[str, Any]) -> None:
-        """Replace what a variation says of itself."""
+        """Replace the card of a variation."""
         request = calls.ApiUpdateModelInstanceRequest()
         request.owner_slug, request.model_slug = self.owner, self.model
         request.instance_slug, request.framework = card["instanceSlug"], FRAMEWORK
@@ -207,7 +206,7 @@ class Service:
         )
 
     def update_model(self, card: Mapping[str, Any]) -> None:
-        """Replace what the model says of itself, and who sees it."""
+        """Replace the card of the model and its visibility."""
         request = calls.ApiUpdateModelRequest()
         request.owner_slug, request.model_slug = self.owner, self.model
         request.title, request.description = card["title"], card["description"]
@@ -241,7 +240,7 @@ class Service:
         items: Callable[[Any], Iterable[Any]],
         **fields: Any,
     ) -> list[Any]:
-        """Return what all pages of a list hold; nothing if it cannot be seen."""
+        """Return the items on all pages of a list; empty if it is missing or hidden."""
         found: list[Any] = []
         token: str | None = None
         for _ in range(MOST_PAGES):
@@ -260,7 +259,7 @@ class Service:
     def _download(
         self, slug: str, number: int, path: str, read: Callable[[requests.Response], Any]
     ) -> Any | None:
-        """Return what `read` makes of the answer with a file; nothing without the file."""
+        """Download a file and return `read(response)`, or `None` if it does not exist."""
 
         def call(request: Any) -> Any:
             with self._models.download_model_instance_version(request) as response:
@@ -278,7 +277,7 @@ class Service:
 
 
 def _variation_fields(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a card under the names of kagglesdk and of its update mask."""
+    """Return the fields of a card under kagglesdk's names."""
     return {
         "overview": card["overview"],
         "usage": card["usage"],
@@ -291,12 +290,12 @@ def _variation_fields(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_zipped(response: requests.Response, path: str) -> bool:
-    """Whether the storage sends a zip of the file instead of the file, as it does for some."""
+    """Return whether the storage sent the file as a zip, as it does for some files."""
     return urlsplit(response.url).path.endswith(f"{path.rpartition('/')[2]}.zip")
 
 
 def _unzipped(content: bytes, path: str) -> bytes:
-    """Return the one file in a zip. Raises `HttpError` if it is not there, or too large."""
+    """Return a file in a zip. Raises `HttpError` if it is missing or too large."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             member = archive.getinfo(path.rpartition("/")[2])
@@ -304,11 +303,11 @@ def _unzipped(content: bytes, path: str) -> bytes:
                 return archive.read(member)
     except (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError):
         pass
-    raise HttpError(502, "a zip that does not hold the file")
+    raise HttpError(502, "a zip without the file")
 
 
 def _whole_number(value: Any) -> int:
-    """Return a number of the service's that is none if it is not a whole number from 0."""
+    """Return a number from a response, or 0 for anything but a whole number from 0."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
         return int(value[:18])
     return value if isinstance(value, int) and value >= 0 else 0

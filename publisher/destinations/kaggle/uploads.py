@@ -1,7 +1,7 @@
-"""The files of an archive -> Kaggle's storage, from where an interrupted upload stopped.
+"""Uploads the files of an archive to Kaggle's storage, and resumes interrupted uploads.
 
-Kaggle gives out addresses of Google Cloud Storage, whose documentation page "Resumable
-uploads" says how bytes are sent there. Nothing is seen of them until a version is made.
+Kaggle hands out addresses of Google Cloud Storage; the protocol is on its documentation page
+"Resumable uploads". The files stay invisible until a version is created from them.
 """
 
 import base64
@@ -25,15 +25,15 @@ from publisher.util.http import GoneError, TransientError
 from publisher.util.http.upload import UploadSession
 from publisher.validation.archive import archive_is_a_plain_saved_model
 
-MOST_FILES = 50  # kagglehub sends more as one zip, which Kaggle takes apart some time
+MOST_FILES = 50  # kagglehub sends more files as one zip, which Kaggle unpacks later
 BLOCK = 1 << 20
 TYPE = "application/octet-stream"
-# An address for an upload is good for a week; Kaggle's own client trusts it for six days.
+# An upload address is valid for a week; Kaggle's own client reuses it for six days.
 LIFETIME = 6 * 24 * 3600.0  # seconds
 
 
 class FileUpload(BaseModel):
-    """One file on its way: what it is, and where its bytes go until all are there."""
+    """The upload of one file, with its address until all bytes are sent."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -45,9 +45,9 @@ class FileUpload(BaseModel):
 
 
 class VersionUpload(BaseModel):
-    """A version on its way. `key` says of what content; times are those of `time.time`.
+    """The upload of a version. `key` identifies its content; times are those of `time.time`.
 
-    `asked` is when Kaggle was asked to make the version, if it was.
+    `asked` is when Kaggle was asked to create the version.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -59,13 +59,13 @@ class VersionUpload(BaseModel):
 
 
 class VersionUploads(Sessions[VersionUpload]):
-    """Versions on their way, by handle."""
+    """Uploads of versions, by handle."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, VersionUpload)
 
     def of(self, handle: str, key: str) -> VersionUpload | None:
-        """Return what is remembered of a version of that content, unless it is too old."""
+        """Return the stored upload of this content, unless it has expired."""
         upload = self.get(handle)
         if upload is None or upload.key != key:
             return None
@@ -74,7 +74,7 @@ class VersionUploads(Sessions[VersionUpload]):
 
 @contextmanager
 def temporary_folder(folder: Path) -> Iterator[Path]:
-    """Make an empty folder, gone at the end; one that a killed run left goes first."""
+    """Create an empty folder for this block. Delete the one of a killed run first."""
     place = folder / "unpacked"
     with file_errors(folder):
         shutil.rmtree(place, ignore_errors=True)
@@ -87,10 +87,7 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
 
 
 def unpack(archive: Path, unpacked_size: int, folder: Path) -> None:
-    """Unpack an archive if it is a plain SavedModel of that many bytes.
-
-    Raises `DestinationError` if it is anything else.
-    """
+    """Unpack an archive. Raises `DestinationError` unless it is a plain SavedModel of that size."""
     check = archive_is_a_plain_saved_model(archive)
     if check.status == "failed":
         raise DestinationError(f"{archive}: {check.summary}; build the variant again")
@@ -108,9 +105,9 @@ def unpack(archive: Path, unpacked_size: int, folder: Path) -> None:
 
 
 def file_uploads(folder: Path, known: Mapping[str, FileUpload]) -> dict[str, FileUpload]:
-    """Return the files below a folder, each as far on its way as `known` has it.
+    """Return an upload for each file below a folder; continue those in `known`.
 
-    Raises `DestinationError` for more files than Kaggle takes one by one.
+    Raises `DestinationError` for more than `MOST_FILES` files.
     """
     parts = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -121,8 +118,8 @@ def file_uploads(folder: Path, known: Mapping[str, FileUpload]) -> dict[str, Fil
         parts[name] = old if old is not None and same else part
     if len(parts) > MOST_FILES:
         raise DestinationError(
-            f"the model has {len(parts)} files, and Kaggle takes {MOST_FILES} one by one; publish"
-            " it elsewhere"
+            f"the model has {len(parts)} files, and Kaggle accepts {MOST_FILES} single files;"
+            " publish it elsewhere"
         )
     return parts
 
@@ -135,14 +132,14 @@ def send(
     start: Callable[[], tuple[str, str]],
     keep: Callable[[], None],
 ) -> None:
-    """Send a file's bytes; those that arrived earlier are not sent again.
+    """Send the bytes of a file that have not arrived yet.
 
-    `start` opens an upload and returns its token and address. `keep` is called whenever
-    `part` has changed. Raises `DestinationError` if the storage refuses or stays away.
+    `start` starts an upload and returns its token and address. `keep` stores `part` after
+    each change. Raises `DestinationError` if the storage refuses or does not respond.
     """
 
     def step() -> None:
-        received = None  # it has to be asked how many bytes are there
+        received = None  # unknown: the session asks the storage
         if not part.address:
             (part.token, part.address), received = start(), 0
             keep()
@@ -165,7 +162,7 @@ def send(
 
 
 def upload_tree(parts: Mapping[str, FileUpload]) -> Any:
-    """Return uploaded files in their folders, as the calls that make a version take them."""
+    """Return uploaded files in their folders, in the form that creates a version."""
     root = ApiUploadDirectoryInfo()
     for path, part in parts.items():
         *folders, _ = path.split("/")

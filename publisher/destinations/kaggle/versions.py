@@ -1,4 +1,4 @@
-"""Which versions at Kaggle are ours, and whether they are whole."""
+"""Finds our versions at Kaggle and checks that they are complete."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _NOTES = re.compile(r"handle=(\S+) sha256=([0-9a-f]{64})")
 
 @dataclass(frozen=True)
 class Version:
-    """A version at Kaggle that holds a manifest of ours; `defect` is why it is not whole."""
+    """A Kaggle version with a manifest of ours; `defect` says why it is incomplete."""
 
     number: int
     manifest: Manifest
@@ -29,12 +29,12 @@ class Version:
 
     @property
     def handle(self) -> str:
-        """What we call it."""
+        """Our handle of the version."""
         return self.manifest.handle
 
 
 class Versions:
-    """The versions of a model's variations. Raises what `Service` does."""
+    """The versions of a model's variations. Methods raise the errors of `Service`."""
 
     def __init__(self, service: Service, target: Target, uploads: VersionUploads) -> None:
         self._service = service
@@ -44,9 +44,9 @@ class Versions:
         self._contents: dict[tuple[str, int], bytes] = {}
 
     def of(self, slug: str, variation: Any = None) -> list[Version]:
-        """Return the versions of a variation that hold a manifest of ours, the oldest first.
+        """Return the versions of a variation with a manifest of ours, the oldest first.
 
-        With the `variation` (`ModelInstance`) the notes of its newest version count as well.
+        With the `variation` (`ModelInstance`), also check the notes of its newest version.
         """
         found = []
         for number in self._service.versions(slug):
@@ -73,35 +73,35 @@ class Versions:
     def _difference_from_sent(
         self, slug: str, number: int, files: Mapping[str, int], content: bytes
     ) -> str:
-        """Say in what a version differs from what this machine sent, if it still knows that."""
+        """Return how a version differs from the upload that this machine recorded, if it does."""
         upload = self._uploads.of(read_manifest(content).handle, sha256(content))
         if upload is None or upload.asked is None:
             return ""
         if files != {name: part.size for name, part in upload.files.items()}:
-            return "it has other files than were sent"
+            return "its files are not those that were sent"
         for name, part in upload.files.items():
             told = self._service.checksum(slug, number, name)
             if told and told != part.crc32c:
-                return f"{name} has other bytes than were sent"
+                return f"the bytes of {name} are not those that were sent"
         return ""
 
 
 def notes_of(manifest: Manifest) -> str:
-    """Return the notes of a version: what it is, on one line."""
+    """Return the notes of a version: its handle and digest on one line."""
     return f"handle={manifest.handle} sha256={manifest.archive.sha256}"
 
 
 def _defect(files: Mapping[str, int], manifest: Manifest, notes: str) -> str:
-    """Say why the files of a version are not those of its manifest, as far as sizes tell."""
+    """Return why a version's files do not match its manifest, judged by names and sizes."""
     missing = [name for name in REQUIRED if name not in files]
     if missing:
         return f"{', '.join(missing)} is missing"
-    # Beside the model's own files there may be small ones, all at the root.
+    # The small files beside the model's own are all at the root.
     size = sum(size for name, size in files.items() if "/" in name or name.endswith(".pb"))
     stated = manifest.archive.unpacked_size
     if size != stated:
         return f"its files have {size:,} bytes where the manifest states {stated:,}"
     told = _NOTES.search(notes)
     if told and told.groups() != (manifest.handle, manifest.archive.sha256):
-        return "its notes speak of another archive than its manifest"
+        return "its notes and its manifest name different archives"
     return ""

@@ -1,1 +1,1 @@
-"""A release in a directory of this machine, and a checkout of the tfhub.dev documentation tree."""
+"""A release directory, and a checkout of the tfhub.dev documentation tree."""

@@ -1,8 +1,8 @@
 """A release as a directory on this machine.
 
-New content is made ready in a folder `.publisher-*` of the release, and then renamed:
-what is visible under its final name is whole. The release holds plain files and folders
-only; a link in it could lead anywhere, so none is read or written through.
+New content is written to a folder `.publisher-*` of the release and then renamed, so a file
+is complete once it has its final name. The release holds plain files and folders only; a link
+could lead anywhere, so none is followed.
 """
 
 import os
@@ -31,10 +31,10 @@ _TEMPORARY = ".publisher-"
 
 
 class Directory:
-    """A release directory; it need not exist yet.
+    """A release directory, which need not exist yet.
 
-    Every method raises `DestinationError` where the file system says no, where a link is
-    in the way, and for a path that leads out of the release.
+    Every method raises `DestinationError` for a file system error, a link, or a path that
+    leads out of the release.
     """
 
     local = True
@@ -59,13 +59,14 @@ class Directory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the directory for this process, and clear what a killed run left behind.
+        """Lock the directory for this process, and delete what a killed run left.
 
-        Raises `DestinationError` if another publisher has it, or it cannot be written.
+        Raises `DestinationError` if another publisher holds the lock, or the directory is
+        not writable.
         """
         with self._file_errors():
             self._make_folder(self._root)
-            # Known now and not only when the first variant is built.
+            # Checked here, before the first variant is built.
             if not os.access(self._root, os.W_OK | os.X_OK):
                 raise DestinationError(
                     f"{self._root}: cannot be written; see to its permissions, or choose another"
@@ -90,10 +91,7 @@ class Directory:
             lock.release()
 
     def check(self) -> None:
-        """See that the directory, or the folder that it will be made in, can be written.
-
-        So must be its lock, or else the folder that it will be made in.
-        """
+        """Verify that the directory and its lock are writable, or can be created."""
         with self._file_errors():
             there = next(path for path in (self._root, *self._root.parents) if path.exists())
             needed = [there]
@@ -113,9 +111,8 @@ class Directory:
     def manifests(self) -> dict[str, Manifest]:
         """Return the manifest of every version, by handle.
 
-        Raises `DestinationError` if a version has no manifest or one that cannot be
-        understood, or the archive beside it has not the size it states. The archives are
-        not read: `sha256sum --check` does that.
+        Raises `DestinationError` if a manifest is missing or invalid, or the archive does not
+        have the size that it states. Digests are left to `sha256sum --check`.
         """
         found = {}
         with self._file_errors():
@@ -127,17 +124,17 @@ class Directory:
         return found
 
     def read(self, path: str) -> bytes | None:
-        """Return the file at `path`; none if there is none."""
+        """Return the content of the file at `path`, or `None` if it does not exist."""
         with self._file_errors():
             place = self._path(path)
             return place.read_bytes() if place.is_file() else None
 
     def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
-        """Make `models/<handle>/` appear with `files`, in one step.
+        """Create `models/<handle>/` with `files` atomically.
 
-        A file given as a path is linked where the file system can, and copied where it
-        cannot; it must never be changed in place afterwards, only replaced. Raises
-        `ConflictError` if the version is there.
+        A file given as a path is hard-linked if the file system allows it, and copied
+        otherwise; afterwards it must only be replaced, never changed in place. Raises
+        `ConflictError` if the version exists.
         """
         with self._file_errors():
             folder = self._path(f"models/{handle}")
@@ -155,7 +152,7 @@ class Directory:
                 self._move(temporary, folder)
 
     def write(self, path: str, content: bytes) -> None:
-        """Replace the file at `path`, in one step; the same content is left as it is."""
+        """Replace the file at `path` atomically unless it has this content."""
         if self.read(path) == content:
             return
         with self._file_errors():
@@ -167,7 +164,7 @@ class Directory:
 
     @property
     def _lock(self) -> Path:
-        """Where the lock lies: beside the directory, since all that is in it is the release's."""
+        """The lock file, beside the directory: everything inside is part of the release."""
         real = self._root.resolve()
         return real.parent / f".{real.name}.lock"
 
@@ -195,20 +192,20 @@ class Directory:
         return manifest
 
     def _path(self, path: str) -> Path:
-        """Return where a path relative to the release lies, having met no link on the way."""
+        """Return the file system path of a path in the release. Raises for a link on the way."""
         place = self._root
         for name in checked_path(path).split("/"):
             place /= name
             if place.is_symlink():
                 raise DestinationError(
-                    f"{place}: is a link, and a release holds files and folders only; put what it"
-                    " leads to in its place"
+                    f"{place}: is a link, and a release holds files and folders only; replace the"
+                    " link by its target"
                 )
         return place
 
     @contextmanager
     def _temporary_folder(self) -> Iterator[Path]:
-        """Make a folder beside the release's content, on its file system, gone at the end."""
+        """Create a folder for this block, on the release's file system."""
         self._make_folder(self._root)
         folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._root))
         try:
@@ -217,13 +214,13 @@ class Directory:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _move(self, temporary: Path, place: Path) -> None:
-        """Give finished content its name, for good: renamed and synced."""
+        """Rename finished content to its final name, and sync."""
         self._make_folder(place.parent)
         temporary.replace(place)
         _sync(place.parent)
 
     def _make_folder(self, folder: Path) -> None:
-        """Make a folder and those above it; within the release everyone may read them."""
+        """Create a folder and its parents; those within the release are world-readable."""
         for path in reversed((folder, *folder.parents)):
             if path.exists():
                 continue
@@ -239,7 +236,7 @@ class Directory:
         except OSError as error:
             where = error.filename2 or error.filename or self._root
             raise DestinationError(
-                f"{where}: {error.strerror or error}; see to space and permissions, or choose"
+                f"{where}: {error.strerror or error}; check free space and permissions, or choose"
                 " another release directory"
             ) from error
 
@@ -247,9 +244,8 @@ class Directory:
 class NamedDirectory(NamedDestination):
     """A release directory that models.yaml names, relative to the current folder.
 
-    Its lock is taken before the first thing that is written, and kept as long as this object
-    or its process lives: from then on nobody else writes between two of its files. What was
-    read before that is held to what is there then.
+    The first write takes the lock and holds it for the lifetime of this object, so nobody else
+    writes between two of its files. A file read before that must still be the same.
     """
 
     local = True
@@ -258,7 +254,7 @@ class NamedDirectory(NamedDestination):
     def __init__(
         self, name: str, target: Target, environment: Mapping[str, str], folder: Path
     ) -> None:
-        """Use the directory at `target.to`; neither environment nor folder are needed."""
+        """Use the directory at `target.to`. `environment` and `folder` are unused."""
         super().__init__(name, target)
         self._directory = Directory(Path(target.to).absolute())
         self._holding = ExitStack()
@@ -266,7 +262,7 @@ class NamedDirectory(NamedDestination):
         weakref.finalize(self, self._holding.close)
 
     def check(self) -> None:
-        """See that the directory can be written; see `Directory.check`."""
+        """Verify that the directory is writable; see `Directory.check`."""
         self._directory.check()
 
     def manifests(self) -> dict[str, Manifest]:
@@ -274,19 +270,19 @@ class NamedDirectory(NamedDestination):
         return self._directory.manifests()
 
     def read(self, path: str) -> bytes | None:
-        """Return the file at `path`; none if there is none."""
+        """Return the content of the file at `path`, or `None` if it does not exist."""
         self._last_read[path] = self._directory.read(path)
         return self._last_read[path]
 
     def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
-        """Make `models/<handle>/` appear; see `Directory.add_version`."""
+        """Create `models/<handle>/`; see `Directory.add_version`."""
         self._acquire_lock()
         self._directory.add_version(handle, files)
 
     def write(self, path: str, content: bytes) -> None:
-        """Replace the file at `path`, in one step; the same content is left as it is.
+        """Replace the file at `path` atomically unless it has this content.
 
-        Raises `ConflictError` if it is no longer what `read` returned last.
+        Raises `ConflictError` if the file has changed since `read` last returned it.
         """
         self._acquire_lock()
         now = self._directory.read(path)
@@ -296,16 +292,16 @@ class NamedDirectory(NamedDestination):
         self._last_read[path] = content
 
     def _acquire_lock(self) -> None:
-        """Take the lock, once. Raises `DestinationError` if another publisher has it."""
+        """Take the lock, once. Raises `DestinationError` if another publisher holds it."""
         if not self._held:
             self._holding.enter_context(self._directory.locked())
             self._held = True
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Give `target` the content of `source`, readable by everyone and safely on the disk."""
+    """Give `target` the content of `source`, world-readable and synced."""
     try:
-        # Resolved, because a link to a link would be one.
+        # Resolved: a hard link to a symbolic link would be a symbolic link.
         os.link(source.resolve(), target)
         target.chmod(0o644)
     except OSError:
@@ -317,7 +313,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have a file's content, or a folder's list of names, on the disk."""
+    """Flush a file's content, or a folder's entries, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

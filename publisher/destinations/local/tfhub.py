@@ -1,7 +1,7 @@
 """The documentation tree of tfhub.dev, as a checkout on this machine.
 
-Pages only, at the paths that tfhub.dev has them: `assets/docs/...`. Committing them and
-asking for a merge is left to the person whose checkout it is.
+It holds pages only, at tfhub.dev's paths: `assets/docs/...`. Its owner commits them and opens
+the pull request.
 """
 
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ from publisher.registry.models import Target
 
 
 class TfhubCheckout(NamedDestination):
-    """A checkout of tensorflow/tfhub.dev, written as a release directory is.
+    """A checkout of tensorflow/tfhub.dev, written like a release directory.
 
-    Every method raises `DestinationError` if the folder is no such checkout.
+    Every method raises `DestinationError` if the folder is not such a checkout.
     """
 
     local = True
@@ -32,28 +32,28 @@ class TfhubCheckout(NamedDestination):
         self._root = Path(target.to).absolute()
 
     def check(self) -> None:
-        """See that it is a checkout, and that it can be written."""
+        """Verify that the folder is a writable checkout."""
         self._require_tree()
         self._tree.check()
 
     def manifests(self) -> dict[str, Manifest]:
-        """Return nothing: pages name no version that is here."""
+        """Return nothing: a checkout holds no versions."""
         return {}
 
     def read(self, path: str) -> bytes | None:
-        """Return the page at `path`; none if there is none."""
+        """Return the page at `path`, or `None` if it does not exist."""
         self._require_tree()
         return self._tree.read(path) if path.startswith(ROOT) else None
 
     def add_version(self, handle: str, files: Mapping[str, Path | bytes]) -> None:
-        """Refuse: an archive is no page."""
+        """Raise `DestinationError`: a checkout holds no archives."""
         raise DestinationError(
             f"{self.name}: {handle}: a checkout of tfhub.dev holds pages and no archives; publish"
             " those elsewhere"
         )
 
     def write(self, path: str, content: bytes) -> None:
-        """Replace the page at `path`, in one step; the same content is left as it is."""
+        """Replace the page at `path` atomically unless it has this content."""
         self._require_tree()
         if not path.startswith(ROOT):
             raise DestinationError(
@@ -70,7 +70,7 @@ class TfhubCheckout(NamedDestination):
         except OSError as error:
             why = f"cannot be read ({error.strerror})"
         raise DestinationError(
-            f"{self._root}: {why}, so it is no checkout of tfhub.dev; clone"
+            f"{self._root}: {why}, so it is not a checkout of tfhub.dev; clone"
             f" https://github.com/tensorflow/tfhub.dev, or correct `to` of {self.name} in"
             " models.yaml"
         )
