@@ -1,16 +1,16 @@
-"""The commands, one module for each thing that a person does.
+"""The commands, one module for each task of the user.
 
-`options`     what several commands take;
+`options`     options that several commands share;
 `building`    list, build;
 `publishing`  plan, publish;
-`editing`     withdraw, bump: changes of models.yaml;
+`editing`     withdraw, bump: edits of models.yaml;
 `notes`       release-notes;
 `serving`     serve, site;
 `signing`     sign;
 `verifying`   verify;
-`ci`          what .github/workflows needs besides;
-`results`     what is printed at the end of a run.
+`ci`          commands for the workflows in .github/workflows;
+`results`     the output at the end of a run.
 
-A command parses what was typed, calls one function of the package that does the work, and
-prints what that returns.
+A command parses its arguments, calls one function of the package that does the work, and
+prints the result.
 """

@@ -52,7 +52,7 @@ def list_command(common: Common, globs: tuple[str, ...]) -> int:
 @work_options
 @common_options
 def build(common: Common, globs: tuple[str, ...], work: Work) -> int:
-    """Build what is not up to date; publish nothing."""
+    """Build what is out of date; publish nothing."""
     from publisher.release.pipeline import build
 
     registry, variants = common.load(globs)

@@ -1,4 +1,4 @@
-"""ci: what the workflows in .github/workflows need besides."""
+"""ci: commands for the workflows in .github/workflows."""
 
 import json
 import os
@@ -29,22 +29,22 @@ from publisher.rehearsal.settings import RehearsalSettings
 
 @click.group()
 def ci() -> None:
-    """Do what the workflows in .github/workflows need besides."""
+    """Run steps of the workflows in .github/workflows."""
 
 
 @ci.command()
 @globs_argument
 @to_option
 @click.option(
-    "--github-output", is_flag=True, help="Print lines for the file $GITHUB_OUTPUT instead."
+    "--github-output", is_flag=True, help="Print lines for the file $GITHUB_OUTPUT, not JSON."
 )
 @common_options
 def matrix(common: Common, globs: tuple[str, ...], to: tuple[str, ...], github_output: bool) -> int:
     """Print the jobs of a release, as JSON.
 
-    A HANDLE and a NAME may hold several, separated by spaces. There is one job for each
-    checkpoint, in parts of at most 256, which is what one matrix of a workflow may have; no
-    part if all that is chosen is withdrawn.
+    A HANDLE or NAME may contain several, separated by spaces. There is one job for each
+    checkpoint, in parts of at most 256 jobs, GitHub's limit for a matrix. If all chosen
+    variants are withdrawn, there are no parts.
     """
     from publisher.release.matrix import destinations_in, globs_in
     from publisher.release.matrix import matrix as matrix_of
@@ -70,7 +70,7 @@ def matrix(common: Common, globs: tuple[str, ...], to: tuple[str, ...], github_o
     "sources",
     multiple=True,
     metavar="NAME",
-    help="A destination of models.yaml, or '*' for all; may be given again.",
+    help="A destination in models.yaml, or '*' for all; repeatable.",
 )
 @release_option
 @built_option
@@ -79,11 +79,11 @@ def matrix(common: Common, globs: tuple[str, ...], to: tuple[str, ...], github_o
 def pull(
     common: Common, sources: tuple[str, ...], release: Path, build: Path, built: tuple[Path, ...]
 ) -> int:
-    """Bring here the release that a destination holds.
+    """Copy a destination's release into the release directory.
 
-    A new machine goes on from there. The first --from that holds a release with an index is
-    taken; nothing happens if none does. Archives that a --built release holds as well are
-    taken from there, the others from the destination's public address.
+    A new machine continues from this copy. The first --from that holds a release with an
+    index is used; if none does, nothing happens. Archives come from a --built release if it
+    has them, and otherwise from the destination's public address.
     """
     from publisher.release.pull import pull_first
     from publisher.release.settings import PullSettings
@@ -107,10 +107,10 @@ def pull(
 @output_option
 @common_options
 def pages(common: Common, release: Path, output: Path) -> int:
-    """Render a release's pages anew, to compare them.
+    """Render a release's pages again, for comparison.
 
-    It is done with the models.yaml and the templates that are here; the release may have
-    been built by another state of this project. What models.yaml does not list is left out.
+    Use this models.yaml and these templates; the release may come from another commit of the
+    project. Models that models.yaml does not list are left out.
     """
     from publisher.release.review import write_pages
 
@@ -130,7 +130,7 @@ def pages(common: Common, release: Path, output: Path) -> int:
     "--before",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Where `ci pages` wrote those that there would be without the change, to compare.",
+    help="The output of `ci pages` without the change, to compare pages with.",
 )
 @build_dir_option
 @common_options
@@ -142,10 +142,10 @@ def review(
     before: Path | None,
     build: Path,
 ) -> int:
-    """Say in Markdown what publishing would change.
+    """Describe in Markdown what publishing would change.
 
-    For a pull request: the plan of each --to that can be read from here, the checks, and the
-    pages' difference.
+    For a pull request: the plan for each --to that is readable from here, the checks, and a
+    diff of the pages.
     """
     from publisher.release.matrix import globs_in
     from publisher.release.review import review as review_of
@@ -172,7 +172,7 @@ def review(
 def next_to_rebuild(common: Common, number: int, release: str) -> int:
     """Print the handle that run NUMBER rebuilds.
 
-    As NUMBER counts up, each published version that models.yaml lists is next once.
+    Consecutive NUMBERs go through all published versions that models.yaml lists.
     """
     from publisher.release.catalogue import next_to_rebuild as next_of
     from publisher.release.sources.open import open_source
@@ -193,26 +193,26 @@ def next_to_rebuild(common: Common, number: int, release: str) -> int:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("build/rehearsal"),
     show_default=True,
-    help="The folder to work in and to publish to.",
+    help="The folder to work in and publish to.",
 )
 @click.option("--weights", default="synthetic", show_default=True, help="As for `publish`.")
 @click.option("--to", multiple=True, metavar="NAME", help="A destination; default: all.")
-@click.option("--small", is_flag=True, help="Replace the networks by small stand-ins.")
+@click.option("--small", is_flag=True, help="Replace the networks with small stand-ins.")
 @click.option("--tag", help="Run as if this tag had been pushed; default: started by hand.")
 @click.option("--all-or-nothing", is_flag=True, help="The workflow's input.")
 @click.option("--dry-run", is_flag=True, help="The workflow's input.")
 @click.option(
-    "--again", is_flag=True, help="Run again what did not succeed, as `Re-run failed jobs` does."
+    "--again", is_flag=True, help="Run failed jobs again, like GitHub's `Re-run failed jobs`."
 )
 @click.option(
-    "--next", "further", is_flag=True, help="Release again, on top of what the last one published."
+    "--next", "further", is_flag=True, help="Release again, on top of the last rehearsal's release."
 )
 @gathered("settings", RehearsalSettings)
 @common_options
 def rehearse(common: Common, settings: RehearsalSettings) -> int:
     """Run the release workflow on this machine, without GitHub.
 
-    Run it in the root of the checkout. It publishes to folders in --work, named after the
+    Run this in the root of the checkout. It publishes to folders in --work, named after the
     destinations in models.yaml.
     """
     from publisher.rehearsal.rehearse import rehearse as run

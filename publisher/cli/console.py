@@ -1,8 +1,8 @@
-"""How the command line speaks: what is happening on stderr, results on stdout.
+"""Output: progress on stderr, results on stdout.
 
-On a terminal a person sees bars that move; elsewhere (a log, a pipe) plain lines. The
-results go to stdout as tables, or with `--json` as one JSON document. Texts are shown as
-they are (`Text`): rich would find colours in `[red]` and an emoji in `models.yaml:100:5`.
+Progress is bars on a terminal, and plain lines in a log or pipe. Results are tables, or with
+`--json` one JSON document. Texts are wrapped in `Text`, because rich would read `[red]` as a
+colour and part of `models.yaml:100:5` as an emoji.
 """
 
 import logging
@@ -32,17 +32,17 @@ from rich.text import Text
 
 from publisher.util.files import json_bytes
 
-QUARTERS = 4  # a plain log tells of a transfer this many times
-WIDE = 10_000  # columns of a table that is not shown on a terminal: every row is a line
+QUARTERS = 4  # progress lines for one transfer in a plain log
+WIDE = 10_000  # columns of a table outside a terminal, so that each row is one line
 
 Key = tuple[str, str]
 
 
 class Commentary:
-    """A `Reporter` for people: one line a finished stage, and bars on a terminal.
+    """A `Reporter` for people: a line for each finished stage, and bars on a terminal.
 
-    Keeps every event with its time in `events`, for `--json`. `quiet` leaves only
-    warnings and failures.
+    `events` records every event with its time, for `--json`. `quiet` suppresses all but
+    warnings.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -83,7 +83,7 @@ class Commentary:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Take the display away while a person is asked something."""
+        """Hide the display during a prompt."""
         if self._bars:
             self._bars.stop()
         try:
@@ -98,7 +98,7 @@ class Commentary:
         return time.monotonic() - self._begin
 
     def started(self, subject: str, stage: str, reason: str) -> None:
-        """Show that a stage starts, and why."""
+        """Report that a stage starts, and why."""
         self._note("started", subject=subject, stage=stage, reason=reason)
         if self._bars:
             self._reasons[subject, stage] = reason
@@ -109,7 +109,7 @@ class Commentary:
             self._line(f"{stage:<8} {subject}: starts ({reason})")
 
     def progress(self, subject: str, stage: str, done: int, total: int | None) -> None:
-        """Move the bar; in a log, say each quarter."""
+        """Move the bar; in a log, report each quarter."""
         if self._bars:
             if (subject, stage) in self._tasks:
                 self._bars.update(self._tasks[subject, stage], completed=done, total=total)
@@ -122,25 +122,25 @@ class Commentary:
             self._line(f"{stage:<8} {subject}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
 
     def finished(self, subject: str, stage: str, seconds: float, note: str) -> None:
-        """Say that a stage is done, how long it took and what came of it."""
+        """Report that a stage is done, its duration and its result."""
         self._note("finished", subject=subject, stage=stage, seconds=round(seconds, 3), note=note)
         reason = self._forget(subject, stage)
         because = f" ({reason})" if reason else ""
         self._line(f"{stage:<8} {subject}: done in {seconds:.1f} s, {note}{because}")
 
     def failed(self, subject: str, stage: str, message: str) -> None:
-        """Say that a stage failed; the message comes with the results."""
+        """Report that a stage failed; the results contain the message."""
         self._note("failed", subject=subject, stage=stage, message=message)
         self._forget(subject, stage)
         self._line(f"{stage:<8} {subject}: failed", style="red")
 
     def warn(self, message: str) -> None:
-        """Say something a person should know, whatever else is shown."""
+        """Print a warning, even if `quiet`."""
         self._note("warning", message=message)
         self._console.print(Text.assemble(("warning:", "yellow"), f" {message}"))
 
     def _forget(self, subject: str, stage: str) -> str:
-        """Take a stage off the display; return why it ran, if that is not shown yet."""
+        """Remove a stage from the display; return why it ran, if that was not printed yet."""
         self._quarter.pop((subject, stage), None)
         task = self._tasks.pop((subject, stage), None)
         if task is not None and self._bars:
@@ -157,7 +157,7 @@ class Commentary:
 
 
 class _OfTransfers(ProgressColumn):
-    """Shows a column only for stages that tell how far they are."""
+    """Shows a column only for stages that report progress."""
 
     def __init__(self, column: ProgressColumn) -> None:
         super().__init__()
@@ -178,13 +178,13 @@ def _stderr() -> Console:
 def print_json(value: Any) -> None:
     """Write one JSON document to stdout."""
     sys.stdout.write(json_bytes(value).decode())
-    sys.stdout.flush()  # whoever has enough of it is met here and not when Python ends
+    sys.stdout.flush()  # a closed pipe must raise here rather than when Python exits
 
 
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, to_stderr: bool = False
 ) -> None:
-    """Write a table to stdout; a column whose name ends in `>` is aligned to the right."""
+    """Write a table to stdout; `>` at the end of a column's name aligns it to the right."""
     console = Console(stderr=to_stderr, highlight=False)
     if not console.is_terminal:
         console = Console(stderr=to_stderr, highlight=False, width=WIDE)
@@ -208,12 +208,12 @@ def print_error(message: str) -> None:
 
 
 def print_warning(message: str) -> None:
-    """Write something a person should know to stderr."""
+    """Write a warning to stderr."""
     _stderr().print(Text.assemble(("warning:", "yellow"), f" {message}"))
 
 
 def log_to_stderr(*, quiet: bool) -> None:
-    """Let what libraries and this program log appear on stderr, one line an event."""
+    """Send the logs of libraries and this program to stderr, one line for each event."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.WARNING if quiet else logging.INFO,
@@ -222,7 +222,7 @@ def log_to_stderr(*, quiet: bool) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people: `41.3 s`, `6 min 12 s`."""
+    """Format a duration for people: `41.3 s`, `6 min 12 s`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -230,10 +230,7 @@ def duration(seconds: float) -> str:
 
 
 def peak_memory() -> int:
-    """Return the most memory, in bytes, that any one process of this run held so far.
-
-    Counts this process and its finished children, each alone.
-    """
+    """Return the peak memory in bytes of any one process: this one, or a finished child."""
     kilobytes = max(
         resource.getrusage(who).ru_maxrss
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -247,5 +244,5 @@ def machine_memory() -> int:
 
 
 def budget() -> float:
-    """Return the memory that stages may take together unless told otherwise, in gigabytes."""
+    """Return the default memory budget of all running stages, in gigabytes."""
     return 0.75 * machine_memory() / 1e9

@@ -1,4 +1,4 @@
-"""withdraw, bump: changes of models.yaml that a command makes, its comments kept."""
+"""withdraw, bump: edits of models.yaml that keep its comments."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ from publisher.cli.results import (
 
 @click.command()
 @click.argument("handle", metavar="HANDLE")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; its pages show it.")
+@click.option("--reason", required=True, metavar="TEXT", help="The reason that its pages show.")
 @release_option
 @to_option
 @yes_option
@@ -45,12 +45,12 @@ def withdraw(
     to: tuple[str, ...],
     yes: bool,
 ) -> int:
-    """Say that nobody should use a version any longer.
+    """Mark a version as withdrawn: nobody should use it any more.
 
-    HANDLE is publisher/name/version. The reason goes into models.yaml, and from there into
-    the index and the pages of the release directory and of each --to. Nothing is deleted:
-    programs that load the version go on working. To take it back, remove `withdrawn` from
-    models.yaml and publish with --reinstate.
+    HANDLE is publisher/name/version. The reason is written to models.yaml, and from there to
+    the index and pages of the release directory and each --to. Nothing is deleted: programs
+    that load the version keep working. To undo this, remove `withdrawn` from models.yaml and
+    publish with --reinstate.
     """
     from publisher.release.settings import WithdrawSettings
     from publisher.release.withdraw import withdraw as withdraw_from
@@ -88,8 +88,8 @@ def withdraw(
 def bump(common: Common, globs: tuple[str, ...]) -> int:
     """Raise versions in models.yaml.
 
-    What is published never changes, so that other bytes need a new version. HANDLE is a glob
-    over handles; of each model that one matches, the newest version is raised by one.
+    A published version never changes, so a build with other bytes needs a new version. HANDLE
+    is a glob over handles; the newest version of each matching model is raised by one.
     """
     from publisher.registry import edit
 

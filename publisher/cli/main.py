@@ -1,7 +1,6 @@
-"""The command line: what a person types, and how it ends.
+"""The entry point: dispatches commands, prints errors, sets the exit status.
 
-Exit status: 0 done, 1 something failed, 2 wrong usage, or a wrong registry
-or template.
+Exit status: 0 done, 1 something failed, 2 wrong usage, or an invalid registry or template.
 """
 
 import os
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 
 from publisher.util.collector import collector_paused
 
-with collector_paused():  # much of the time of a run that finds nothing to do
+with collector_paused():  # these imports dominate a run that has nothing to do
     import click
 
     import publisher
@@ -20,7 +19,7 @@ with collector_paused():  # much of the time of a run that finds nothing to do
     from publisher.cli.verifying import verify
     from publisher.errors import PublisherError
 
-# What `publisher --help` lists, under headings.
+# The commands of `publisher --help`, by heading.
 COMMANDS = {
     "Core commands": (
         building.list_command,
@@ -40,10 +39,10 @@ COMMANDS = {
 
 
 class Sections(click.Group):
-    """A group whose help lists its commands under headings."""
+    """A command group with headings in its help."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section for each heading, all with the same columns."""
+        """Write a section for each heading, with columns of equal width."""
         width = max(map(len, self.commands))
         for heading, commands in COMMANDS.items():
             with formatter.section(heading):
@@ -58,13 +57,13 @@ class Sections(click.Group):
 @click.group(
     cls=Sections,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="`publisher COMMAND --help` says what a command takes.",
+    epilog="`publisher COMMAND --help` describes a command's arguments.",
 )
 @click.version_option(publisher.__version__, prog_name="publisher")
 def cli() -> None:
     """Publish BiT-ResNet checkpoints as checked, reproducible TensorFlow SavedModels.
 
-    models.yaml says what should be published; these commands make it true.
+    models.yaml states what should be published; these commands make it so.
     """
 
 
@@ -74,7 +73,7 @@ for _commands in COMMANDS.values():
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; ends the process with its exit status."""
+    """Run the command line and end the process with its exit status."""
     state = {"debug": False}
     try:
         status = cli.main(arguments, prog_name="publisher", standalone_mode=False, obj=state)
@@ -88,13 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print_error("interrupted; what is finished is kept, run the same command again")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has enough of it; the rest must not raise at exit.
+        # The reader of our output closed the pipe. Flushing at exit must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except PublisherError as error:
         if state["debug"]:
             raise
-        # Several problems have a line each.
+        # One line for each problem.
         for line in str(error).splitlines():
             console.print_error(line)
         sys.exit(USAGE if error.wrong_input else FAILED)

@@ -1,4 +1,4 @@
-"""release-notes: what a release holds now and did not hold before."""
+"""release-notes: the changes since the last release."""
 
 import os
 import sys
@@ -15,14 +15,14 @@ from publisher.registry import load_registry
 @click.option(
     "--since",
     metavar="WHERE",
-    help="The last release: a release directory, or a destination of models.yaml; default: none,"
-    " so that everything is new.",
+    help="The last release: a release directory, or a destination in models.yaml; without it,"
+    " everything is new.",
 )
 @click.option(
     "--changelog",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Put the notes into this file as well, under --heading.",
+    help="Also insert the notes into this file, under --heading.",
 )
 @click.option("--heading", metavar="TEXT", help="For --changelog: a version or a date.")
 @release_option
@@ -38,8 +38,8 @@ def release_notes(
 ) -> int:
     """Write what changed since the last release.
 
-    The notes are Markdown. They follow from manifests: what was added, raised, withdrawn,
-    which pages changed, the versions of the tools, and the figures that moved.
+    The notes are Markdown, computed from the manifests: versions added, raised and withdrawn,
+    changed pages, versions of tools, and changed figures.
     """
     from publisher.release.destinations import release_at
     from publisher.release.notes import notes_since, write_changelog

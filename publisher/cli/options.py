@@ -1,6 +1,6 @@
-"""What several commands take, as decorators and as values.
+"""The options that several commands share, as decorators and as values.
 
-A release is named with `--release` and destinations with `--to`, wherever they are named.
+Every command names the release with `--release` and destinations with `--to`.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ Decorator = Callable[[Function], Function]
 
 @dataclass(frozen=True)
 class Common:
-    """What every command takes."""
+    """The options of every command."""
 
     registry: Path
     quiet: bool
@@ -50,7 +50,7 @@ class Common:
 
 @dataclass(frozen=True)
 class Work:
-    """Where to build and from which weights."""
+    """The options of a build."""
 
     build: Path
     weights: str | None
@@ -61,7 +61,7 @@ class Work:
 
 
 def gathered(name: str, kind: "type[DataclassInstance]") -> Decorator:
-    """Pass the options that the dataclass `kind` has fields for as one of it, called `name`."""
+    """Pass the options named like the fields of the dataclass `kind` as one instance, `name`."""
     fields = [field.name for field in dataclasses.fields(kind)]
 
     def decorate(function: Function) -> Function:
@@ -87,7 +87,7 @@ def options(*decorators: Callable[[Function], Function]) -> Decorator:
 
 
 def _traceable(context: click.Context, parameter: click.Parameter, debug: bool) -> bool:
-    """Let `main` know whether a person wants to see the traceback of an error."""
+    """Tell `main` whether to show the traceback of an error."""
     context.find_root().obj["debug"] = debug
     return debug
 
@@ -107,7 +107,7 @@ def _path(*, folder: bool) -> click.Path:
 
 
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress, only results and errors.")
-# How a command speaks, for those that do not read the registry.
+# Output options for commands that do not read the registry.
 reporting = options(_quiet, _debug(passed_on=False))
 common_options = options(
     click.option(
@@ -115,7 +115,7 @@ common_options = options(
         type=click.Path(path_type=Path),
         default=Path("models.yaml"),
         show_default=True,
-        help="The file that says what is published.",
+        help="The file that states what is published.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
     _quiet,
@@ -123,7 +123,7 @@ common_options = options(
     gathered("common", Common),
 )
 
-HANDLES = "HANDLE is a glob over handles, for example '*_224_*'; none means all. Quote it."
+HANDLES = "HANDLE is a glob over handles, for example '*_224_*' (quote it); default: all."
 globs_argument = click.argument("globs", nargs=-1, metavar="[HANDLE]...")
 build_dir_option = click.option(
     "--build-dir",
@@ -131,7 +131,7 @@ build_dir_option = click.option(
     type=_path(folder=True),
     default=Path("build"),
     show_default=True,
-    help="Where weights and half-finished work lie.",
+    help="The folder for weights and intermediate results.",
 )
 work_options = options(
     click.option(
@@ -144,32 +144,32 @@ work_options = options(
     click.option(
         "--locked",
         is_flag=True,
-        help="Refuse weights that models.lock.yaml does not list (always on where CI is set and"
-        " the weights are downloaded).",
+        help="Refuse weights that models.lock.yaml does not list. Always on if CI is set and the"
+        " weights are downloaded.",
     ),
     click.option(
         "--thorough",
         is_flag=True,
-        help="Check parity at every variant's own resolution too, and take nothing from another"
-        " archive with the same graph.",
+        help="Also check parity at each variant's own resolution, and reuse no results from"
+        " another archive with the same graph.",
     ),
     click.option(
         "--jobs",
         type=click.IntRange(1, 64),
         default=min(2, os.cpu_count() or 1),
         show_default="2, or 1 on one core",
-        help="How many stages may be at work side by side.",
+        help="The number of stages that may run at once.",
     ),
     click.option(
         "--memory",
         type=click.FloatRange(0.1),
         default=console.budget,
         metavar="GB",
-        help="Memory that they may need together; default: three quarters of the machine's.",
+        help="The memory budget of running stages; default: three quarters of the machine's.",
     ),
     gathered("work", Work),
 )
-# The release, where it is written and where it is only read.
+# `--release` of commands that write it, and of those that only read it.
 release_option = click.option(
     "--release",
     type=_path(folder=True),
@@ -189,16 +189,16 @@ to_option = click.option(
     "--to",
     multiple=True,
     metavar="NAME",
-    help="A destination of models.yaml, besides the release directory, or '*' for all; may be"
-    " given again.",
+    help="A destination in models.yaml, in addition to the release directory, or '*' for all;"
+    " repeatable.",
 )
 built_option = click.option(
     "--built",
     multiple=True,
     type=_path(folder=True),
     metavar="RELEASE",
-    help="Take what was built elsewhere from this release directory, or from a folder of some; may"
-    " be given again.",
+    help="Take variants built elsewhere from this release directory, or folder of release"
+    " directories; repeatable.",
 )
 output_option = click.option(
     "--output",
@@ -213,10 +213,10 @@ yes_option = click.option(
 
 
 def require_consent(to: Sequence[str], yes: bool) -> None:
-    """Refuse to write where others look if nobody said so and nobody can be asked."""
+    """Raise `UsageError` if writing to destinations needs consent and nobody can be asked."""
     if to and not yes and not (sys.stdin and sys.stdin.isatty()):
         raise click.UsageError(
-            "nobody can be asked here whether to write to a destination; add --yes if so"
+            "writing to a destination needs consent, and this is no terminal; add --yes"
         )
 
 
@@ -226,7 +226,7 @@ def run_of(
     work: Work,
     commentary: console.Commentary,
 ) -> "Run":
-    """Return the build's settings for this run, environment included."""
+    """Return the build for these options and the environment."""
     from publisher.build.settings import Settings
     from publisher.build.stages import Run
     from publisher.weights import WeightsError, parse_source

@@ -1,4 +1,4 @@
-"""plan, publish: what would happen at each destination, and making it so."""
+"""plan, publish: the diff between release and destinations, and carrying it out."""
 
 import os
 from collections.abc import Sequence
@@ -37,12 +37,12 @@ publish_options = options(
     click.option(
         "--allow-synthetic",
         is_flag=True,
-        help="Let synthetic weights go to other places than this machine.",
+        help="Allow synthetic weights at destinations outside this machine.",
     ),
     click.option(
         "--reinstate",
         is_flag=True,
-        help="Take back the withdrawals that models.yaml no longer lists.",
+        help="Undo withdrawals that models.yaml no longer lists.",
     ),
     gathered("settings", PublishSettings),
 )
@@ -55,7 +55,7 @@ publish_options = options(
     "--save",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Save the plans for `publish --plan`; everything has to be built.",
+    help="Save the plans for `publish --plan`; everything must be built already.",
 )
 @work_options
 @common_options
@@ -67,7 +67,7 @@ def plan(
     markdown: bool,
     save: Path | None,
 ) -> int:
-    """Say what `publish` would do, and do nothing."""
+    """Show what `publish` would do, and change nothing."""
     if save and not settings.to:
         raise click.UsageError("--save keeps the plans of destinations; name one with --to")
     return _plan(common, globs, work, settings, markdown=markdown, save=save)
@@ -112,15 +112,15 @@ def _plan(
 @click.option(
     "--all-or-nothing",
     is_flag=True,
-    help="Publish nothing anywhere if one variant fails; default: the others go on.",
+    help="Publish nothing if one variant fails; default: publish the others.",
 )
 @built_option
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and write nothing.")
 @click.option(
     "--plan",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Publish what `plan --save` saved here, or nothing if that would be different now.",
+    help="Carry out the plans of `plan --save`, or nothing if they no longer apply.",
 )
 @work_options
 @common_options
@@ -133,7 +133,7 @@ def publish(
     dry_run: bool,
     plan: Path | None,
 ) -> int:
-    """Build what is not up to date, and release it."""
+    """Build what is out of date, and publish it."""
     with collector_paused():
         from publisher.documents.plan import read_plans
         from publisher.release.pipeline import publish

@@ -1,4 +1,4 @@
-"""What is printed at the end of a run, and the exit status that follows from it."""
+"""The output at the end of a run, and the exit status."""
 
 import traceback
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from publisher.release.pipeline import Planned, Published
     from publisher.release.publish import Consent, Outcome
 
-# What is shown of one variant, in a table or with `--json`.
+# The facts about one variant, for a table or `--json`.
 Row = dict[str, Any]
 
 
 class Problems:
-    """What went wrong: each message once, with the handles that it blocks."""
+    """The problems of a run: each message once, with the handles that it blocks."""
 
     def __init__(self) -> None:
         self._handles: dict[str, list[str]] = {}
@@ -31,13 +31,13 @@ class Problems:
         return bool(self._handles)
 
     def add(self, message: str, handle: str, error: PublisherError | None = None) -> None:
-        """Note that `message` blocks a variant; with `--debug` the error says where it was."""
+        """Record a message that blocks a variant; `--debug` shows the traceback of `error`."""
         self._handles.setdefault(message, []).append(handle)
         if error:
             self._errors.setdefault(message, error)
 
     def add_outcomes(self, outcomes: "Sequence[Outcome]") -> None:
-        """Note what went wrong at destinations."""
+        """Record the problems at destinations."""
         for outcome in outcomes:
             if outcome.error:
                 self.add(str(outcome.error), outcome.name, outcome.error)
@@ -59,7 +59,7 @@ def conclude(
     published: "Published",
     release: Path | None = None,
 ) -> int:
-    """Print what came of a run and return the exit status; `release` is where it went."""
+    """Print the result of a run and return the exit status."""
     problems = Problems()
     rows = _rows(commentary, published, problems)
     problems.add_outcomes(published.outcomes)
@@ -89,7 +89,7 @@ def conclude(
 
 
 def _rows(commentary: console.Commentary, published: "Published", problems: Problems) -> list[Row]:
-    """Return what came of each variant, and gather what went wrong."""
+    """Return a row for each variant, and record problems."""
     from publisher.build.build import Failed
     from publisher.release.publish import STAGE
 
@@ -150,7 +150,7 @@ def _print_rows(rows: Sequence[Row]) -> None:
 
 
 def planned_rows(planned: "Planned", problems: Problems) -> list[dict[str, str]]:
-    """Return what would be built and what the release directory would get."""
+    """Return a row for each variant: what would be built and released. Record problems."""
     from publisher.build.build import Failed, Stale
 
     changes = {change.handle: change for change in planned.own.changes}
@@ -187,7 +187,7 @@ def planned_rows(planned: "Planned", problems: Problems) -> list[dict[str, str]]
 
 
 def print_planned(planned: "Planned", rows: Sequence[Mapping[str, str]], release: Path) -> None:
-    """Print what would be built, and what would happen in the release and at destinations."""
+    """Print what would be built, and the plans for the release and the destinations."""
     columns = ("handle", "build", "reason")
     console.print_table(
         ["HANDLE", "BUILD", "BECAUSE", f"IN {release}"],
@@ -198,7 +198,7 @@ def print_planned(planned: "Planned", rows: Sequence[Mapping[str, str]], release
 
 
 def _print_plan(plan: "Plan", waiting: Sequence[str], *, to_stderr: bool = False) -> None:
-    """Print what would happen at one destination; the handles `waiting` are not built yet."""
+    """Print the plan for one destination; the handles in `waiting` are not built yet."""
     from publisher.release.plan import MEANINGS
 
     rows = [[change.handle, MEANINGS[change.status]] for change in plan.changes]
@@ -212,7 +212,7 @@ def _print_plan(plan: "Plan", waiting: Sequence[str], *, to_stderr: bool = False
 
 
 def consent_of(commentary: console.Commentary, *, yes: bool) -> "Consent":
-    """Return what shows a person a plan and asks whether to carry it out; `yes` asks nobody."""
+    """Return a function that shows a plan and asks for consent, or always consents if `yes`."""
 
     def asked(plan: "Plan") -> bool:
         if yes:
@@ -231,7 +231,7 @@ def print_outcomes(outcomes: "Sequence[Outcome]") -> None:
 
 
 def outcome_row(outcome: "Outcome") -> Row:
-    """Return what came of a destination, for `--json`."""
+    """Return the outcome at a destination, for `--json`."""
     return {
         "destination": outcome.name,
         "plan": outcome.plan.model_dump(mode="json") if outcome.plan else None,
@@ -241,7 +241,7 @@ def outcome_row(outcome: "Outcome") -> Row:
 
 
 def any_declined(outcomes: "Sequence[Outcome]") -> bool:
-    """Whether a person said no to one of the destinations."""
+    """Return whether the user declined to write to a destination."""
     return any(outcome.did == "declined" for outcome in outcomes)
 
 

@@ -14,29 +14,29 @@ _templates = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(TEMPLATES),
     show_default=True,
-    help="Templates of your own, which take the place of the program's; it need not exist.",
+    help="A folder of templates that replace the program's; it need not exist.",
 )
 
 
 @click.command()
 @release_read_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8000,
     show_default=True,
-    help="Port to listen at; 0: any free one.",
+    help="The port to listen on; 0: any free one.",
 )
 @click.option(
     "--public-url",
     metavar="URL",
-    help="The hub's address for its users, where it is not the one that they ask for.",
+    help="The hub's public address, if it differs from the requested one (behind a proxy).",
 )
 @click.option(
     "--uncompressed",
     metavar="gs://...",
-    help="Where the unpacked models lie, each below its handle.",
+    help="The address of the unpacked models, each below its handle.",
 )
 @_templates
 @reporting
@@ -51,7 +51,7 @@ def serve(
 ) -> int:
     """Serve a release to browsers and hub.load.
 
-    docs/serving.md says how to run it in production.
+    docs/serving.md describes how to run it in production.
     """
     from publisher.hub import server
     from publisher.hub.app import application
@@ -64,7 +64,7 @@ def serve(
     app = application(open_source(release, os.environ), settings, Renderer(templates))
     listener = server.bind(host, port)
     if not server.is_loopback(listener):
-        console.print_warning(f"{host} can be reached from other machines, and so can the release")
+        console.print_warning(f"{host} is reachable from other machines, and so is the release")
     address = server.address_of(listener)
     server.run(app, listener, lambda: console.print_line(f"{release} is served at {address}"))
     return DONE
@@ -73,12 +73,12 @@ def serve(
 @click.command()
 @release_read_option
 @output_option
-@click.option("--base-url", metavar="URL", help="Make links absolute: the site's address.")
+@click.option("--base-url", metavar="URL", help="The site's address, to make links absolute.")
 @click.option(
     "--archives",
     metavar="URL",
-    help="The address that models/<handle>/model.tar.gz lies below; default: the registry's"
-    " asset_base.",
+    help="The address below which models/<handle>/model.tar.gz is served; default: the"
+    " registry's asset_base.",
 )
 @_templates
 @reporting
@@ -92,7 +92,7 @@ def site(
 ) -> int:
     """Write a release's web pages, for any host.
 
-    The archives are not among the files. An earlier site in --output is replaced.
+    The site does not contain the archives. An earlier site in --output is replaced.
     """
     from publisher.hub.pages import Renderer
     from publisher.hub.site import site_files, write_site

@@ -1,4 +1,4 @@
-"""sign: who vouches for a release, how it was made, and what it consists of."""
+"""sign: signatures, provenance and bill of materials of a release."""
 
 import os
 from pathlib import Path
@@ -17,23 +17,22 @@ from publisher.registry import load_registry
     "--key",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Sign with this private key (PEM, elliptic curve); the password of an encrypted one is"
-    " read from PUBLISHER_KEY_PASSWORD.",
+    help="Sign with this private key (PEM, elliptic curve). PUBLISHER_KEY_PASSWORD has the"
+    " password of an encrypted one.",
 )
 @click.option(
     "--sigstore",
     is_flag=True,
-    help="Sign with Sigstore, as the workflow that runs in CI; its public log records it.",
+    help="Sign with Sigstore, in CI, as the running workflow. Sigstore's public log records this.",
 )
-@click.option("--again", is_flag=True, help="Sign anew what somebody else signed.")
+@click.option("--again", is_flag=True, help="Replace signatures of other signers.")
 @common_options
 def sign(common: Common, release: Path, key: Path | None, sigstore: bool, again: bool) -> int:
     """Sign a release: each version, and the index.
 
-    Beside each archive come provenance.json, which says how it was made, bom.json, which says
-    what it consists of, and model.sig, the signature of all but the page; index.sig signs
-    index.json and SHA256SUMS. What is signed already stays as it is. `publisher verify --key
-    PUBLIC.pem` proves it.
+    Beside each archive, write provenance.json (how it was made), bom.json (what it consists
+    of) and model.sig (the signature of all files but the page). index.sig signs index.json and
+    SHA256SUMS. Existing signatures stay. `publisher verify --key PUBLIC.pem` verifies them.
     """
     from publisher.destinations.local.directory import Directory
     from publisher.signing.origin import origin_of

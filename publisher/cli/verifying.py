@@ -1,4 +1,4 @@
-"""verify: what can be proved about something that was downloaded."""
+"""verify: what can be proved about a download."""
 
 import os
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--rebuild",
     is_flag=True,
-    help="Make the archives again from the weights and compare all bytes.",
+    help="Build the archives again from the weights and compare all bytes.",
 )
 @click.option(
     "--cross-check",
@@ -43,28 +43,29 @@ if TYPE_CHECKING:
 @click.option(
     "--weights",
     metavar="WHERE",
-    help="For --rebuild: as for `publish`; what was made from synthetic ones needs none.",
+    help="For --rebuild: as for `publish`; not needed for models with synthetic weights.",
 )
 @click.option(
     "--key",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="The publisher's public key (PEM): all has to be signed with it.",
+    help="The publisher's public key (PEM), which must have signed everything.",
 )
 @click.option(
     "--identity",
     metavar="NAME",
-    help="Who has to have signed all of it with Sigstore; needs --issuer and the network.",
+    help="The identity that must have signed everything with Sigstore; needs --issuer and the"
+    " network.",
 )
-@click.option("--issuer", metavar="ADDRESS", help="Who vouches for --identity.")
+@click.option("--issuer", metavar="ADDRESS", help="The OpenID Connect issuer of --identity.")
 @gathered("settings", VerifySettings)
 @common_options
 def verify(common: Common, settings: VerifySettings) -> int:
     """Prove what can be proved about a download.
 
-    MODEL is an archive or its address, a handle, which is looked for in --release, or a
-    handle's address; without it, the whole release is looked at. Exit status: 0 if nothing
-    failed, 1 if something did. docs/verifying.md says what each line means.
+    MODEL is an archive or its address, a handle in --release, or a handle's address; without
+    it, the whole release is verified. Exit status: 0 if nothing failed, 1 if something did.
+    docs/verifying.md explains each line.
     """
     from publisher.verify.prove import prove
 
@@ -90,15 +91,15 @@ def verify(common: Common, settings: VerifySettings) -> int:
     failures = [finding.what for finding in verified.findings if finding.status == "failed"]
     if failures:
         console.print_error(
-            f"{verified.name}: not as it should be: {', '.join(failures)}; do not use it: get it"
-            " again, or ask who publishes it"
+            f"{verified.name}: verification failed: {', '.join(failures)}; do not use it: download"
+            " it again, or ask its publisher"
         )
     return FAILED if failures else DONE
 
 
 def _require_sense(settings: VerifySettings) -> None:
     if settings.weights and not settings.rebuild:
-        raise click.UsageError("--weights says what --rebuild is made from; give both")
+        raise click.UsageError("--weights belongs to --rebuild; give both")
     if (settings.identity is None) != (settings.issuer is None):
         raise click.UsageError("--identity needs --issuer, which vouches for it; give both")
     if settings.key and settings.identity:
@@ -125,7 +126,7 @@ def _print_cross_check(rows: Sequence["Row"]) -> None:
     table = []
     for row in rows:
         cells = [row.form, f"{row.error:.1e}", f"{row.relative:.1e}", f"{row.bound:.1e}"]
-        if not row.bound:  # the truth, which nothing is held to
+        if not row.bound:  # the reference, which has no error
             cells[1:] = ["", "", ""]
         table.append([*([row.handle] if several else []), *cells, f"{row.seconds:.3f}"])
     columns = ["FORM", "LARGEST ERROR>", "OF LARGEST OUTPUT>", "BOUND>", "SECONDS>"]

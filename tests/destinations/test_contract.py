@@ -277,7 +277,7 @@ def test_no_path_leads_out_of_a_release(path: str, place: Place) -> None:
         lambda: there.write(path, b"escaped"),
         lambda: there.add_version(path, {"model.tar.gz": b"", "manifest.json": b""}),
     ):
-        assert "no path within a release" in place.refused(call)
+        assert "not a path within a release" in place.refused(call)
     assert place.shown() == {}
 
 
@@ -582,7 +582,7 @@ def test_a_page_that_is_not_kept_is_noticed(place: Place, files: Files) -> None:
     page = contents(place.files(error=1e-6))["README.md"]
     place.server.add("ignore", "^PATCH|/commit/|UpdateModelInstance$")
     message = place.refused(lambda: place.open().write(PAGE, page))
-    assert re.search("not give it back|not hold it as it was sent|shows it otherwise", message)
+    assert re.search("not return it|not hold it as it was sent|shows it otherwise", message)
 
 
 # Who may write

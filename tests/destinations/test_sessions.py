@@ -39,5 +39,5 @@ def test_what_cannot_be_read_is_not_remembered(content: bytes, tmp_path: Path) -
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(DestinationError, match=r"file: .*; see to space and permissions"):
+    with pytest.raises(DestinationError, match=r"file: .*; check free space and permissions"):
         Sessions(tmp_path / "file", Upload).put("a/b", Upload(key="x"))

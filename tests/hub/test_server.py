@@ -154,7 +154,7 @@ def test_another_address_than_loopback_brings_a_warning(release: Path) -> None:
     with process(
         "publisher", "serve", "--release", release, "--host", "0.0.0.0", "--port", "0"
     ) as started:
-        line_with(started, r"warning: 0\.0\.0\.0 can be reached from other machines")
+        line_with(started, r"warning: 0\.0\.0\.0 is reachable from other machines")
         base = line_with(started, r"is served at (http://0\.0\.0\.0:[0-9]+)/")[1]
         assert ask(base.replace("0.0.0.0", "127.0.0.1"), "/").status == 200
         started.send_signal(signal.SIGINT)

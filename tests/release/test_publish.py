@@ -446,7 +446,7 @@ def test_sums_that_name_a_file_elsewhere_are_not_followed(
 ) -> None:
     with (root / "SHA256SUMS").open("a") as sums:
         sums.write(f"{'0' * 64}  tfhub.dev/../../project/models.yaml\n")
-    with pytest.raises(DestinationError, match="no path within a release"):
+    with pytest.raises(DestinationError, match="not a path within a release"):
         put(registry, published, root)
 
 

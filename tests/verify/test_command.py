@@ -344,7 +344,7 @@ def test_a_host_that_does_not_answer(verify: Verify, silent_host: str) -> None:
 def test_weights_without_a_rebuild_are_wrong_usage(verify: Verify, release: Path) -> None:
     finished = verify("--release", release, "--weights", "synthetic")
     assert finished.status == 2
-    assert "--weights says what --rebuild is made from; give both" in finished.stderr
+    assert "--weights belongs to --rebuild; give both" in finished.stderr
 
 
 @pytest.mark.parametrize("arguments", [["a", "b"], ["a", "--rebiuld"]])

@@ -55,7 +55,7 @@ def test_without_credentials_it_is_read_as_everybody_reads_it(
     assert isinstance(destination._client._credentials, AnonymousCredentials)
     assert destination._client._connection.API_BASE_URL == "https://storage.googleapis.com"
     refused = destination._failure("reading index.json", HttpError(403, "no"))
-    assert "not everybody may do that: set GOOGLE_APPLICATION_CREDENTIALS" in str(refused)
+    assert "this needs credentials: set GOOGLE_APPLICATION_CREDENTIALS" in str(refused)
 
 
 def test_only_the_environment_that_was_given_counts(
@@ -284,7 +284,9 @@ def test_the_address_of_an_upload_is_kept_secret(answer: Any, gcs: GcsPlace, fil
 def test_a_session_at_another_host_is_not_used(gcs: GcsPlace, files: Files, tmp_path: Path) -> None:
     elsewhere = f"http://localhost:1/upload?upload_id={SECRET}"
     gcs.server.add(Answer(200, b"", {"Location": elsewhere}), "uploadType=resumable")
-    with pytest.raises(DestinationError, match=r"wants the bytes of .* at another host") as caught:
+    with pytest.raises(
+        DestinationError, match=r"upload address for .* is on another host"
+    ) as caught:
         gcs.open().add_version(CLASSIFIER, files)
     assert SECRET not in str(caught.value)
     Sessions(tmp_path / "kept", UnfinishedUpload).put(

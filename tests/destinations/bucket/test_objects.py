@@ -108,7 +108,7 @@ def test_an_archive_of_another_digest_than_stated_is_damage(
     other = manifest_of(registry, registry.variants[0], archive[::-1])
     bucket.put("manifest.json", other.as_bytes())
     message = bucket.refused(bucket.open().manifests)
-    assert "the archive is another one than its manifest" in message
+    assert "the archive is not the one that its manifest" in message
     moved = manifest_of(registry, registry.variants[1], archive)
     bucket.put("manifest.json", moved.as_bytes())
     assert "its manifest is that of" in bucket.refused(bucket.open().manifests)
@@ -135,7 +135,7 @@ def test_a_bucket_that_is_missing_is_named_with_how_to_make_it(bucket: BucketPla
     there = bucket.open(bucket.target.model_copy(update={"to": f"{scheme}://missing/models"}))
     for call in (there.check, there.manifests):
         message = bucket.refused(call)
-        assert re.search(rf"404 .*; see .* {scheme}://missing makes it", message)
+        assert re.search(rf"404 .*; check .* {scheme}://missing creates it", message)
 
 
 def test_everybody_reads_what_was_published(bucket: BucketPlace, registry: Registry) -> None:
@@ -153,7 +153,7 @@ def test_what_somebody_wrote_where_nothing_was_is_left(bucket: BucketPlace) -> N
     assert one.read("index.json") is None
     bucket.open().write("index.json", b"theirs\n")
     message = bucket.refused(lambda: one.write("index.json", b"mine\n"), ConflictError)
-    assert "index.json: somebody else wrote there" in message
+    assert "index.json: another publisher wrote this file" in message
     assert bucket.objects() == {f"{PREFIX}/index.json": b"theirs\n"}
 
 
@@ -256,7 +256,7 @@ def test_a_large_archive_gives_way_to_one_that_came_meanwhile(
     last = r"^(POST .*uploadId=|PUT .*upload_id=)"
     bucket.server.add(lambda _: bucket.set(f"{PREFIX}/{ARCHIVE}", b"theirs"), last)
     message = bucket.refused(lambda: bucket.open().add_version(CLASSIFIER, files), ConflictError)
-    assert "somebody else wrote there meanwhile" in message
+    assert "another publisher wrote this file meanwhile" in message
     assert bucket.objects() == {f"{PREFIX}/{ARCHIVE}": b"theirs"}
     assert bucket.uploads() == []
 
@@ -267,7 +267,7 @@ def test_a_leftover_with_other_bytes_is_replaced_when_it_is_old(
     for path in (ARCHIVE, PAGE):
         bucket.set(f"{PREFIX}/{path}", b"left over")
     message = bucket.refused(lambda: bucket.open().add_version(CLASSIFIER, files), ConflictError)
-    assert re.search(r"tar\.gz: .*; 1:00:00 after it came it is replaced", message)
+    assert re.search(r"tar\.gz: .*; 1:00:00 after its upload it is replaced", message)
     assert bucket.objects()[f"{PREFIX}/{ARCHIVE}"] == b"left over"
     bucket.open(patience=timedelta()).add_version(CLASSIFIER, files)
     assert bucket.objects() == stored(files)
@@ -298,7 +298,7 @@ def test_success_is_not_believed(path: str, kept: str, bucket: BucketPlace, file
     content = None if kept == "nothing" else contents(files)[name][::-1]
     bucket.server.add(lie(bucket, path, content), "^(PUT|POST)", times=ALWAYS)
     message = bucket.refused(lambda: bucket.open().add_version(CLASSIFIER, files))
-    assert f"took {path} without an error and does not hold what was sent" in message
+    assert f"accepted {path} but does not hold what was sent" in message
 
 
 def test_a_write_that_was_not_kept_is_noticed(bucket: BucketPlace) -> None:
@@ -306,7 +306,7 @@ def test_a_write_that_was_not_kept_is_noticed(bucket: BucketPlace) -> None:
     there.write("index.json", b"one\n")
     bucket.server.add(lie(bucket, "index.json", b"one\n"), "^(PUT|POST)")
     message = bucket.refused(lambda: there.write("index.json", b"two\n"))
-    assert "took index.json without an error and does not" in message
+    assert "accepted index.json but does not" in message
     assert there.read("index.json") == b"one\n"
 
 

@@ -62,7 +62,7 @@ def test_what_everybody_may_read_is_read_without_credentials(s3: S3Place, files:
 def test_what_not_everybody_may_read_asks_for_credentials(s3: S3Place) -> None:
     none: Any = S3Place.NOBODY
     s3.server.add(refusal(403, "AccessDenied"), "^GET", times=ALWAYS)
-    with pytest.raises(DestinationError, match="not everybody may do that: set AWS_ACCESS_KEY_ID"):
+    with pytest.raises(DestinationError, match="this needs credentials: set AWS_ACCESS_KEY_ID"):
         s3.open(**none).read("index.json")
 
 
@@ -139,8 +139,8 @@ def test_check_is_content_with_the_permissions_that_publishing_needs(
         (refusal(403, "QuotaExceeded"), "free space there, or have quota or payment seen to"),
         (refusal(507, "XMinioStorageFull"), "free space there, or have quota or payment seen to"),
         (refusal(413, "EntityTooLarge"), "free space there, or have quota or payment seen to"),
-        (refusal(404, "NoSuchBucket"), "see that the bucket is there; aws s3 mb s3://bucket-"),
-        (refusal(400, "InvalidRequest"), "look at s3://bucket-"),
+        (refusal(404, "NoSuchBucket"), "check the bucket's name; aws s3 mb s3://bucket-"),
+        (refusal(400, "InvalidRequest"), "check s3://bucket-"),
         (refusal(403, "Odd", f"you sent {KEY}\n" + "x" * 999), "you sent *** xx"),
         (Answer(403, b"<html>"), "403 (403 Forbidden); grant"),
         (
@@ -228,7 +228,7 @@ def test_a_write_at_the_very_moment_is_looked_at_again(
     s3.open().add_version(CLASSIFIER, files)
     assert s3.shown() == in_release({CLASSIFIER: files})
     s3.server.add(answer, r"^PUT .*index", times=ALWAYS)
-    with pytest.raises(ConflictError, match=r"index\.json: somebody else wrote there"):
+    with pytest.raises(ConflictError, match=r"index\.json: another publisher wrote this file"):
         s3.open().write("index.json", b"{}\n")
 
 
@@ -245,7 +245,7 @@ def test_nothing_is_replaced_where_conditions_are_unknown(s3: S3Place, files: Fi
         return refusal(501, "NotImplemented")
 
     s3.server.add(somebody, r"^POST .*uploadId=")
-    with pytest.raises(ConflictError, match="somebody else wrote there meanwhile"):
+    with pytest.raises(ConflictError, match="another publisher wrote this file meanwhile"):
         s3.open().add_version(CLASSIFIER, files)
     assert s3.objects() == {AT: b"theirs"}
     assert s3.uploads() == []

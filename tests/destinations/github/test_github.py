@@ -53,7 +53,7 @@ def test_a_page_may_be_as_long_as_github_takes(github: GitHubPlace, files: Files
     message = github.refused(
         lambda: github.open().add_version(CLASSIFIER, files | {"README.md": b"x" + page})
     )
-    assert "its page has 125,001 characters; GitHub takes 125,000" in message
+    assert "its page has 125,001 characters; GitHub accepts 125,000" in message
     assert github.server.calls == []
     github.open().add_version(CLASSIFIER, files | {"README.md": page})
     assert github.open().read(f"{FOLDER}/README.md") == page
@@ -79,7 +79,7 @@ def test_an_archive_that_github_does_not_take_is_refused_before_anything_is_sent
         lambda: github.open().add_version(CLASSIFIER, files | {"model.tar.gz": large})
     )
     large.unlink()
-    assert "model.tar.gz has 2,147,483,648 bytes, and GitHub takes less" in message
+    assert "model.tar.gz has 2,147,483,648 bytes, and GitHub's limit is" in message
     assert github.server.calls == []
 
 
@@ -209,7 +209,7 @@ def test_other_bytes_than_the_digest_says_are_not_believed(
     github.open().add_version(CLASSIFIER, files)
     github.server.add(200, "GET /storage", times=100, message="not a manifest")
     message = github.refused(github.open().manifests)
-    assert "other bytes came than GitHub says that it holds, 3 attempts" in message
+    assert "the bytes received are not those that GitHub lists, 3 attempts" in message
 
 
 # What else is there
@@ -271,7 +271,7 @@ def test_immutable_releases_are_published_and_only_their_page_changes(
     after = {TAG: contents(files) | {"README.md": b"**Withdrawn.**\n"}}
     assert github.server.public == after
     message = github.refused(lambda: github.open().write(f"{FOLDER}/manifest.json", b"{}\n"))
-    assert "the release is immutable, and but for its page never changes" in message
+    assert "the release is immutable except for its page" in message
     assert github.server.public == after
 
 
@@ -292,7 +292,7 @@ def test_rules_of_the_repository_are_told(github: GitHubPlace, files: Files) -> 
     reason = "Cannot create ref due to creations being restricted."
     github.server.add(422, "POST /api/repos/sayakpaul/models/git/refs", message=reason)
     message = github.refused(lambda: github.open().add_version(CLASSIFIER, files))
-    assert f"GitHub answered 422 ({reason}); see to the repository's rules" in message
+    assert f"GitHub answered 422 ({reason}); check the repository's rules" in message
     assert github.server.public == {}
 
 
@@ -421,7 +421,7 @@ def test_uploads_go_to_github_only(
         assert api.upload_address(template) == template.partition("{")[0]
     else:
         message = github.refused(lambda: api.upload_address(template))
-        assert "the place for uploads that is named is not GitHub's own" in message
+        assert "the upload address is not GitHub's own" in message
 
 
 @pytest.mark.parametrize(

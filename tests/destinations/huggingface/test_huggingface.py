@@ -159,7 +159,7 @@ def test_a_card_that_the_hub_refuses_stops_before_anything_is_sent(
     page = contents(files)["README.md"].replace(b"license: apache-2.0", b"license: free", 1)
     message = hub.refused(lambda: hub.open().add_version(CLASSIFIER, files | {"README.md": page}))
     assert '("license" must be one of apache-2.0, mit, other)' in message
-    assert "correct what models.yaml says of it" in message
+    assert "correct its entry in models.yaml" in message
     assert (hub.server.writes, hub.server.models) == ([], {})
     hub.open().add_version(CLASSIFIER, files)
     hub.server.requests.clear()
@@ -391,7 +391,7 @@ def test_a_repository_that_would_not_keep_the_archive_is_told(
 ) -> None:
     hub.server.put(MODEL, {name: b".gz\n"})
     message = hub.refused(lambda: hub.open().add_version(CLASSIFIER, files))
-    assert "would not keep it as a large file; see to .gitattributes" in message
+    assert "would not store it as a large file; correct .gitattributes" in message
     assert not [call for call in hub.server.calls if "/commit/" in call]
 
 
@@ -399,7 +399,7 @@ def test_other_bytes_than_the_hub_says_are_noticed(hub: HuggingFacePlace, files:
     hub.open().add_version(CLASSIFIER, files)
     hub.server.add("spoil", "/resolve-cache/", times=100)
     message = hub.refused(hub.open().manifests)
-    assert "other bytes came than Hugging Face says that it holds" in message
+    assert "the bytes received are not those that Hugging Face lists" in message
 
 
 @pytest.mark.parametrize("at", ["tree", "models"])
@@ -411,7 +411,7 @@ def test_a_list_that_leads_elsewhere_is_not_followed(
         hub.server.put(f"another-{number}", {})
     hub.server.page, hub.server.next_page = 2, f"{hub.server.storage}/{at}"
     message = hub.refused(hub.open().manifests)
-    assert "it leads elsewhere, where the token must not go" in message
+    assert "a redirect to another host, which must not get the token" in message
 
 
 def test_no_redirect_leads_out_of_http(hub: HuggingFacePlace, files: Files) -> None:
@@ -447,7 +447,7 @@ def test_an_endless_answer_is_cut_off(
     monkeypatch.undo()
     monkeypatch.setattr("publisher.destinations.huggingface.repository.MAX_SMALL_FILE", 100)
     message = hub.refused(lambda: hub.open().read(f"{FOLDER}/README.md"))
-    assert "where at most 100 are read" in message
+    assert "and the limit is 100" in message
 
 
 def test_lists_without_an_end_end(
@@ -496,7 +496,7 @@ def test_a_damaged_version_is_named_with_the_way_out(
     hub.open().add_version(CLASSIFIER, files)
     damage(held(hub.server).files)
     message = hub.refused(hub.open().manifests)
-    assert f"v1 of {OWNER}/{MODEL} is damaged: {complaint}; put back" in message
+    assert f"v1 of {OWNER}/{MODEL} is damaged: {complaint}; restore" in message
 
 
 def test_a_list_that_lags_behind_hides_nothing_that_was_just_published(

@@ -127,7 +127,7 @@ def test_a_new_version_is_a_new_version_of_the_variation(kaggle: KagglePlace, fi
     versions = kaggle.server.models[USER, "bit"]["instances"][SLUG]["versions"]
     digest = json.loads(contents(second)["manifest.json"])["archive"]["sha256"]
     assert [v["notes"] for v in versions] == ["", f"handle={SECOND} sha256={digest}"]
-    # A version never changes there, and people get what was uploaded last.
+    # A version never changes there, and Kaggle serves the last upload.
     there = kaggle.open()
     there.write(MANIFEST, contents(files)["manifest.json"])
     kaggle.server.clear()
@@ -142,7 +142,7 @@ def test_an_older_version_does_not_come_behind_a_newer_one(
     kaggle.run(kaggle.files(SECOND, seed=1), SECOND)
     kaggle.server.clear()
     message = kaggle.refused(lambda: kaggle.open().add_version(CLASSIFIER, files))
-    assert "people get what was uploaded last" in message
+    assert "Kaggle serves the last upload" in message
     assert kaggle.server.writes == []
 
 
@@ -163,7 +163,7 @@ def test_a_card_of_the_model_that_somebody_changed_is_left_alone(
     theirs.write(MODEL_CARD, json_bytes({**card, "title": "Theirs"}))
     mine = json_bytes({**card, "title": "Ours"})
     message = kaggle.refused(lambda: ours.write(MODEL_CARD, mine), ConflictError)
-    assert "somebody changed it meanwhile" in message
+    assert "another publisher changed it meanwhile" in message
     assert json.loads(ours.read(MODEL_CARD) or b"")["title"] == "Theirs"
     ours.write(MODEL_CARD, mine)
     assert ours.read(MODEL_CARD) == mine
@@ -179,7 +179,7 @@ def test_what_is_no_card_is_not_written(
     kaggle.run(files)
     kaggle.server.clear()
     message = kaggle.refused(lambda: kaggle.open().write(path, content))
-    assert "is no card with the fields" in message
+    assert "is not a card with the fields" in message
     assert kaggle.server.writes == []
 
 
@@ -255,7 +255,7 @@ def test_bytes_are_sent_over_encrypted_connections_only(
     monkeypatch.setitem(kaggle_env._env_to_endpoint, KaggleEnv.PROD, kaggle.server.api)
     there = kaggle.open(KAGGLE_API_ENVIRONMENT="")
     message = kaggle.refused(lambda: there.add_version(CLASSIFIER, files))
-    assert "the address for the upload is not encrypted" in message
+    assert "the upload address is not encrypted" in message
     assert kaggle.server.spans == []
 
 
@@ -356,7 +356,7 @@ def test_of_two_publishers_one_is_told_before_it_makes_a_second_version(
         lambda _: kaggle.open(kept="theirs").add_version(SECOND, second), "^PUT", skip=2
     )
     message = kaggle.refused(lambda: kaggle.open().add_version(SECOND, first), ConflictError)
-    assert f"{SECOND} is there already" in message
+    assert f"{SECOND} exists already" in message
     assert kaggle.server.numbers(SLUG) == [1, 2]
 
 
@@ -459,7 +459,7 @@ def test_an_answer_of_another_kind_is_no_traceback(
 def test_more_files_than_kaggle_takes_one_by_one_are_refused(kaggle: KagglePlace) -> None:
     files = kaggle.files(assets=50)
     message = kaggle.refused(lambda: kaggle.open().add_version(CLASSIFIER, files))
-    assert "54 files, and Kaggle takes 50" in message
+    assert "54 files, and Kaggle accepts 50" in message
     assert "CreateModelInstance" not in names(kaggle.server.calls)
 
 

@@ -405,7 +405,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(
     assert visible(root) == after
     told = [text for text in messages if text]
     assert len(told) > 5
-    assert all("No space left on device; see to space and permissions" in text for text in told)
+    assert all("No space left on device; check free space and permissions" in text for text in told)
 
 
 def visible(root: Path) -> dict[str, bytes]:
@@ -431,7 +431,7 @@ def test_leftovers_that_cannot_be_cleared_are_told(filled: Directory, root: Path
     (root / ".publisher-a").write_bytes(b"")
     with (
         faults(0, names=["unlink"]),
-        pytest.raises(DestinationError, match="No space left on device; see to space"),
+        pytest.raises(DestinationError, match="No space left on device; check free space"),
         filled.locked(),
     ):
         pass
