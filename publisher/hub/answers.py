@@ -1,4 +1,4 @@
-"""What the hub answers: pages and small files from memory, archives in pieces."""
+"""The hub's responses: pages and small files from memory, archives in pieces."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import BinaryIO
@@ -17,7 +17,7 @@ REVALIDATE, FOREVER = "no-cache", "public, max-age=31536000, immutable"
 A_DAY = "public, max-age=86400"
 PLAIN = "text/plain; charset=utf-8"
 
-# Pages need nothing but their own files, and nobody may put them in a frame.
+# Pages load only their own files, and no site may embed them in a frame.
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self';"
     " connect-src 'self'; form-action 'self'; base-uri 'none'"
@@ -32,20 +32,20 @@ SECURITY = {
 
 
 def plain(message: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a line of text."""
+    """Return a response with one line of text."""
     answer = Response(f"{message}\n", status, media_type=PLAIN)
     answer.headers.update({"Cache-Control": REVALIDATE, **(headers or {})})
     return answer
 
 
 def redirect(location: str, status: int, cache: str) -> Response:
-    """Return a redirect. `location` is made of checked parts only."""
+    """Return a redirect. `location` must consist of validated parts."""
     headers = {"Location": location, "Cache-Control": cache}
     return plain(f"It is at {location}", status, headers)
 
 
 def content(request: Request, body: bytes, media_type: str) -> Response:
-    """Return something small, or that the client has it (RFC 9110, 13.1.2)."""
+    """Return a small body, or 304 if the client has it (RFC 9110, 13.1.2)."""
     headers = {"ETag": f'"{sha256(body)}"', "Cache-Control": REVALIDATE}
     if not none_match(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -53,10 +53,10 @@ def content(request: Request, body: bytes, media_type: str) -> Response:
 
 
 async def archive(request: Request, model: Model, source: Source) -> Response:
-    """Return an archive, whole or in part, or where it is.
+    """Return an archive or a part of it, or a redirect to its address.
 
-    Its digest is its strong ETag, and a published version never changes, so clients may
-    keep it for ever. Raises `ReleaseError` if it is not there in the size that the index states.
+    The digest is the strong ETag. A published version never changes, so clients may cache it
+    for ever. Raises `ReleaseError` if the archive does not have the size that the index states.
     """
     stated = model.entry.archive
     opened = await to_thread.run_sync(source.open, model.archive, stated.size)
@@ -69,7 +69,7 @@ async def archive(request: Request, model: Model, source: Source) -> Response:
     if not none_match(asked.get("if-none-match"), etag):
         opened.close()
         return Response(status_code=304, headers=headers)
-    # Only GET knows parts (RFC 9110, 14.2).
+    # Only GET supports ranges (RFC 9110, 14.2).
     wanted = asked.get("range") if request.method == "GET" else None
     try:
         chosen = part(wanted, asked.get("if-range"), etag, stated.size)
@@ -99,12 +99,12 @@ async def archive(request: Request, model: Model, source: Source) -> Response:
 
 
 async def _pieces(file: BinaryIO, start: int, length: int) -> AsyncIterator[bytes]:
-    """Read a file piece by piece, each in a thread and only when the last one is on its way."""
+    """Read a file in pieces, each in a thread and only once the last one is sent."""
     with file:
         file.seek(start)
         while length:
             piece = await to_thread.run_sync(file.read, min(PIECE, length))
             if not piece:
-                raise EOFError(f"{file.name} ends before its time")
+                raise EOFError(f"{file.name} is shorter than its index entry states")
             length -= len(piece)
             yield piece

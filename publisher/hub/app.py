@@ -1,4 +1,4 @@
-"""The hub as an ASGI application, for `publisher serve` and for production servers."""
+"""The hub as an ASGI application, for `publisher serve` and production servers."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ logger = logging.getLogger("publisher.hub")
 
 
 class _Secured:
-    """Puts the headers on every answer that keep browsers from doing more than is meant."""
+    """Adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -44,14 +44,14 @@ class _Secured:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """Answer in a line what the framework refuses, such as a method."""
+    """Answer a request that the framework refuses, such as an unsupported method."""
     status = error.status_code if isinstance(error, HTTPException) else 400
     headers = error.headers if isinstance(error, HTTPException) else None
     return plain(HTTPStatus(status).phrase, status, headers)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """Answer in a line, and log the rest: what went wrong is nobody's business outside."""
+    """Answer in one line, and log the details, which clients must not see."""
     if isinstance(error, PublisherError):
         logger.error("%s", error)
     return plain("This cannot be served at the moment; the log says why", 500, SECURITY)
@@ -72,9 +72,9 @@ def application(
 def from_environment() -> Starlette:
     """Return the hub that the environment describes, for a production server.
 
-    `PUBLISHER_RELEASE` is the directory or address of the release. Optional are
-    `PUBLISHER_PUBLIC_URL` and `PUBLISHER_UNCOMPRESSED` (`Settings`), and `PUBLISHER_TEMPLATES`,
-    a folder of templates (`Renderer`). What is wrong is printed in a line, and ends the process.
+    `PUBLISHER_RELEASE` is the directory or address of the release. `PUBLISHER_PUBLIC_URL` and
+    `PUBLISHER_UNCOMPRESSED` (`Settings`) and `PUBLISHER_TEMPLATES` (`Renderer`) are optional.
+    An error is printed on one line and ends the process.
     """
     environment = os.environ
     try:

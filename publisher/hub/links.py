@@ -1,4 +1,4 @@
-"""Where a page is shown: that decides its links, and the addresses in its snippets."""
+"""The links on a page, and the addresses in its snippets."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from publisher.documents.manifest import ARCHIVE
 
 @dataclass(frozen=True)
 class Links:
-    """One page's way to everything else.
+    """Computes the links of one page.
 
-    `root` leads to the catalogue's folder, and `suffix` follows the handle of a page.
-    `base` is the hub's address where it answers `hub.load` itself; a page on a plain web
-    host has none. `archives` is the address that archives lie below.
+    `root` is the link to the catalogue's folder; `suffix` follows a handle in the link to its
+    page. `base` is the hub's address, or `None` on a static host, which cannot answer
+    `hub.load`. Archives are below `archives`.
     """
 
     root: str
@@ -21,7 +21,7 @@ class Links:
 
     @property
     def home(self) -> str:
-        """Return the link to the catalogue."""
+        """The link to the catalogue."""
         return f"{self.root}{self.suffix.lstrip('/')}" or "./"
 
     def page(self, handle: str) -> str:
@@ -37,5 +37,5 @@ class Links:
         return f"{self.archives}/models/{handle}/{ARCHIVE}"
 
     def load_address(self, handle: str) -> str:
-        """Return the address to give to `hub.load`."""
+        """Return the address for `hub.load`."""
         return f"{self.base}/{handle}" if self.base else self.archive(handle)

@@ -1,4 +1,4 @@
-"""Keeps the served catalogue up to date, and keeps serving the last good one."""
+"""Reloads the catalogue when the release changes."""
 
 import asyncio
 import logging
@@ -13,22 +13,22 @@ logger = logging.getLogger("publisher.hub")
 
 
 class LiveCatalogue:
-    """A source of releases, and the last good catalogue read from it.
+    """A release's source, and the last valid catalogue read from it.
 
-    Raises `ReleaseError` if the source has no good catalogue at the start.
+    Raises `ReleaseError` if the first catalogue is invalid.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        # Taken before reading, so that the next request notices a change in between.
+        # Taken before the catalogue is read, so that a change meanwhile is noticed next time.
         self._stamp = source.stamp()
         self._catalogue = load(source)
         self._reading = asyncio.Lock()
 
     async def catalogue(self) -> Catalogue:
-        """Return the catalogue; read it again if the release has changed.
+        """Return the catalogue; reload it if the release has changed.
 
-        If the new release cannot be served, logs that once and returns the one before it.
+        If the new release is invalid, log that once and return the last valid catalogue.
         """
         stamp = self.source.stamp()
         if stamp == self._stamp or self._reading.locked():

@@ -1,7 +1,7 @@
-"""Facts -> HTML, through the templates in `templates/web/`.
+"""Renders facts as HTML with the templates in `templates/web/`.
 
-Whatever a release brings is text to them: everything is escaped, a name that a template
-gets wrong is an error, and templates can reach nothing but the facts.
+A release is untrusted: all values are escaped, and templates can access only the facts. An
+undefined name in a template is an error.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ ASSETS = {
 class Renderer:
     """The templates, read once.
 
-    `templates` is a folder whose files take the place of the distribution's.
+    Files in the folder `templates` replace those of the distribution.
     """
 
     def __init__(self, templates: Path | None = None) -> None:
@@ -30,18 +30,18 @@ class Renderer:
         self._environment = html_environment(self._templates, FOLDER)
 
     def page(self, name: str, facts: Mapping[str, Any]) -> bytes:
-        """Return the page that the template `<name>.html.j2` makes of facts.
+        """Render the template `<name>.html.j2`.
 
         Raises `PageError` if the template is missing or faulty.
         """
         file = f"{name}.html.j2"
         with named_errors(self._templates, f"{FOLDER}/{file}"):
             text = self._environment.get_template(file).render(facts)
-        # A lone surrogate is no text; it must not keep the rest from being shown.
+        # A lone surrogate cannot be encoded; replace it so that the page still appears.
         return text.encode(errors="replace")
 
     def assets(self) -> dict[str, bytes]:
-        """Return the files that every page needs, by name. Raises `PageError`."""
+        """Return the style sheet, script and icon, by name. Raises `PageError`."""
         found = {}
         for name in ASSETS:
             with named_errors(self._templates, f"{FOLDER}/{name}"):

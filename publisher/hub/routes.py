@@ -1,7 +1,7 @@
-"""Requests -> answers, over the TensorFlow Hub hosting protocol.
+"""Answers requests, including those of the TensorFlow Hub hosting protocol.
 
-Source of the protocol: https://www.tensorflow.org/hub/hosting. One address is a model for
-`hub.load`, which adds `?tf-hub-format=compressed`, and its page for a browser.
+Source of the protocol: https://www.tensorflow.org/hub/hosting. One address serves a model to
+`hub.load`, which adds `?tf-hub-format=compressed`, and its page to a browser.
 """
 
 from collections import OrderedDict
@@ -45,7 +45,7 @@ class Hub:
         self._rendered: OrderedDict[object, bytes] = OrderedDict()
 
     async def answer(self, request: Request) -> Response:
-        """Answer a request for anything; only what the index names is ever found."""
+        """Answer any request. Only files that the index names are served."""
         links = self._links(request)
         if links is None:
             return plain("The Host header names no host", 400)
@@ -86,7 +86,7 @@ class Hub:
             )
         if self._settings.uncompressed is None:
             return plain(f"This hub has no unpacked models; ask for {FORMAT}=compressed", 404)
-        # The path stands in the body and nowhere else: no browser can follow it.
+        # The path is in the body only: a browser cannot follow a gs:// address.
         base = self._settings.uncompressed.rstrip("/")
         answer = plain("", 303)
         answer.body = f"{base}/{model.entry.handle}".encode()
@@ -119,7 +119,7 @@ class Hub:
         catalogue: Catalogue,
         *rest: Any,
     ) -> bytes:
-        """Return a page, rendered once for each catalogue and each way to ask for it."""
+        """Return a page, from the cache if it was rendered for this catalogue and request."""
         if catalogue is not self._rendered_of:
             self._rendered.clear()
             self._rendered_of = catalogue
@@ -129,7 +129,7 @@ class Hub:
             page = self._renderer.page(template, facts(catalogue, *rest))
         self._rendered[key] = page
         self._rendered.move_to_end(key)
-        # Whoever asks can make up hosts and searches without end.
+        # Clients can invent any number of hosts and searches.
         if len(self._rendered) > KEPT:
             self._rendered.popitem(last=False)
         return page

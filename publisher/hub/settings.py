@@ -1,4 +1,4 @@
-"""How a hub is shown to the world."""
+"""The hub's public addresses."""
 
 import re
 from dataclasses import dataclass
@@ -13,11 +13,10 @@ _PATH = re.compile(r"(/[A-Za-z0-9_.~-]+)*/?")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a release does not say itself. Raises `HubError` for what is no address.
+    """Addresses that the release does not state. Raises `HubError` for an invalid one.
 
-    `public` is the hub's address where that is not what clients ask for (behind another
-    server); `uncompressed` is the `gs://` address below which `<handle>/` is the unpacked
-    model.
+    `public` is the hub's address, if it differs from the Host of requests (behind a proxy).
+    `uncompressed` is the `gs://` address of the unpacked models, each below its handle.
     """
 
     public: str | None = None
@@ -25,15 +24,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.public is not None and not is_address(self.public):
-            raise HubError(f"{self.public}: is no address; give one like https://hub.example")
+            raise HubError(f"{self.public}: not an address; give one like https://hub.example")
         if self.uncompressed is not None and not _STORAGE.fullmatch(self.uncompressed):
             raise HubError(
-                f"{self.uncompressed}: is no storage path; give one like gs://bucket/unpacked"
+                f"{self.uncompressed}: not a storage path; give one like gs://bucket/unpacked"
             )
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text is an http address that pages can lie below."""
+    """Return whether a text is an HTTP address to which paths can be appended."""
     try:
         parts = urlsplit(text)
     except ValueError:

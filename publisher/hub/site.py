@@ -1,6 +1,6 @@
-"""The same pages as files, for any web host.
+"""Writes the hub's pages as files, for any web host.
 
-A plain host cannot tell `hub.load` from a browser, so snippets name the archives.
+A static host cannot tell `hub.load` from a browser, so snippets name the archives.
 """
 
 import os
@@ -27,20 +27,19 @@ MARK = ".publisher-site"
 def site_files(
     catalogue: Catalogue, renderer: Renderer, base: str | None, archives: str | None
 ) -> Iterator[tuple[str, bytes]]:
-    """Give every file of a site: its path, and its content.
+    """Yield the path and content of every file of a site.
 
-    `base` is the site's address for absolute links; without it they are relative.
-    `archives` is the address that the archives lie below, where it is not the one that the
-    release states. Raises `HubError` if neither is known, or one is no address.
+    `base` is the site's address for absolute links; without it links are relative.
+    `archives` is the address of the archives, by default the one that the release states.
+    Raises `HubError` if that is missing, or an address is invalid.
     """
     for address in (base, archives):
         if address is not None and not is_address(address):
-            raise HubError(f"{address}: is no address; give one like https://models.example/bit")
+            raise HubError(f"{address}: not an address; give one like https://models.example/bit")
     if archives is None:
         if catalogue.index.about is None:
             raise HubError(
-                "the release does not say where its archives are served from; say it with"
-                " --archives"
+                "the release does not state where its archives are served from; add --archives"
             )
         archives = catalogue.index.about.asset_base
 
@@ -63,7 +62,7 @@ def site_files(
     newest |= {alias: newest[name] for alias, name in catalogue.aliases.items()}
     for name, handle in newest.items():
         yield f"{name}/index.html", page("moved", views.moved_facts(catalogue, links_at(2), handle))
-    # It is shown at any path, so links can only begin at the host.
+    # A host shows this page at any path, so its links must be absolute.
     top = Links(f"{base.rstrip('/')}/" if base else "/", "/index.html", None, archives)
     lost = views.error_facts(catalogue, top, "Not found", "There is nothing here.", [])
     yield "404.html", page("error", lost)
@@ -71,9 +70,9 @@ def site_files(
 
 
 def write_site(files: Iterator[tuple[str, bytes]], output: Path) -> int:
-    """Write a site, beside its place and then moved there; return the number of files.
+    """Write a site to a temporary folder and rename that to `output`; return the file count.
 
-    An earlier site is replaced. Raises `HubError` for a directory that holds anything else.
+    Replace an earlier site. Raises `HubError` for a directory that holds anything else.
     """
     output = Path(os.path.realpath(output))
     try:
@@ -89,8 +88,8 @@ def write_site(files: Iterator[tuple[str, bytes]], output: Path) -> int:
         raise HubError(f"{output}: a site is being written there; wait and run again") from error
     except OSError as error:
         raise HubError(
-            f"{error.filename or output}: {error.strerror or error}; see to space and permissions,"
-            " or choose another --output"
+            f"{error.filename or output}: {error.strerror or error}; check free space and"
+            " permissions, or choose another --output"
         ) from error
 
 
@@ -99,8 +98,7 @@ def _refuse_others(output: Path) -> None:
         return
     if not output.is_dir() or (any(output.iterdir()) and not (output / MARK).is_file()):
         raise HubError(
-            f"{output}: holds something that is no site of `publisher site`; choose another"
-            " --output, or empty it"
+            f"{output}: was not written by `publisher site`; choose another --output, or empty it"
         )
 
 

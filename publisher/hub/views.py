@@ -1,4 +1,4 @@
-"""Catalogue -> the plain facts that templates see."""
+"""Converts a catalogue into the plain facts that templates see."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,11 +14,11 @@ from publisher.hub.search import Filters, choices, searched_text
 from publisher.release.catalogue import HEADS, Catalogue, Model
 from publisher.release.contents import SUMS
 
-WIDE, NARROW = (720, 380), (330, 320)  # plots for a desk and for a phone
+WIDE, NARROW = (720, 380), (330, 320)  # sizes of the plot on a desktop and on a phone
 
 
 def catalogue_facts(catalogue: Catalogue, links: Links, filters: Filters) -> dict[str, Any]:
-    """Return what the catalogue's page shows; `filters` leave out cards, not marks."""
+    """Return the facts for the catalogue's page. `filters` apply to cards, not to the plot."""
     newest = sorted(
         (catalogue.models[handle] for handle in catalogue.newest.values()), key=_order(catalogue)
     )
@@ -38,7 +38,7 @@ def catalogue_facts(catalogue: Catalogue, links: Links, filters: Filters) -> dic
 
 
 def model_facts(catalogue: Catalogue, model: Model, links: Links) -> dict[str, Any]:
-    """Return what a model's page shows."""
+    """Return the facts for a model's page."""
     entry = model.entry
     checks = model.manifest.validation.checks
     return {
@@ -65,7 +65,7 @@ def model_facts(catalogue: Catalogue, model: Model, links: Links) -> dict[str, A
 
 
 def _readme(catalogue: Catalogue, model: Model, links: Links) -> str:
-    """Return a model's README.md with its addresses leading to what this page knows."""
+    """Return a model's README.md, with links to this site's archives and pages."""
     text, about = model.page, catalogue.index.about
     if about is None:
         return text
@@ -79,7 +79,7 @@ def _readme(catalogue: Catalogue, model: Model, links: Links) -> str:
 def error_facts(
     catalogue: Catalogue, links: Links, title: str, message: str, near: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what the page of an error shows."""
+    """Return the facts for an error page."""
     return {
         **_common(catalogue, links),
         "heading": title,
@@ -89,7 +89,7 @@ def error_facts(
 
 
 def moved_facts(catalogue: Catalogue, links: Links, handle: str) -> dict[str, Any]:
-    """Return what a page shows that only leads to another one."""
+    """Return the facts for a page that redirects to a model's page."""
     return {**_common(catalogue, links), "handle": handle, "link": links.page(handle)}
 
 
@@ -102,7 +102,7 @@ def _common(catalogue: Catalogue, links: Links) -> dict[str, Any]:
             frozenset(synthetic), ""
         ),
         "hub": links.base,
-        "policy": "",  # comes as a header, unless the host is a plain one
+        "policy": "",  # the hub sends it as a header; a static site sets it here
         "home": links.home,
         "assets": {name: links.file(name) for name in ("hub.css", "hub.js", "hub.svg")},
         "index_files": [{"name": name, "link": links.file(name)} for name in (INDEX, SUMS)],
@@ -110,7 +110,7 @@ def _common(catalogue: Catalogue, links: Links) -> dict[str, Any]:
 
 
 def _card(catalogue: Catalogue, model: Model, links: Links) -> dict[str, Any]:
-    """Return what is shown of a model wherever it is shown."""
+    """Return the facts about a model that every page shows."""
     entry = model.entry
     sibling = catalogue.sibling(model, HEADS[1 - HEADS.index(entry.head)])
     return {
@@ -129,9 +129,9 @@ def _card(catalogue: Catalogue, model: Model, links: Links) -> dict[str, Any]:
 
 
 def _accuracy(models: Iterable[Model], links: Links) -> dict[str, Any]:
-    """Return the plots and their table: figures of one metric, of the classifiers.
+    """Return the plots and their table: the classifiers' figures for one metric.
 
-    The metric is the one that most figures have, because others are not comparable.
+    It is the most frequent metric; figures for different metrics are not comparable.
     """
     reported = [
         (model, figure)
@@ -174,7 +174,7 @@ def _figures(model: Model) -> Sequence[Reported]:
 
 
 def _order(catalogue: Catalogue) -> Any:
-    """Return the order of the catalogue: by the registry's checkpoints, classifiers first."""
+    """Return the catalogue's sort key: by the registry's checkpoints, classifiers first."""
     known = {name: position for position, name in enumerate(catalogue.index.checkpoints)}
 
     def key(model: Model) -> tuple[int, str, int, str]:

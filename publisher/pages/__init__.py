@@ -1,12 +1,12 @@
-"""Facts -> documentation pages, and the rules that every page must keep.
+"""Renders facts as documentation pages, and checks the pages.
 
-`render`    registry + manifest -> Markdown, through the templates;
-`templates` where they are, how they are rendered, what is wrong with them;
-`rules`     what tfhub.dev's validator asks of pages, and what hand-written pages got wrong;
-`document`  one page taken apart: kind, metadata, code blocks, prose;
-`snippets`  the Python on a page, and what can be said of it without running it;
+`render`    renders registry and manifests as Markdown;
+`templates` finds, renders and checks templates;
+`rules`     checks pages: the rules of tfhub.dev's validator, and common mistakes;
+`document`  parses a page: kind, metadata, code blocks, prose;
+`snippets`  finds the Python on a page, and checks it without running it;
 `values`    the metadata keys and values that tfhub.dev allows;
-`format`    how numbers are written.
+`format`    formats numbers.
 """
 
 from publisher.pages.errors import PageError

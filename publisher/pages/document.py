@@ -1,6 +1,6 @@
-"""One page taken apart: what it is, its metadata, its code blocks and its prose.
+"""Parses a page: its kind, metadata, code blocks and prose.
 
-Source: the documentation format of tfhub.dev, as its `tools/validator.py` reads it.
+Source: the documentation format of tfhub.dev, as its `tools/validator.py` parses it.
 """
 
 import re
@@ -49,9 +49,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class CodeBlock:
-    """A fenced block; `language` is the first word after the fence, in lower case.
+    """A fenced block. `language` is the first word after the fence, in lower case.
 
-    `line` is that of the fence. `closed` says whether the page ends the block.
+    `line` is the line of the opening fence. `closed` says whether there is a closing fence.
     """
 
     language: str
@@ -62,10 +62,10 @@ class CodeBlock:
 
 @dataclass(frozen=True)
 class Document:
-    """A page whose path tells what it is.
+    """A parsed page.
 
-    `handle` is the path without root and suffix (of a publisher its name), `title` the
-    first line it must have. `strays` are lines in the place of the metadata that are none.
+    `handle` is the path without root and suffix, or a publisher's name; `title` is the
+    required first line. `strays` are lines among the metadata that are not metadata.
     """
 
     path: str
@@ -91,13 +91,13 @@ def publisher_path(publisher: str) -> str:
 
 
 def code_blocks(text: str) -> tuple[CodeBlock, ...]:
-    """Return the fenced blocks of a page, wherever it lies."""
+    """Return the fenced blocks of a page."""
     code, _ = _blocks(_lines(text))
     return code
 
 
 def parse(path: str, text: str) -> Document | None:
-    """Take a page apart, or return `None` if no page may lie at that path."""
+    """Parse a page. Return `None` if no page may have that path."""
     places = ((kind, place.fullmatch(path)) for kind, place in _PLACES)
     kind, match = next(((kind, match) for kind, match in places if match), (None, None))
     if kind is None or match is None:
@@ -133,7 +133,7 @@ def _lines(text: str) -> list[Line]:
 
 
 def _description(lines: list[Line]) -> tuple[tuple[Line, ...], list[Line]]:
-    """Split off the paragraph after the first line; one empty line before it is allowed."""
+    """Split off the paragraph after the first line. One empty line may precede it."""
     start = 1 if lines and not lines[0].text.strip() else 0
     end = start
     while end < len(lines) and lines[end].text.strip() and lines[end].text[:1] not in "#<":

@@ -8,6 +8,6 @@ class PageError(PublisherError):
 
 
 class WrongTemplateError(PageError):
-    """A template is missing or does not compile, whatever the facts are."""
+    """A template is missing or does not compile."""
 
     wrong_input = True

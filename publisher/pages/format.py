@@ -1,4 +1,4 @@
-"""How numbers are written on a page."""
+"""Formats numbers and text for pages."""
 
 from collections.abc import Sequence
 
@@ -44,5 +44,5 @@ def cell(text: object) -> str:
 
 
 def plain(text: object) -> str:
-    """Return text that begins nothing of its own in Markdown, and ends no cell."""
+    """Return text with Markdown's special characters escaped, on one line."""
     return "".join(f"\\{c}" if c in "|`<>[]*\\" else c for c in " ".join(str(text).split()))

@@ -1,7 +1,7 @@
-"""Registry + manifest -> the text of a GitHub release, through `templates/github/`.
+"""Renders the text of a GitHub release, with `templates/github/`.
 
-Our handle is one release: its tag names the model and the version, its text is this page.
-GitHub shows every line break of such a text, so a paragraph of the template is one line
+Each handle is one release. Its tag names the model and the version, its text is this page.
+GitHub shows every line break of the text, so each paragraph of the template is one line
 (documentation page "Basic writing and formatting syntax").
 """
 
@@ -18,22 +18,22 @@ from publisher.registry.models import Target
 
 RELEASE = "github/release.md.j2"
 WEB = "https://github.com"
-LONGEST = 125_000  # characters that GitHub takes as the text of a release
+LONGEST = 125_000  # characters; GitHub's limit for the text of a release
 
 
 def tag_of(target: Target, handle: str) -> str:
-    """Return the tag of a version: what the model is called there, and `v1`, `v2`, ..."""
+    """Return the tag of a version: the model's name at GitHub, and `v1`, `v2`, ..."""
     publisher, name, version = handle.split("/")
     return f"{target.names.get(f'{publisher}/{name}', name)}-v{version}"
 
 
 def release_address(target: Target, handle: str) -> str:
-    """Return where a person looks at a version."""
+    """Return the address of a version's release page."""
     return f"{WEB}/{target.to}/releases/tag/{tag_of(target, handle)}"
 
 
 def asset_address(target: Target, handle: str, file: str) -> str:
-    """Return where a file of a version loads from."""
+    """Return the download address of a version's file."""
     return f"{WEB}/{target.to}/releases/download/{tag_of(target, handle)}/{file}"
 
 
@@ -43,7 +43,7 @@ def render_version(
     """Return the text of the release of one version.
 
     Raises `PageError` if the manifest is another variant's, the template is faulty, or the
-    text is longer than GitHub takes.
+    text is too long for GitHub.
     """
     facts = {
         **module_facts(
@@ -57,7 +57,7 @@ def render_version(
     if len(text) > LONGEST:
         raise PageError(
             f"{variant.handle}: the text of its release has {len(text):,} characters, and GitHub"
-            f" takes {LONGEST:,}; shorten {templates / RELEASE} or what models.yaml says"
+            f" accepts {LONGEST:,}; shorten {templates / RELEASE} or the entry in models.yaml"
         )
     return text
 
@@ -65,5 +65,5 @@ def render_version(
 def render_documents(
     registry: Registry, target: Target, manifests: Sequence[Manifest], templates: Path
 ) -> dict[str, str]:
-    """Return no page: releases stand for themselves."""
+    """Return no page: GitHub lists the releases itself."""
     return {}

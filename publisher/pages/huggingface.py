@@ -1,8 +1,8 @@
-"""Registry + manifest -> the model card of a version on the Hugging Face Hub.
+"""Renders the model card of a version for the Hugging Face Hub.
 
-Our model is one repository there; a version is a folder of it, `v1`, `v2`, ... A card is
-Markdown with metadata before it, as YAML (documentation page "Model Cards" of the Hub). The
-metadata is made from facts by a YAML library, never by a template, so that no text breaks it.
+Each model is one repository; a version is a folder in it, `v1`, `v2`, ... A card is Markdown
+after YAML metadata (documentation page "Model Cards" of the Hub). A YAML library, not a
+template, writes the metadata, so that no value can break it.
 """
 
 import re
@@ -22,10 +22,10 @@ from publisher.registry.models import Target
 
 CARD = "huggingface/card.md.j2"
 WEB = "https://huggingface.co"
-LONGEST_NAME = 96  # characters that the Hub takes as the name of a repository
+LONGEST_NAME = 96  # characters; the Hub's limit for the name of a repository
 
-# The Hub knows no library for SavedModels: its "tf-keras" would show a way to load that these
-# models, which hold no Keras objects, do not have.
+# The Hub has no library name for SavedModels. Its "tf-keras" would show loading code that does
+# not work for these models, which contain no Keras objects.
 LIBRARY = "tensorflow"
 PIPELINES: Mapping[str, str] = {
     "classifier": "image-classification",
@@ -39,7 +39,7 @@ DATASETS: Mapping[str, str] = {
     "imagenet-ilsvrc-2012-cls": "imagenet-1k",
     "svhn": "svhn",
 }
-# The licenses that the Hub's page "Licenses" lists under the name that they have here.
+# The licenses that the Hub's page "Licenses" lists under the same names.
 LICENSES = (
     "apache-2.0",
     "bsd-2-clause",
@@ -62,7 +62,7 @@ _FRONT_MATTER = re.compile(r"---\n(.*?)\n---\n", re.DOTALL)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that another reader of YAML could take for a number."""
+    """Quotes every text that another YAML parser could read as a number."""
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:

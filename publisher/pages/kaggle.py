@@ -1,8 +1,8 @@
-"""Registry + manifest -> the cards of Kaggle Models, through the templates in `templates/kaggle/`.
+"""Renders the cards of Kaggle Models, with the templates in `templates/kaggle/`.
 
-A card is JSON: the fields of `model-metadata.json` and `model-instance-metadata.json`, as
-Kaggle's own client calls them (documentation page "Models Metadata" of Kaggle/kaggle-api).
-Our handle is one version of a variation there; all versions of a variation share a card.
+A card is JSON: the fields of `model-metadata.json` and `model-instance-metadata.json` of
+Kaggle's own client (documentation page "Models Metadata" of Kaggle/kaggle-api). Each handle is
+one version of a variation; all versions of a variation share a card.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,25 +49,25 @@ LICENSES: Mapping[str, str] = {
     "lgpl-3.0": "GNU Lesser General Public License 3.0",
     "mit": "MIT",
 }
-# What a variation is; one of weights that are published elsewhere says where.
+# The type of a variation. An external one links to the upstream weights.
 EXTERNAL, UNSPECIFIED = "ExternalVariant", "Unspecified"
 
 
 def variation_of(target: Target, handle: str) -> str:
-    """Return what the model of a handle is called at Kaggle; its version is not looked at."""
+    """Return the name at Kaggle of a handle's model, whatever its version."""
     publisher, name = handle.split("/")[:2]
     return target.names.get(f"{publisher}/{name}") or name.replace("_", "-")
 
 
 def address_of(target: Target, handle: str) -> str:
-    """Return what `kagglehub.model_download` takes: the newest version of a variation."""
+    """Return the argument of `kagglehub.model_download` for the newest version of a variation."""
     return f"{target.to}/{FRAMEWORK}/{variation_of(target, handle)}"
 
 
 def card_text(fields: Mapping[str, Any], order: Sequence[str]) -> str:
-    """Return a card as it is written and compared: the same text for the same fields.
+    """Return a card in canonical form, for writing and comparing.
 
-    Line ends and the space around a text are not told apart, since a service may change them.
+    Line ends and surrounding space are normalized, since the service may change them.
     """
     return json_bytes({name: _plain(fields[name]) for name in order}).decode()
 
@@ -75,7 +75,7 @@ def card_text(fields: Mapping[str, Any], order: Sequence[str]) -> str:
 def render_version(
     registry: Registry, target: Target, variant: Variant, manifest: Manifest, templates: Path
 ) -> str:
-    """Return the card of a variation, of which this is the newest version.
+    """Return the card of a variation whose newest version this is.
 
     Raises `PageError` if the manifest is another variant's, the template is faulty, or
     Kaggle has no name for the license.
@@ -110,7 +110,7 @@ def render_version(
 def render_documents(
     registry: Registry, target: Target, manifests: Sequence[Manifest], templates: Path
 ) -> dict[str, str]:
-    """Return the card of the model that all variations belong to.
+    """Return the card of the model, which lists all variations.
 
     Raises `PageError` if there is no variation to list, or the template is faulty.
     """
@@ -156,8 +156,8 @@ def render_documents(
 def _license(variant: Variant, name: str) -> str:
     if name not in LICENSES:
         raise PageError(
-            f"{variant.handle}: Kaggle's name for the license {name} is not known here; set"
-            " license_name of the destination in models.yaml to the one that Kaggle lists"
+            f"{variant.handle}: Kaggle's name for the license {name} is unknown; set license_name"
+            " of the destination in models.yaml to the name that Kaggle lists"
         )
     return LICENSES[name]
 

@@ -1,6 +1,6 @@
-"""Registry + manifest -> Markdown, through the templates in `templates/tfhub/`.
+"""Renders registry and manifests as Markdown, with the templates in `templates/tfhub/`.
 
-A template sees plain facts only, never the registry's objects.
+Templates see plain facts, never the registry's objects.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,23 +21,23 @@ PUBLISHER = "tfhub/publisher.md.j2"
 
 TASKS = {"classifier": "image-classification", "feature_extractor": "image-feature-vector"}
 PARITY_CHECK = "parity_with_float64_reference"
-# Share of the resized image's shorter side that the centre crop keeps in the evaluation
-# of these weights, by resolution in pixels. Of other resolutions it is not known.
+# The share of the resized image's shorter side that the centre crop kept in the evaluation of
+# these weights, by resolution in pixels. It is unknown for other resolutions.
 EVALUATION_CROPS = {224: 0.95, 384: 1.0}
 
 NOTHING_WITHDRAWN: Mapping[str, str] = {}
 
 
 def asset_path(registry: Registry, handle: str) -> str:
-    """Return the address that the archive of a handle is served from."""
+    """Return the address of a handle's archive."""
     return f"{registry.asset_base.rstrip('/')}/models/{handle}/model.tar.gz"
 
 
 def document_path(handle: str) -> str:
-    """Return where a page lies in the tfhub.dev repository.
+    """Return the path of a page in the tfhub.dev repository.
 
-    `handle` is that of a model (`publisher/name/version`) or a collection
-    (`publisher/collections/name/1`), or the name of a publisher.
+    `handle` names a model (`publisher/name/version`), a collection
+    (`publisher/collections/name/1`) or a publisher.
     """
     return f"{ROOT}{handle}.md" if "/" in handle else publisher_path(handle)
 
@@ -58,10 +58,10 @@ def module_facts(
     target: Target | None = None,
     address: Callable[[str], str] | None = None,
 ) -> dict[str, Any]:
-    """Return what the page of one variant is made from, in whatever style.
+    """Return the facts for the page of one variant, in any style.
 
-    Other models that the page leads to are those that `target`, a destination, has; all
-    without one. `address` returns where the page of a handle is, tfhub.dev's without it.
+    The page links only to models that the destination `target` holds; without it, to all.
+    `address` returns the address of a handle's page, by default tfhub.dev's.
 
     Raises `PageError` if the manifest is another variant's.
     """
@@ -81,7 +81,7 @@ def module_facts(
         return {"handle": other.handle, "page": page, "folded": other.folded}
 
     return {
-        # Templates get plain values, which have no methods that they could call.
+        # Plain values have no methods that a template could call.
         "manifest": manifest.as_json(),
         "variant": {
             "handle": variant.handle,
@@ -107,10 +107,10 @@ def render_collection(
     templates: Path,
     withdrawn: Mapping[str, str] = NOTHING_WITHDRAWN,
 ) -> str:
-    """Return the collection's page; of each model name the latest version is listed.
+    """Return the collection's page, which lists the latest version of each model.
 
-    A version that is withdrawn (the reasons, by handle) is listed only where a model has no
-    other, and is called so.
+    `withdrawn` maps handles to reasons. A withdrawn version is listed, and marked, only if its
+    model has no other.
 
     Raises `PageError` if there is no model to list, or the template is faulty.
     """
@@ -153,7 +153,7 @@ def render_publisher(
 
 
 def parity_error(manifest: Manifest) -> float | None:
-    """Return the largest error of the parity check over all resolutions, if it was run."""
+    """Return the largest error of the parity check over all resolutions, if it ran."""
     figures = [
         figure
         for check in manifest.validation.checks
@@ -172,10 +172,10 @@ def listed_models(
 ) -> list[dict[str, Any]]:
     """Return the latest version of each model, in the order of the registry's checkpoints.
 
-    One that is not withdrawn comes before one that is.
+    A withdrawn version is chosen only if its model has no other.
 
-    A model that left the registry is still in the release; its reported figures are no
-    longer known. What its page states as metadata comes from its manifest.
+    A model that left the registry is still in the release. Its reported figures are unknown;
+    its metadata comes from its manifest.
     """
     latest: dict[str, tuple[tuple[bool, int], Manifest]] = {}
     for manifest in manifests:

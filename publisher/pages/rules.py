@@ -1,10 +1,9 @@
-"""The rules that a set of pages must keep.
+"""The rules for a set of pages.
 
-The first half is what tfhub.dev's own validator asks (tensorflow/tfhub.dev,
-`tools/validator.py`). The second half are mistakes that were found on pages written by
-hand: a snippet that loads another model or one that does not exist, or that cannot run, a
-link whose text names one model and whose target another, a table column that mixes heads,
-a collection that is silent about what its models were trained on.
+The first half are the rules of tfhub.dev's own validator (tensorflow/tfhub.dev,
+`tools/validator.py`). The second half catch mistakes found on hand-written pages: a snippet
+that loads a wrong or missing model or cannot run, a link whose text and target name different
+models, a table column that mixes heads, a collection that does not state its training data.
 """
 
 import posixpath
@@ -30,7 +29,7 @@ from publisher.pages.values import (
 HUB = "https://tfhub.dev/"
 
 _ADDRESS = re.compile(r"https?://[^\s\"'`<>()\[\]|]+")
-# A publisher's name is also an account name on these hosts; their paths are no handles.
+# On these hosts a publisher's name is an account name; paths there are not handles.
 _ACCOUNTS = re.compile(
     r"https?://(?:[\w-]+\.)*(?:github\.com|githubusercontent\.com|colab\.research\.google\.com)"
     r"[^\s\"'`<>()\[\]|]*"
@@ -41,7 +40,7 @@ _COLUMNS = {"classifier": CLASSIFIER_TASKS, "feature extractor": FEATURE_TASKS}
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong on a line of a page, and what is allowed."""
+    """A broken rule: the line of a page, what is wrong, and what is allowed."""
 
     path: str
     line: int
@@ -55,7 +54,7 @@ class Finding:
 class Tree:
     """All pages that are checked together.
 
-    `handles` are those that a page may mention: of the pages, and others that exist.
+    `handles` are those that a page may mention: of these pages and of other existing models.
     """
 
     documents: Mapping[str, Document]
@@ -79,11 +78,11 @@ Rule = Callable[[Document, Tree], Iterator[Problem]]
 
 
 def check_pages(pages: Mapping[str, str], known_handles: Collection[str] = ()) -> list[str]:
-    """Return every breach of a rule as `path:line: what is wrong, what is allowed`.
+    """Return every broken rule as `path:line: what is wrong, what is allowed`, sorted.
 
     `pages` are texts by path, relative to the root of the tfhub.dev repository.
-    `known_handles` are models without a page here that a page may mention all the same,
-    such as one that is in the registry and not yet built. Order: path, then line.
+    `known_handles` are other models that a page may mention, such as one in the registry that
+    is not built yet.
     """
     parsed = {path: parse(path, text) for path, text in pages.items()}
     documents = {path: document for path, document in parsed.items() if document}
@@ -111,7 +110,7 @@ def require_good_pages(
 ) -> None:
     """Raise `PageError` with every finding of `check_pages`, if there is one.
 
-    `only` are the paths of the pages to answer for, where the others are there to link to.
+    `only` restricts the findings to these paths; other pages serve as link targets.
     """
     findings = [
         finding

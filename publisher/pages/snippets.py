@@ -1,7 +1,6 @@
-"""The Python on a page, block by block: a reader copies one block and runs it as it is.
+"""Finds the Python blocks on a page, and checks them without running them.
 
-So each block is a program of its own, and has to work alone. What can be said of one
-without running it is said here; `validation/snippets.py` runs one.
+Readers copy and run single blocks, so each must work alone. `validation/snippets.py` runs them.
 """
 
 import ast
@@ -18,7 +17,7 @@ _SCHEMES = ("http://", "https://", "gs://", "s3://")
 
 @dataclass(frozen=True)
 class Snippet:
-    """One Python block. `line` is that of its fence; the code begins on the next."""
+    """One Python block. `line` is the line of its fence; the code starts on the next one."""
 
     line: int
     code: str
@@ -26,14 +25,14 @@ class Snippet:
 
 @dataclass(frozen=True)
 class SnippetProblem:
-    """What is wrong with a snippet, and on which line of the page."""
+    """An error in a snippet, and its line on the page."""
 
     line: int
     message: str
 
 
 def snippets(blocks: Iterable[CodeBlock]) -> list[Snippet]:
-    """Return the blocks that are Python and whole."""
+    """Return the closed Python blocks."""
     return [
         Snippet(block.line, textwrap.dedent("".join(f"{line.text}\n" for line in block.lines)))
         for block in blocks
@@ -42,7 +41,7 @@ def snippets(blocks: Iterable[CodeBlock]) -> list[Snippet]:
 
 
 def syntax_problem(snippet: Snippet) -> SnippetProblem | None:
-    """Return why Python would not begin to run a snippet, if so."""
+    """Return the syntax error of a snippet, if it has one."""
     try:
         compile(snippet.code, "<snippet>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
@@ -54,9 +53,9 @@ def syntax_problem(snippet: Snippet) -> SnippetProblem | None:
 
 
 def undefined_names(snippet: Snippet) -> Iterator[SnippetProblem]:
-    """Yield the names that a snippet uses and that nothing in it, nor Python, gives a value.
+    """Yield the names that a snippet uses but neither sets nor has as builtins.
 
-    A name that is set anywhere in the block counts as set; which comes first is not looked at.
+    A name that is set anywhere in the block counts as set, even after its use.
     """
     nodes = list(ast.walk(ast.parse(snippet.code)))
     known = set(dir(builtins))
@@ -79,7 +78,7 @@ def undefined_names(snippet: Snippet) -> Iterator[SnippetProblem]:
 
 
 def addresses(snippet: Snippet) -> Iterator[tuple[int, str]]:
-    """Yield every text in a snippet that is an address, with its line on the page."""
+    """Yield every address in a string of a snippet, with its line on the page."""
     for node in ast.walk(ast.parse(snippet.code)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             text = node.value.strip()

@@ -1,7 +1,7 @@
-"""The templates of pages: where they are, how they are rendered, and what is wrong with them.
+"""Finds, renders and checks the templates of pages.
 
 `templates` is always the registry's own folder of templates, which need not exist. A file there
-takes the place of the distribution's file of the same name, such as `tfhub/module.md.j2`.
+replaces the distribution's file of the same name, such as `tfhub/module.md.j2`.
 """
 
 import functools
@@ -38,18 +38,18 @@ FILTERS: Mapping[str, Callable[[Any], str]] = {
     "cell": formats.cell,
 }
 
-# What a template's own operations and filters can raise.
+# The errors that a template's operations and filters can raise.
 _FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 _REFERENCE = re.compile(r"{%[-+]?\s*(extends|from|import|include)\b")
 
 
 def folders(templates: Path) -> tuple[Path, Path]:
-    """Return the folders in which a template is looked for, the first to have it wins."""
+    """Return the folders to search for a template; the first that has it wins."""
     return templates, distributed(TEMPLATES)
 
 
 def file_of(templates: Path, name: str) -> Path:
-    """Return the file that is used under a name. Raises `WrongTemplateError` if there is none."""
+    """Return the file of a template. Raises `WrongTemplateError` if there is none."""
     found = next((one / name for one in folders(templates) if (one / name).is_file()), None)
     if found is None:
         raise WrongTemplateError(f"{templates / name}: there is no such template; restore the file")
@@ -57,7 +57,7 @@ def file_of(templates: Path, name: str) -> Path:
 
 
 class _Loader(FileSystemLoader):
-    """Loads a template again also when it was put into, or taken from, an earlier folder."""
+    """Also reloads a template when an earlier folder gains or loses a file of that name."""
 
     def get_source(
         self, environment: Environment, template: str
@@ -72,9 +72,9 @@ class _Loader(FileSystemLoader):
 
 
 def html_environment(templates: Path, folder: str) -> Environment:
-    """Return the environment of HTML pages; names are relative to a folder of templates.
+    """Return the environment for HTML pages. Names are relative to `folder`.
 
-    Each template is read and compiled once, and everything that it fills in is escaped.
+    It compiles each template once, and escapes all values.
     """
     places = [one / folder for one in folders(templates)]
     return _environment(places, autoescape=True, auto_reload=False)
@@ -82,18 +82,18 @@ def html_environment(templates: Path, folder: str) -> Environment:
 
 @functools.lru_cache(maxsize=16)
 def _markdown_environment(*places: Path) -> Environment:
-    """Return the environment of all pages that are not HTML.
+    """Return the environment for all pages that are not HTML.
 
-    It is kept, because compiling a template takes a hundred times as long as rendering it. A
-    template whose file has changed is compiled again.
+    It is cached, because compiling a template takes a hundred times as long as rendering it.
+    A template whose file has changed is compiled again.
     """
     return _environment(places, autoescape=False, keep_trailing_newline=True)
 
 
 def _environment(places: Iterable[Path], **settings: bool) -> Environment:
-    """Return an environment in which a template can reach nothing but its facts.
+    """Return an environment whose templates can access only their facts.
 
-    A name that a template gets wrong is an error, not an empty place on the page.
+    An undefined name is an error rather than empty text.
     """
     made = ImmutableSandboxedEnvironment(
         loader=_Loader(list(places)),
@@ -107,21 +107,18 @@ def _environment(places: Iterable[Path], **settings: bool) -> Environment:
 
 
 def render_template(templates: Path, name: str, facts: Mapping[str, Any]) -> str:
-    """Return the text that a template makes of facts, with one newline at its end.
+    """Render a template, with one newline at the end.
 
-    Raises `PageError` that names the line if the template is missing or faulty.
+    Raises `PageError`, with the line, if the template is missing or faulty.
     """
     with named_errors(templates, name):
         text = _markdown_environment(*folders(templates)).get_template(name).render(facts)
-    # Parts of a page that are left out leave their empty lines.
+    # Omitted parts of a page leave empty lines behind.
     return re.sub(r"\n{3,}", "\n\n", text).rstrip("\n") + "\n"
 
 
 def faults(templates: Path, styles: Iterable[str]) -> list[PageError]:
-    """Return what can be known to be wrong with templates before there are facts.
-
-    All templates of these styles, which are folders, are compiled, and all that they name.
-    """
+    """Compile the templates of these styles, and all that they reference; return the errors."""
     known = _markdown_environment(*folders(templates))
     prefixes = tuple(f"{style}/" for style in styles)
     waiting = [
@@ -130,7 +127,7 @@ def faults(templates: Path, styles: Iterable[str]) -> list[PageError]:
         if name.startswith(prefixes) and name.endswith(SUFFIX)
     ]
     found: list[PageError] = []
-    for name in waiting:  # which grows
+    for name in waiting:  # the loop appends to it
         try:
             with named_errors(templates, name):
                 known.get_template(name)
@@ -143,7 +140,7 @@ def faults(templates: Path, styles: Iterable[str]) -> list[PageError]:
 
 
 def digest(templates: Path, name: str) -> str:
-    """Return one SHA-256 over a template and all that it may name, as they are now."""
+    """Return one SHA-256 over a template and all templates that it may reference."""
     known = _markdown_environment(*folders(templates))
     digests: dict[str, str] = {}
     waiting = [name]
@@ -154,7 +151,7 @@ def digest(templates: Path, name: str) -> str:
         try:
             text = _text_of(known, one)
             references = _references(known, text)
-        except (TemplateError, ValueError):  # rendering says what is wrong with it
+        except (TemplateError, ValueError):  # rendering reports the error
             digests[one] = "unknown"
             continue
         digests[one] = sha256(text.encode())
@@ -165,9 +162,9 @@ def digest(templates: Path, name: str) -> str:
 
 @dataclass(frozen=True)
 class _References:
-    """The templates that a template names: `optional` ones need not exist.
+    """The templates that a template references; those in `optional` need not exist.
 
-    With `computed` it names others too, and which ones is known when it is rendered.
+    `computed` says whether it references others whose names are known only when rendering.
     """
 
     needed: frozenset[str]
@@ -177,7 +174,7 @@ class _References:
 
 @functools.lru_cache(maxsize=64)
 def _references(known: Environment, text: str) -> _References:
-    if not _REFERENCE.search(text):  # parsing takes longer than all else that a digest needs
+    if not _REFERENCE.search(text):  # parsing is the slowest step of a digest
         return _References(frozenset(), frozenset(), computed=False)
     needed, optional, computed = set(), set(), False
     kinds = (nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)
@@ -199,7 +196,7 @@ def _text_of(known: Environment, name: str) -> str:
 
 @contextmanager
 def named_errors(templates: Path, name: str) -> Iterator[None]:
-    """Raise what goes wrong with a template as a `PageError` with file and line."""
+    """Raise template errors as `PageError` with file and line."""
     try:
         yield
     except TemplateNotFound as error:
@@ -217,7 +214,7 @@ def named_errors(templates: Path, name: str) -> Iterator[None]:
 
 
 def _strict(function: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Let an undefined value say its name, before the filter trips over it."""
+    """Wrap a filter so that an undefined value raises an error with its name."""
 
     def filtered(value: Any) -> str:
         if isinstance(value, StrictUndefined):

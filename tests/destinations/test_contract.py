@@ -629,7 +629,7 @@ def test_either_variable_has_the_token(place: Place) -> None:
 def test_what_cannot_be_a_token_is_refused(more: str, place: Place) -> None:
     token: Any = {place.tokens[0]: f"{place.secrets[0]}{more}"}
     message = place.refused(lambda: place.open(**token))
-    assert "has characters that no token has; set" in message
+    assert "contains invalid characters; set" in message
 
 
 @of_kinds(["huggingface", "github"])
@@ -651,8 +651,8 @@ def test_what_cannot_be_a_token_is_refused(more: str, place: Place) -> None:
 def test_an_address_that_is_none_of_a_service_is_refused(address: str, place: Place) -> None:
     there: Any = {place.address: address.replace("SECRET", place.secrets[0])}
     message = place.refused(lambda: place.open(**there))
-    assert f"{place.address} is no address of" in message
-    assert "leave it out (https://" in message
+    assert f"{place.address} is not a service address" in message
+    assert "unset it (default: https://" in message
 
 
 @of_kinds(["s3", "kaggle", "huggingface", "github"])

@@ -13,7 +13,7 @@ from publisher.destinations.bucket.objects import (
     MAX_SMALL_FILE,
     Stored,
     headers_of,
-    settings,
+    in_os_environ,
 )
 from publisher.registry import Registry
 from publisher.release.catalogue import load
@@ -345,10 +345,10 @@ def test_a_client_library_sees_only_the_settings_that_were_given(
     monkeypatch.setenv("ODD_TWO", "of this process")
     monkeypatch.setenv("OTHER", "of this process")
     before = dict(os.environ)
-    with settings({"ODD_ONE": "given", "OTHER": "given", "ODD_NEW": "given"}, "ODD_"):
+    with in_os_environ({"ODD_ONE": "given", "OTHER": "given", "ODD_NEW": "given"}, "ODD_"):
         there = {name: value for name, value in os.environ.items() if name[:3] in ("ODD", "OTH")}
     assert there == {"ODD_ONE": "given", "ODD_NEW": "given", "OTHER": "of this process"}
     assert dict(os.environ) == before
-    with pytest.raises(ZeroDivisionError), settings({}, "ODD_"):
+    with pytest.raises(ZeroDivisionError), in_os_environ({}, "ODD_"):
         raise ZeroDivisionError
     assert dict(os.environ) == before

@@ -44,7 +44,7 @@ def test_a_page_that_would_not_come_back_is_refused(
         add()
         assert github.open().read(f"{FOLDER}/README.md") == page
     else:
-        assert "with plain line ends and one of them last" in github.refused(add)
+        assert "with LF line ends and one at the end" in github.refused(add)
         assert github.server.calls == []
 
 
@@ -155,7 +155,7 @@ def test_a_tag_that_somebody_made_is_not_taken(
     if message:
         github.server.objects[sha] = message
     text = github.refused(lambda: github.open().add_version(CLASSIFIER, files), ConflictError)
-    assert f"the tag {TAG} is there and is not for these files" in text
+    assert f"the tag {TAG} exists for other files" in text
     assert "delete the tag and run again" in text
     assert github.server.writes == []
 
@@ -163,7 +163,7 @@ def test_a_tag_that_somebody_made_is_not_taken(
 def test_a_draft_that_vanishes_is_told(github: GitHubPlace, files: Files) -> None:
     github.server.add(lambda _: github.server.releases.clear(), "GET", skip=4)
     text = github.refused(lambda: github.open().add_version(CLASSIFIER, files), ConflictError)
-    assert "the release was removed meanwhile" in text
+    assert "the release was deleted meanwhile" in text
 
 
 # A server that lies
@@ -173,8 +173,8 @@ def test_a_draft_that_vanishes_is_told(github: GitHubPlace, files: Files) -> Non
     ("kind", "call", "digests", "complaint"),
     [
         ("ignore", "POST /uploads", True, "does not hold model.tar.gz as it was sent"),
-        ("spoil", "POST /uploads", True, "GitHub holds other ones"),
-        ("ignore", "PATCH", True, "GitHub took it and does not show it, 3 attempts"),
+        ("spoil", "POST /uploads", True, "but GitHub holds"),
+        ("ignore", "PATCH", True, "GitHub accepted the release but does not show it, 3 attempts"),
     ],
 )
 def test_success_that_is_none_is_noticed(
@@ -318,7 +318,7 @@ def change(**fields: Any) -> Callable[[GitHubServer], None]:
         (
             {"GITHUB_TOKEN": "github_pat_wrong"},
             change(),
-            ["answered 401 (Bad credentials)", "make another and set it"],
+            ["answered 401 (Bad credentials)", "create a new one and set it"],
         ),
         ({}, change(may_write=False), ["the token may not (403 Resource not", "Contents: write"]),
         (
@@ -329,11 +329,11 @@ def change(**fields: Any) -> Callable[[GitHubServer], None]:
         ({}, change(push=False, scopes="repo"), ["the token's owner may not push there"]),
         ({}, change(repository={"archived": True}), ["it is archived; unarchive it"]),
         ({}, change(empty=True), ["has no commit", "push one first"]),
-        ({}, lambda server: server.add(404, "GET"), ["404", "see that it is"]),
+        ({}, lambda server: server.add(404, "GET"), ["404", "check that it exists"]),
         (
             {},
             lambda server: server.add(301, "GET", headers={"Location": "/repositories/1"}),
-            ["another name now: correct `to` in models.yaml"],
+            ["was renamed: correct `to` in models.yaml"],
         ),
     ],
 )

@@ -138,11 +138,11 @@ def test_a_card_that_somebody_edited_is_seen_and_put_right(
 @pytest.mark.parametrize(
     ("path", "complaint"),
     [
-        ("index.json", "only the page, the manifest and other small files"),
-        (f"{FOLDER}/../x", "only the page, the manifest and other small files"),
-        (f"{FOLDER}/model.tar.gz", "only the page, the manifest and other small files"),
-        (f"{FOLDER}/README.md", "sayakpaul/small_classification is not there"),
-        (f"models/{EXTRACTOR}/manifest.json", "there is no such version; publish it first"),
+        ("index.json", "only small files of a version can be replaced"),
+        (f"{FOLDER}/../x", "only small files of a version can be replaced"),
+        (f"{FOLDER}/model.tar.gz", "only small files of a version can be replaced"),
+        (f"{FOLDER}/README.md", "sayakpaul/small_classification does not exist"),
+        (f"models/{EXTRACTOR}/manifest.json", "this version does not exist; publish it first"),
     ],
 )
 def test_nothing_is_written_but_small_files_of_a_version(
@@ -204,9 +204,9 @@ def test_a_version_without_its_tag_does_not_count_until_it_has_it(
         (402, "Hugging Face answered 402 (no); free space there, or have quota"),
         (403, "Hugging Face answered 403 (no); let this token write to the models of that"),
         (422, "Hugging Face answered 422 (no); mend that and run again"),
-        (307, "Hugging Face answered 307 (it leads elsewhere); it has another name now: correct"),
-        (412, "others write to sayakpaul/small_classification all the time; run again later"),
-        (409, "others write to sayakpaul/small_classification all the time; run again later"),
+        (307, "Hugging Face answered 307 (it leads elsewhere); it was renamed: correct"),
+        (412, "others keep committing to sayakpaul/small_classification; run again later"),
+        (409, "others keep committing to sayakpaul/small_classification; run again later"),
     ],
 )
 def test_what_does_not_pass_is_told(
@@ -319,7 +319,7 @@ def test_what_somebody_made_under_that_number_is_not_taken(
     there = hub.server.put(MODEL, {"a.txt": b"a"} if tagged else {"v1/README.md": b"Mine.\n"})
     there.tags = {"v1": there.head} if tagged else {}
     message = hub.refused(lambda: hub.open().add_version(CLASSIFIER, files), ConflictError)
-    expected = "that tag is there and marks something else" if tagged else "is not for these files"
+    expected = "that tag exists and marks something else" if tagged else "holds other files"
     assert expected in message
     assert hub.server.writes == []
 
@@ -356,14 +356,14 @@ def test_a_model_is_not_put_among_versions_of_another(hub: HuggingFacePlace, fil
         (
             "ignore",
             COMMIT,
-            "took v1/model.tar.gz without an error and does not hold it as it was sent",
+            "accepted v1/model.tar.gz but does not hold it as it was sent",
         ),
         (
             "spoil",
             COMMIT,
-            "took v1/model.tar.gz without an error and does not hold it as it was sent",
+            "accepted v1/model.tar.gz but does not hold it as it was sent",
         ),
-        ("ignore", TAG, "took the tag v1 without an error and does not hold it as it was sent"),
+        ("ignore", TAG, "accepted the tag v1 but does not hold it as it was sent"),
         ("ignore", PUT, "Error during lfs-verify"),
         ("spoil", PUT, "Error during lfs-verify"),
     ],
@@ -443,7 +443,7 @@ def test_an_endless_answer_is_cut_off(
 ) -> None:
     hub.open().add_version(CLASSIFIER, files)
     monkeypatch.setattr("publisher.destinations.huggingface.http.LARGEST_ANSWER", 100)
-    assert "it sends more than 100 bytes" in hub.refused(hub.open().manifests)
+    assert "more than 100 bytes in one answer" in hub.refused(hub.open().manifests)
     monkeypatch.undo()
     monkeypatch.setattr("publisher.destinations.huggingface.repository.MAX_SMALL_FILE", 100)
     message = hub.refused(lambda: hub.open().read(f"{FOLDER}/README.md"))
@@ -457,7 +457,7 @@ def test_lists_without_an_end_end(
     for number in range(3):
         hub.server.put(f"another-{number}", {})
     hub.server.page = 0
-    assert "there is no end to it" in hub.refused(hub.open().manifests)
+    assert "more than 20 requests for one call" in hub.refused(hub.open().manifests)
 
 
 # What else is there

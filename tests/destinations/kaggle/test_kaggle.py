@@ -127,12 +127,14 @@ def test_a_new_version_is_a_new_version_of_the_variation(kaggle: KagglePlace, fi
     versions = kaggle.server.models[USER, "bit"]["instances"][SLUG]["versions"]
     digest = json.loads(contents(second)["manifest.json"])["archive"]["sha256"]
     assert [v["notes"] for v in versions] == ["", f"handle={SECOND} sha256={digest}"]
-    # A version never changes there, and Kaggle serves the last upload.
+    # A version never changes there, and people get what was uploaded last.
     there = kaggle.open()
     there.write(MANIFEST, contents(files)["manifest.json"])
     kaggle.server.clear()
     better = contents(kaggle.files(error=1e-6))["manifest.json"]
-    assert "never changes at Kaggle" in kaggle.refused(lambda: there.write(MANIFEST, better))
+    assert "Kaggle never changes the files of a version" in kaggle.refused(
+        lambda: there.write(MANIFEST, better)
+    )
     assert kaggle.server.writes == []
 
 
@@ -290,12 +292,12 @@ def test_a_version_that_is_still_made_is_waited_for(kaggle: KagglePlace, files: 
 
 
 REFUSALS: dict[str, tuple[Any, str, str]] = {
-    "the model exists": (409, "/CreateModel$", "409.*somebody else"),
+    "the model exists": (409, "/CreateModel$", "409.*another publisher"),
     "no permission": (403, "StartBlobUpload", "403.*let this user edit"),
     "a wrong field": (
         json_answer({"error": "Invalid\n license", "errorCode": 0}),
         CREATE,
-        r"400 \(Invalid license\); look at",
+        r"400 \(Invalid license\); check",
     ),
     "no room": (413, "^PUT", "413.*free space"),
     "a quota": (
@@ -324,7 +326,7 @@ LIES = {
     "no version": (CREATE, "ignore", "shows no such version"),
     "no bytes": ("^PUT", "ignore", "its files have"),
     "a byte too few": ("^PUT", "short", "its files have"),
-    "other bytes": ("^PUT", "corrupt", f"{WEIGHTS} has other bytes than were sent"),
+    "other bytes": ("^PUT", "corrupt", f"{WEIGHTS} are not those that were sent"),
 }
 
 
@@ -340,7 +342,7 @@ def test_a_service_that_claims_success_is_not_believed(
     if kaggle.server.numbers(SLUG):
         # Not a second one beside it: somebody has to look.
         again = kaggle.refused(lambda: kaggle.open().add_version(CLASSIFIER, files))
-        assert "remove that version there, and run again" in again
+        assert "delete that version there, and run again" in again
         assert kaggle.server.numbers(SLUG) == [1]
         kaggle.server.models.clear()
     kaggle.open().add_version(CLASSIFIER, files)

@@ -363,7 +363,7 @@ def test_a_file_that_cannot_be_read_is_told(
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     for attempt in (filled.manifests, lambda: filled.read(f"{FOLDER}/manifest.json")):
-        with pytest.raises(DestinationError, match=r"manifest\.json: Permission denied; see to"):
+        with pytest.raises(DestinationError, match=r"manifest\.json: Permission denied; check"):
             attempt()
 
 
