@@ -193,7 +193,7 @@ def test_a_hub_without_unpacked_models_says_so(hub: str) -> None:
 
 @pytest.mark.parametrize("place", ["s3://bucket/a", "gs://", "gs://bucket/a b", "/srv", "gs://B"])
 def test_only_a_storage_path_can_hold_unpacked_models(place: str) -> None:
-    with pytest.raises(HubError, match="is no storage path"):
+    with pytest.raises(HubError, match="not a storage path"):
         Settings(uncompressed=place)
 
 

@@ -235,8 +235,8 @@ def test_an_answer_is_not_held_back_for_an_acknowledgement(
     [
         ({}, "PUBLISHER_RELEASE is not set"),
         ({"PUBLISHER_RELEASE": "nowhere"}, "nowhere: there is no such directory"),
-        ({"PUBLISHER_PUBLIC_URL": "hub"}, "hub: is no address"),
-        ({"PUBLISHER_UNCOMPRESSED": "/srv"}, "/srv: is no storage path"),
+        ({"PUBLISHER_PUBLIC_URL": "hub"}, "hub: not an address"),
+        ({"PUBLISHER_UNCOMPRESSED": "/srv"}, "/srv: not a storage path"),
     ],
 )
 def test_a_production_server_says_in_a_line_what_is_missing(

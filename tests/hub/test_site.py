@@ -257,7 +257,7 @@ def test_a_release_that_does_not_name_its_archives_needs_to_be_told(
     own: Path, tmp_path: Path
 ) -> None:
     edit_json(own / "index.json", lambda index: index.pop("about"))
-    with pytest.raises(HubError, match="say it with --archives"):
+    with pytest.raises(HubError, match="add --archives"):
         write(own, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     write(own, tmp_path / "out", archives="https://models.example")
@@ -267,7 +267,7 @@ def test_a_release_that_does_not_name_its_archives_needs_to_be_told(
     "address", ["models.example", "javascript:alert(1)", "https://", 'https://a/"><script>', ""]
 )
 def test_an_address_that_is_none_is_refused(release: Path, tmp_path: Path, address: str) -> None:
-    with pytest.raises(HubError, match="is no address"):
+    with pytest.raises(HubError, match="not an address"):
         write(release, tmp_path / "out", base=address)
-    with pytest.raises(HubError, match="is no address"):
+    with pytest.raises(HubError, match="not an address"):
         write(release, tmp_path / "out", archives=address)

@@ -248,7 +248,7 @@ def licensed(registry: Registry, name: str) -> Registry:
 def test_a_license_without_a_name_there_has_to_be_named(
     registry: Registry, templates: Path
 ) -> None:
-    with pytest.raises(PageError, match=r"license mpl-2.0 is not known here; set license_name"):
+    with pytest.raises(PageError, match=r"license mpl-2.0 is unknown; set license_name"):
         card_of(licensed(registry, "mpl-2.0"), templates)
 
 
