@@ -1,4 +1,4 @@
-# What a person does here; `make help` lists it. README.md explains it.
+# `make help` lists the targets; README.md explains them.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -8,10 +8,10 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.ready
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
-# The programs that models are tried with are heavy; only test-clients and bench need them.
+# Third-party programs that load and convert models; only test-clients and bench need them.
 CLIENTS := .venv-clients
 CLIENTS_READY := $(CLIENTS)/.ready
-# Older TensorFlow, each in an environment of its own; the newest there is is in .venv-clients.
+# Older TensorFlow versions, each in its own environment; .venv-clients has the newest.
 OLDER := 2.16 2.18
 OLDER_READY := $(OLDER:%=.venv-tensorflow-%/.ready)
 
@@ -28,9 +28,9 @@ WHAT ?=
 PARTS ?=
 # How `make sign` signs, for example SIGN='--key key.pem'; empty: as the workflow that runs.
 SIGN ?=
-# For `make review`: where `make pages` wrote those that there would be without the change.
+# For `make review`: the output of `make pages` without the change.
 BEFORE ?=
-# For `make reproduce`: which variant; a number that counts up from one call to the next.
+# For `make reproduce`: the variant, as a number; count up from one call to the next.
 NUMBER ?= 0
 BUILD ?= build
 SITE ?= $(BUILD)/site
@@ -42,11 +42,11 @@ built = $(if $(PARTS),--built '$(PARTS)')
 work = --build-dir '$(BUILD)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(FLAGS)
 
 .PHONY: help
-help: ## List what can be made.
+help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# A virtual environment beside the target, with what the first prerequisite pins, of one of these
-# Pythons: $(call environment,3.11 3.12).
+# Create the target's virtual environment with the packages that the first prerequisite pins, for
+# one of these Pythons: $(call environment,3.11 3.12).
 define environment
 @case ' $(1) ' in *" $$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') "*) ;; *) \
   echo "error: $(PYTHON) is none of Python $(1); name one: make PYTHON=python3.12 ..." >&2; exit 2;; esac
@@ -54,7 +54,7 @@ $(PYTHON) -m venv --clear $(@D)
 $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 endef
 
-# The project itself in that environment.
+# Install the project itself in that environment.
 define project
 $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 endef
@@ -74,14 +74,14 @@ $(OLDER_READY): .venv-tensorflow-%/.ready: requirements-tensorflow-%.lock
 	@touch $@
 
 .PHONY: install
-install: $(READY) ## Create .venv with everything that is pinned in requirements.lock.
+install: $(READY) ## Create .venv with the packages that requirements.lock pins.
 
 .PHONY: publish-all
 publish-all: $(READY) ## Build and publish all variants (WEIGHTS=, ONLY=, RELEASE=, TO=, BUILD=, PARTS=, FLAGS=).
 	@$(RUN) publisher publish $(work) --release '$(RELEASE)' $(built) $(to) $(globs)
 
 .PHONY: plan
-plan: $(READY) ## Say what publish-all would do; the same variables.
+plan: $(READY) ## Show what publish-all would do; the same variables.
 	@$(RUN) publisher plan $(work) --release '$(RELEASE)' $(to) $(globs)
 
 .PHONY: publish-small
@@ -91,7 +91,7 @@ publish-small: $(READY) ## Build all variants with small stand-ins of their netw
 	  --build-dir '$(BUILD)/small/build' --release '$(BUILD)/small/dist' $(FLAGS) $(globs)
 
 .PHONY: pull
-pull: $(READY) ## Bring here what the first of TO= holds, to go on from there (RELEASE=, PARTS=).
+pull: $(READY) ## Copy the release of the first of TO= here, to continue from it (RELEASE=, PARTS=).
 	@$(RUN) publisher ci pull --build-dir '$(BUILD)' --release '$(RELEASE)' $(built) \
 	  $(foreach name,$(TO),--from '$(name)')
 
@@ -100,11 +100,11 @@ sign: $(READY) ## Sign the release (RELEASE=, SIGN=).
 	@$(RUN) publisher sign $(or $(SIGN),--sigstore) --release '$(RELEASE)'
 
 .PHONY: pages
-pages: $(READY) ## Render the release's pages anew with the templates that are here (RELEASE=, BUILD=).
+pages: $(READY) ## Render the release's pages again, with these templates (RELEASE=, BUILD=).
 	@$(RUN) publisher ci pages --release '$(RELEASE)' --output '$(BUILD)/pages'
 
 .PHONY: review
-review: $(READY) ## Say in Markdown what publishing the release would change (RELEASE=, BEFORE=, TO=, FLAGS=).
+review: $(READY) ## Describe in Markdown what publishing would change (RELEASE=, BEFORE=, TO=, FLAGS=).
 	@$(RUN) publisher ci review $(FLAGS) --build-dir '$(BUILD)' --release '$(RELEASE)' \
 	  $(if $(BEFORE),--before '$(BEFORE)') $(to) $(globs)
 
@@ -131,23 +131,22 @@ site: $(READY) ## Write the release's pages as files for any web host (RELEASE=,
 	@$(RUN) publisher site $(FLAGS) --release '$(RELEASE)' --output '$(SITE)'
 
 .PHONY: verify
-verify: $(READY) ## Say what can be proved about a download (WHAT=, RELEASE=, FLAGS=--rebuild).
+verify: $(READY) ## Prove what can be proved about a download (WHAT=, RELEASE=, FLAGS=--rebuild).
 	@$(RUN) publisher verify $(FLAGS) --release '$(RELEASE)' $(if $(WHAT),'$(WHAT)')
 
-# One process of pytest for each core, but no more than four: each may need 3 GB, with TensorFlow
-# in it. What pytest makes of the tests to explain a failure is kept, whatever the shell says of
-# compiled files; to make it anew takes each process seconds.
+# One pytest process per core, but no more than four: with TensorFlow, each may need 3 GB. pytest
+# caches its rewritten tests even if the shell forbids compiled files; rewriting takes seconds.
 SPREAD := --numprocesses=logical --maxprocesses=4 --dist=worksteal
 test test-quick test-all: export PYTHONDONTWRITEBYTECODE :=
 
-# What needs neither TensorFlow nor a model that was really built.
+# Tests that need neither TensorFlow nor a built model.
 QUICK := $(addprefix tests/,util documents registry weights pages release families/test_families.py \
   families/bit/test_layout.py families/bit/test_reference.py build/test_build.py \
   build/test_engine.py build/test_records.py)
 
 .PHONY: test
-test: $(READY) ## Run every test that needs nothing but .venv.
-	@echo 'Every test that needs nothing but .venv: about 5 minutes on two cores.'
+test: $(READY) ## Run every test that needs only .venv.
+	@echo 'Every test that needs only .venv: about 5 minutes on two cores.'
 	@$(RUN) pytest $(SPREAD)
 
 .PHONY: test-quick
@@ -156,28 +155,28 @@ test-quick: $(READY) ## Run the tests that need no TensorFlow.
 	@$(RUN) pytest $(SPREAD) --without-tensorflow $(QUICK)
 
 .PHONY: test-all
-test-all: $(READY) ## Run every test there is.
-	@echo 'Every test there is, with every case: about half an hour on two cores.'
+test-all: $(READY) ## Run every test.
+	@echo 'Every test, with every case: about half an hour on two cores.'
 	@$(RUN) pytest $(SPREAD) -m 'not browser and not clients'
 	@$(MAKE) test-clients
 	@$(MAKE) test-browser
 
 .PHONY: test-clients
-test-clients: $(CLIENTS_READY) $(OLDER_READY) ## Try models with every client, in .venv-clients.
-	@echo 'What other programs make of the models: about 10 minutes on two cores.'
+test-clients: $(CLIENTS_READY) $(OLDER_READY) ## Test models with every client, in .venv-clients.
+	@echo 'Models in other programs: about 10 minutes on two cores.'
 	@$(CLIENTS)/bin/python -m pytest -m '' tests/clients tests/families/bit/test_jax_form.py \
 	  tests/verify/test_cross_check.py tests/benchmarks/test_runtimes.py
 
 chromium = command -v chromium >/dev/null && command -v chromedriver >/dev/null
 
 .PHONY: test-browser
-test-browser: $(READY) ## Look at the hub's pages with Chromium, and check them with axe-core.
+test-browser: $(READY) ## Test the hub's pages with Chromium and axe-core.
 	@echo "The hub's pages in Chromium: about 3 minutes on two cores."
 	@$(chromium) || { echo "error: Debian's chromium and chromium-driver are missing; install them as root: make browser" >&2; exit 2; }
 	@$(RUN) pytest -m browser tests/browser
 
 .PHONY: browser
-browser: ## Install what test-browser starts: Debian's Chromium (as root).
+browser: ## Install Debian's Chromium for test-browser (as root).
 	@$(chromium) || { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium chromium-driver fonts-liberation; }
 
 .PHONY: lint
@@ -191,7 +190,7 @@ lint: $(READY) ## Check format, lint, types, layers and workflows.
 	@$(VENV)/bin/zizmor --offline --quiet $(WORKFLOWS)
 
 .PHONY: format
-format: $(READY) ## Format the code and mend what can be mended.
+format: $(READY) ## Format the code and fix lint errors.
 	@$(RUN) ruff check --fix .
 	@$(RUN) ruff format .
 
@@ -200,14 +199,14 @@ bench: $(READY) $(CLIENTS_READY) ## Measure against the notebook's route (FLAGS=
 	@$(RUN) benchmarks $(FLAGS)
 
 .PHONY: bench-serving
-bench-serving: $(READY) ## Measure what a server of the hub bears (FLAGS=--quick: a first look).
+bench-serving: $(READY) ## Measure the hub under load (FLAGS=--quick: a first look).
 	@$(RUN) benchmarks.serving $(FLAGS)
 
 .PHONY: schema
-schema: $(READY) ## Write models.schema.json and docs/schemas anew from their classes.
+schema: $(READY) ## Regenerate models.schema.json and docs/schemas.
 	@$(RUN) publisher.registry.schema
 	@$(RUN) publisher.documents.schema
 
 .PHONY: clean
-clean: ## Remove build/, but neither a release nor environments.
+clean: ## Remove build/, but no release and no environment.
 	rm -rf '$(BUILD)'

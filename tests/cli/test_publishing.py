@@ -98,7 +98,7 @@ def test_where_nobody_can_be_asked_consent_has_to_be_given_before(
     before = tree(folder)
     finished = command("publish", *SYNTHETIC, "--to", "shelf")
     assert finished.status == 2
-    assert "add --yes if so" in finished.stderr
+    assert "this is no terminal; add --yes" in finished.stderr
     assert tree(folder) == before
 
 

@@ -638,7 +638,7 @@ def test_a_disk_that_is_full_anywhere_is_told_and_the_next_run_finishes(
                 put(registry, built, root)
             except DestinationError as error:
                 told += 1
-                assert "No space left on device; see to space and permissions" in str(error)
+                assert "No space left on device; check free space and permissions" in str(error)
         if not fault.struck:
             break
         whole(root, finished)

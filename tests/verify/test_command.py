@@ -45,7 +45,7 @@ def failures(verify: Verify, *arguments: str | Path) -> set[str]:
     assert shown.stderr == finished.stderr
     (error,) = shown.stderr.splitlines()
     assert error.startswith("error: ")
-    assert "do not use it: get it again, or ask who publishes it" in error
+    assert "do not use it: download it again, or ask its publisher" in error
     for what in failed:
         assert what in error
         assert re.search(rf"^FAILED +{re.escape(what)} ", shown.stdout, re.MULTILINE)

@@ -163,7 +163,7 @@ def test_a_write_right_before_ours_is_left(bucket: BucketPlace) -> None:
     call = r"^(PUT .*index\.json|POST )"
     bucket.server.add(lambda _: bucket.set(f"{PREFIX}/index.json", b"theirs\n"), call)
     message = bucket.refused(lambda: there.write("index.json", b"mine\n"), ConflictError)
-    assert "somebody else" in message
+    assert "another publisher" in message
     assert bucket.objects() == {f"{PREFIX}/index.json": b"theirs\n"}
 
 

@@ -575,7 +575,10 @@ def test_a_check_leaves_nothing_behind(
             TARGET.model_copy(update={"to": "google"}),
             {},
             change(),
-            ["that of 'sayakpaul', who is neither google nor in an organization", "correct `to`"],
+            [
+                "belongs to 'sayakpaul', who is neither google nor in an organization",
+                "correct `to`",
+            ],
         ),
         (TARGET, {"HF_HUB_OFFLINE": "1"}, change(), ["HF_HUB_OFFLINE is set; unset it"]),
     ],
