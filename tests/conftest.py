@@ -1,6 +1,7 @@
 """Small models of the same code path as the published ones, made once a session."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -37,6 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     `--basetemp` and pytest's own PYTEST_DEBUG_TEMPROOT have their way.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts background jobs so, and the processes that tests interrupt inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with suppress(OSError):
         found = os.statvfs(MEMORY)
         usable = os.access(MEMORY, os.W_OK) and not found.f_flag & os.ST_NOEXEC

@@ -16,7 +16,7 @@ from publisher.formats.saved_model import bundle
 from publisher.formats.saved_model.canonical import make_canonical
 from publisher.formats.saved_model.graph import save_without_weights
 from publisher.formats.saved_model.saver import add_saver, without_saver
-from publisher.util.memory import resident
+from publisher.util.memory import resident_bytes
 
 Weights = dict[str, npt.NDArray[np.float32]]
 Shapes = dict[str, tuple[int, ...]]
@@ -73,12 +73,12 @@ def test_half_a_gigabyte_of_weights_takes_no_memory_and_no_disk(
 
     def watched(model: Any, *arguments: Any, **options: Any) -> None:
         assert [tuple(variable.shape) for variable in model.variables] == list(shapes.values())
-        found.append(resident())
+        found.append(resident_bytes())
         tensorflows_own(model, *arguments, **options)
-        found.append(resident())
+        found.append(resident_bytes())
 
     monkeypatch.setattr(tf.saved_model, "save", watched)
-    before = resident()
+    before = resident_bytes()
     save(wide, shapes, tmp_path / "saved_model")
     assert max(found) - before < 200 * MEGABYTE
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
