@@ -43,8 +43,13 @@ class Check:
 
 
 def _json_figure(figure: Figure) -> Figure:
+    if not isinstance(figure, float):
+        return figure
     # JSON has neither inf nor nan. People and float() can still read them as text.
-    return str(figure) if isinstance(figure, float) and not math.isfinite(figure) else figure
+    if not math.isfinite(figure):
+        return str(figure)
+    # The last digits depend on how many threads NumPy's matrix products may use.
+    return float(f"{figure:.5g}")
 
 
 @dataclass(frozen=True)

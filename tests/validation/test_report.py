@@ -169,3 +169,13 @@ def test_figures_that_are_not_finite_can_be_written_and_read_back(value: float) 
     assert float(figures["largest_error"]) == math.inf
     np.testing.assert_equal(float(figures["worst_measured"]), value)
     assert figures["worst_index"] == [1]
+
+
+def test_figures_keep_the_digits_that_every_machine_measures() -> None:
+    # NumPy's matrix products on one thread, and on two.
+    alone, together = (
+        Check("parity", "passed", "", {"largest_error": error, "parameters": 236_335_208})
+        for error in (6.802871870159599e-06, 6.802871870770222e-06)
+    )
+    assert alone.document() == together.document()
+    assert alone.document().figures == {"largest_error": 6.8029e-06, "parameters": 236_335_208}
