@@ -363,6 +363,12 @@ def share(graphs: Path, build: Path) -> None:
     (build / "graphs").symlink_to(graphs)
 
 
+def share_all(published: "Project", graphs: Path, build: Path) -> None:
+    """Let a build know, besides, which snippets ran in the published one."""
+    share(graphs, build)
+    shutil.copytree(published.build / "snippets", build / "snippets")
+
+
 @pytest.fixture(scope="session")
 def published(graphs: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Two checkpoints with two heads each, really built and released. Copy it to change it."""

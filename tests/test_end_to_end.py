@@ -27,7 +27,7 @@ from tests.builds import (
     checkpoint,
     project,
     publisher,
-    share,
+    share_all,
     variant,
 )
 from tests.releases import HEADER, times, tree
@@ -127,15 +127,15 @@ def test_a_second_run_does_nothing_and_imports_nothing_large(
     assert (tree(copy.folder), times(copy.release)) == before
 
 
-@pytest.mark.parametrize("tries_graphs", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("alone", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_another_build_elsewhere_gives_the_same_bytes(
-    tries_graphs: bool, published: Project, graphs: Path, tmp_path: Path
+    alone: bool, published: Project, graphs: Path, tmp_path: Path
 ) -> None:
     # Everything that must not matter is different: the place, the number of jobs, where the
     # weights come from, and that a robot asks.
     project(tmp_path / "other")
-    if not tries_graphs:
-        share(graphs, tmp_path / "other" / "work")
+    if not alone:
+        share_all(published, graphs, tmp_path / "other" / "work")
     arguments = ("publish", "--jobs", "1", "--build-dir", "work", "--release", "out", "--json")
     weights = published.build / "weights" / "synthetic"
     finished = publisher(tmp_path / "other", *arguments, "--weights", weights, CI="true")

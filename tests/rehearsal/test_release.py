@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from publisher.families import ARCHITECTURES
 from publisher.release.contents import INDEX_SIGNATURE, SIGNED, SUMS
 from publisher.weights import write_synthetic
-from tests.builds import CLASSES, HANDLES, REGISTRY, Finished, Project, publisher, share
+from tests.builds import CLASSES, HANDLES, REGISTRY, Finished, Project, publisher, share_all
 from tests.rehearsal.projects import checkout, git
 from tests.releases import tree
 
@@ -53,12 +53,12 @@ class Chapter:
 class Story:
     """A checkout whose release is rehearsed several times."""
 
-    def __init__(self, folder: Path, graphs: Path) -> None:
+    def __init__(self, folder: Path, published: Project, graphs: Path) -> None:
         self.folder = checkout(folder / "project", REGISTRY + DESTINATIONS)
-        # git tracks the link, so the builds of all jobs share what they find of graphs.
-        share(graphs, self.folder / "build")
-        git(self.folder, "add", "--force", "build/graphs")
-        git(self.folder, "commit", "--quiet", "--message", "Share graphs")
+        # git tracks these, so the builds of all jobs know what was found of graphs and snippets.
+        share_all(published, graphs, self.folder / "build")
+        git(self.folder, "add", "--force", "build/graphs", "build/snippets")
+        git(self.folder, "commit", "--quiet", "--message", "Share what is known")
         self.weights = folder / "weights"
         self.work = self.folder / "build/rehearsal"
         self.arrays = ARCHITECTURES["R20x0.5"].arrays(CLASSES)
@@ -91,8 +91,8 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(graphs: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
-    return Story(tmp_path_factory.mktemp("release"), graphs)
+def story(published: Project, graphs: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    return Story(tmp_path_factory.mktemp("release"), published, graphs)
 
 
 @pytest.fixture(scope="module")
