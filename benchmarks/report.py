@@ -115,7 +115,7 @@ def table(results: Results) -> str:
 def limits_table(results: Results) -> str:
     """Return the Markdown table that compares figures with the unavoidable work in them."""
     lines = [
-        "| | takes | the bare work in it | takes | times |",
+        "| | takes | the minimum work | takes | times |",
         "|---|--:|---|--:|--:|",
     ]
     titles = {figure.key: figure.title for figure in FIGURES}
