@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if state["debug"]:
             raise
         where = error.filename or "standard output"
-        console.print_error(f"{where}: {error.strerror or error}; see to space and permissions")
+        console.print_error(f"{where}: {error.strerror or error}; check its space and permissions")
         sys.exit(FAILED)
     except Exception as error:
         if state["debug"]:

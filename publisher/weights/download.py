@@ -45,7 +45,7 @@ def download(
     `warn` with one line before each pause.
 
     Raises `UnreachableError` when no attempt had an answer, and `WeightsError` for
-    anything else that cannot be mended by trying again.
+    any other error that a retry cannot cure.
     """
     # A run with nothing to fetch has no use for what this imports.
     from publisher.util.http.download import TooLargeError, receive

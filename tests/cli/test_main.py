@@ -655,7 +655,7 @@ def test_a_full_disk_under_the_output_is_a_plain_error(folder: Path, arguments: 
         )
     assert done.returncode == 1
     assert done.stderr == (
-        "error: standard output: No space left on device; see to space and permissions\n"
+        "error: standard output: No space left on device; check its space and permissions\n"
     )
 
 

@@ -520,7 +520,7 @@ def test_what_does_not_pass_is_told_and_the_next_run_finishes(
     place.server.add("stall" if name == "stall" else PASSING[name], call, times=ALWAYS)
     timeout = 0.05 if name == "stall" else 20.0
     message = place.refused(lambda: place.run(files, attempts=2, timeout=timeout))
-    assert re.search("(wait a while|see to the network),? and run again|run again", message)
+    assert re.search("(wait a while|check the network),? and run again|run again", message)
     assert message.startswith(f"{NAME}: ")
     if name == "stall":
         assert "timed out" in message

@@ -69,7 +69,7 @@ def test_a_download_that_breaks_off_is_no_archive(httpserver: HTTPServer, target
     httpserver.expect_request("/a").respond_with_response(response)
     said = complaint(httpserver.url_for("/a"), target, len(CONTENT))
     assert "cannot be read: the " in said
-    assert "3 attempts; see to the network and run again" in said
+    assert "3 attempts; check the network and run again" in said
 
 
 def test_more_than_is_stated_is_not_taken(httpserver: HTTPServer, target: Path) -> None:

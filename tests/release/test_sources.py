@@ -145,7 +145,7 @@ def test_a_host_that_does_not_answer_is_named() -> None:
         taken.bind(("127.0.0.1", 0))
         where = f"http://127.0.0.1:{taken.getsockname()[1]}/release"
         with pytest.raises(
-            ReleaseError, match=r"cannot be read: no answer .*; see to the network and run"
+            ReleaseError, match=r"cannot be read: no answer .*; check the network and run"
         ):
             load(open_source(where, {}))
 

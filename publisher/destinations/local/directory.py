@@ -69,7 +69,7 @@ class Directory:
             # Checked here, before the first variant is built.
             if not os.access(self._root, os.W_OK | os.X_OK):
                 raise DestinationError(
-                    f"{self._root}: cannot be written; see to its permissions, or choose another"
+                    f"{self._root}: cannot be written; check its permissions, or choose another"
                     " release directory"
                 )
             lock = FileLock(self._lock, timeout=0)
@@ -100,7 +100,7 @@ class Directory:
             for path in needed:
                 if not os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0)):
                     raise DestinationError(
-                        f"{path}: cannot be written; see to its permissions, or choose another"
+                        f"{path}: cannot be written; check its permissions, or choose another"
                         " release directory"
                     )
             if not there.is_dir():

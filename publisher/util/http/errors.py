@@ -53,7 +53,7 @@ class HttpError(Exception):
 
 
 class TransientError(HttpError):
-    """A failure that a retry may mend."""
+    """A failure that a retry may cure."""
 
 
 class NoAnswerError(TransientError):
@@ -94,11 +94,11 @@ def advice(error: HttpError, remedies: Mapping[int, str]) -> str:
     if error.remedy:
         return error.remedy
     if error.status in (402, 413, 507) or _NO_SPACE.search(error.reason):
-        return "free space there, or have quota or payment seen to, and run again"
+        return "free space there, or check quota and billing, and run again"
     if error.status in remedies:
         return remedies[error.status]
     if error.status == 0:
-        return "see to the network and run again"
+        return "check the network and run again"
     if error.status >= 500 or is_transient(error.status) or isinstance(error, TransientError):
         return "wait a while and run again"
-    return "mend that and run again"
+    return "fix that and run again"

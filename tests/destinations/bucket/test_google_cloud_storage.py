@@ -94,7 +94,7 @@ def key_file(folder: Path, token_uri: str) -> tuple[Path, str]:
             Answer(400, b'{"error": "invalid_grant", "error_description": "Invalid JWT"}'),
             r"401 \(invalid_grant: Invalid JWT\); the credentials are not accepted: set GOOGLE_",
         ),
-        ("drop", "no answer .could not get a token for the credentials.; see to the network"),
+        ("drop", "no answer .could not get a token for the credentials.; check the network"),
     ],
     ids=["refused", "no answer"],
 )
@@ -140,7 +140,7 @@ def test_check_asks_for_the_permissions_that_publishing_needs(
         ((401, "Invalid Credentials"), "credentials are not accepted: set"),
         ((403, "No storage.objects.create forbidden"), "grant the role Storage Object"),
         ((403, "Quota exceeded quotaExceeded"), "free space there, or have quota or payment"),
-        ((403, "Billing is disabled accountDisabled"), "have quota or payment seen to"),
+        ((403, "Billing is disabled accountDisabled"), "check quota and billing"),
         ((413, "Too large uploadTooLarge"), "free space there, or have quota"),
         ((409, "Conflict conflict"), "check gs://"),
         (Answer(403, b"<html>", {"Content-Type": "text/html"}), "grant the role"),

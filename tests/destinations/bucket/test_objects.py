@@ -174,7 +174,7 @@ def cut_short(bucket: BucketPlace, files: Files) -> None:
     """Let the last request with a part not arrive, nor anything later."""
     bucket.server.add("drop", PARTS, skip=2, times=ALWAYS)
     message = bucket.refused(lambda: bucket.open(attempts=1).add_version(CLASSIFIER, files))
-    assert "; see to the network and run again" in message
+    assert "; check the network and run again" in message
     assert len(bucket.uploads()) == 1
     bucket.server.clear()
 

@@ -136,9 +136,9 @@ def test_check_is_content_with_the_permissions_that_publishing_needs(
     [
         (refusal(400, "ExpiredToken"), "401 (ExpiredToken no); the credentials are not accepted"),
         (refusal(403, "AccessDenied"), "403 (AccessDenied no); grant s3:ListBucket"),
-        (refusal(403, "QuotaExceeded"), "free space there, or have quota or payment seen to"),
-        (refusal(507, "XMinioStorageFull"), "free space there, or have quota or payment seen to"),
-        (refusal(413, "EntityTooLarge"), "free space there, or have quota or payment seen to"),
+        (refusal(403, "QuotaExceeded"), "free space there, or check quota and billing"),
+        (refusal(507, "XMinioStorageFull"), "free space there, or check quota and billing"),
+        (refusal(413, "EntityTooLarge"), "free space there, or check quota and billing"),
         (refusal(404, "NoSuchBucket"), "check the bucket's name; aws s3 mb s3://bucket-"),
         (refusal(400, "InvalidRequest"), "check s3://bucket-"),
         (refusal(403, "Odd", f"you sent {KEY}\n" + "x" * 999), "you sent *** xx"),

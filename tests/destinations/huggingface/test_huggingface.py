@@ -198,12 +198,12 @@ def test_a_version_without_its_tag_does_not_count_until_it_has_it(
     [
         (500, "Hugging Face answered 500 (no, 3 attempts); wait a while and run again"),
         (429, "Hugging Face answered 429 (no, 3 attempts); wait a while and run again"),
-        ("drop", ", 3 attempts; see to the network and run again"),
+        ("drop", ", 3 attempts; check the network and run again"),
         (507, "Hugging Face answered 507 (no); free space there, or have quota"),
         (413, "Hugging Face answered 413 (no); free space there, or have quota"),
         (402, "Hugging Face answered 402 (no); free space there, or have quota"),
         (403, "Hugging Face answered 403 (no); let this token write to the models of that"),
-        (422, "Hugging Face answered 422 (no); mend that and run again"),
+        (422, "Hugging Face answered 422 (no); fix that and run again"),
         (307, "Hugging Face answered 307 (it leads elsewhere); it was renamed: correct"),
         (412, "others keep committing to sayakpaul/small_classification; run again later"),
         (409, "others keep committing to sayakpaul/small_classification; run again later"),
@@ -227,8 +227,8 @@ def test_what_does_not_pass_is_told(
     [
         (500, "Hugging Face answered 500; wait a while and run again"),
         (403, "Hugging Face answered 403; let this token write"),
-        ("drop", "see to the network and run again"),
-        ("cut", "see to the network and run again"),
+        ("drop", "check the network and run again"),
+        ("cut", "check the network and run again"),
     ],
 )
 def test_a_file_that_cannot_be_sent_is_told(

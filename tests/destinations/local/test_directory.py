@@ -351,7 +351,7 @@ def test_a_release_that_cannot_be_written_is_told_before_any_work(
     filled: Directory, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
-    with pytest.raises(DestinationError, match=r"dist: cannot be written; see to its permissions"):
+    with pytest.raises(DestinationError, match=r"dist: cannot be written; check its permissions"):
         filled.locked().__enter__()
 
 
@@ -508,7 +508,7 @@ def test_a_check_tells_what_cannot_be_written(
     if there == "lock":
         (tmp_path / ".dist.lock").touch()
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / closed)
-    refusal = re.escape(f"{tmp_path / closed}: cannot be written; see to its permissions")
+    refusal = re.escape(f"{tmp_path / closed}: cannot be written; check its permissions")
     with pytest.raises(DestinationError, match=f"^{refusal}"):
         Directory(root).check()
 

@@ -76,11 +76,11 @@ def test_an_error_says_who_answered_what() -> None:
         (HttpError(507, ""), "free space there"),
         (HttpError(403, "Quota exceeded"), "free space there"),
         (HttpError(403, "no"), "ask for access"),
-        (NoAnswerError(0, "no answer (timed out)"), "see to the network and run again"),
+        (NoAnswerError(0, "no answer (timed out)"), "check the network and run again"),
         (TransientError(429, ""), "wait a while and run again"),
         (HttpError(429, ""), "wait a while and run again"),
         (HttpError(500, ""), "wait a while and run again"),
-        (HttpError(422, ""), "mend that and run again"),
+        (HttpError(422, ""), "fix that and run again"),
     ],
     ids=str,
 )
