@@ -52,6 +52,32 @@ class Archive:
     unpacked_size: int
 
 
+class Header(tarfile.TarInfo):
+    """A header as `pack` writes it: USTAR, and no extension of it (`tarfile.open(tarinfo=...)`).
+
+    Extensions (pax, GNU) can name other members, sizes and holes than the header before them. They
+    can also be larger than memory, and readers of tar differ in which they obey.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
+        """Parse a header's 512 bytes. Raises `tarfile.ReadError` if it is not plain USTAR."""
+        kind, size, magic = buf[156:157], buf[124:136], buf[257:265]
+        if any(buf):  # else it ends the archive
+            if magic != b"ustar\x0000" or kind not in _KINDS:
+                raise tarfile.ReadError(
+                    "a header is not plain USTAR, but pax, GNU or another format"
+                )
+            if not _OCTAL.fullmatch(size):
+                raise tarfile.ReadError("the size in a header is not octal digits")
+        return super().frombuf(buf, encoding, errors)
+
+
+# Regular files, links, devices, folders and FIFOs (POSIX.1-1988), which have no data but files.
+_KINDS = (b"\0", b"0", b"1", b"2", b"3", b"4", b"5", b"6")
+_OCTAL = re.compile(rb"[0-7]{11}[\0 ]")
+
+
 def is_member(name: str, *, folder: bool) -> bool:
     """Return whether an archive may contain a file (or a folder) of that relative name."""
     return bool((_FOLDER if folder else _FILE).fullmatch(name))

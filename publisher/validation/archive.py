@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 
 from isal import igzip_lib
 
-from publisher.formats.archive import is_member
+from publisher.formats.archive import Header, is_member
 from publisher.validation.report import Check
 
 if TYPE_CHECKING:
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 REQUIRED = ("saved_model.pb", "variables/variables.index")
 BLOCK = 128 * 1024  # bytes; small enough to stay in the processor's cache
+GZIP = b"\x1f\x8b"
+# Unpacked bytes. Weights hardly compress, unless they are as regular as new ones are.
+LARGEST_RATIO = 16
+ALWAYS_ALLOWED = 2 << 30
 
 
 def archive_is_a_plain_saved_model(archive: Path) -> Check:
@@ -36,7 +40,12 @@ def archive_is_a_plain_saved_model(archive: Path) -> Check:
     try:
         with (
             archive.open("rb") as file,
-            tarfile.open(fileobj=_Inflated(file), mode="r|", bufsize=BLOCK) as tar,
+            tarfile.open(
+                fileobj=_Inflated(file, ALWAYS_ALLOWED + LARGEST_RATIO * archive.stat().st_size),
+                mode="r|",
+                bufsize=BLOCK,
+                tarinfo=Header,
+            ) as tar,
         ):
             for member in tar:
                 problem = _problem(member, seen)
@@ -71,8 +80,10 @@ class _Inflated(io.RawIOBase):
     ISA-L inflates faster than zlib and, unlike `tarfile`, verifies the checksum.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], largest: int) -> None:
         self._file = file
+        self._left = largest
+        self._begun = False
         self._inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
 
     def readable(self) -> bool:
@@ -81,17 +92,24 @@ class _Inflated(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer") -> int:
         """Fill part of the buffer and return the number of bytes; 0 at the end.
 
-        Raises `ReadError` if the stream is damaged or truncated, or if data follows it.
+        Raises `ReadError` if the stream is damaged or truncated, if it inflates to more than
+        `largest` bytes, or if data follows it.
         """
         view = memoryview(buffer)
         while not self._inflater.eof:
             packed = self._file.read(BLOCK) if self._inflater.needs_input else b""
             if self._inflater.needs_input and not packed:
                 raise tarfile.ReadError("the gzip stream breaks off")
+            if not self._begun and not packed.startswith(GZIP):
+                raise tarfile.ReadError("no gzip stream")
+            self._begun = True
             try:
                 piece = self._inflater.decompress(packed, len(view))
             except igzip_lib.IsalError as error:  # type: ignore[misc]
                 raise tarfile.ReadError(f"no gzip stream, or a damaged one ({error})") from error
+            self._left -= len(piece)
+            if self._left < 0:
+                raise tarfile.ReadError("unpacks to far more than weights could")
             if piece:
                 view[: len(piece)] = piece
                 return len(piece)

@@ -12,6 +12,7 @@ from isal import igzip
 
 from publisher.build.workers import run_alone
 from publisher.families import ARCHITECTURES
+from publisher.formats.archive import Header
 from publisher.validation.archive import archive_is_a_plain_saved_model
 from publisher.verify.findings import Finding, counted, proved_unless
 
@@ -112,6 +113,6 @@ def unpacked(archive: Path) -> Iterator[tarfile.TarFile]:
     """Open an archive as a stream. Opening and reading it may raise one of `UNREADABLE`."""
     with (
         igzip.open(archive, "rb") as file,  # type: ignore[no-untyped-call]
-        tarfile.open(fileobj=file, mode="r|") as tar,
+        tarfile.open(fileobj=file, mode="r|", tarinfo=Header) as tar,
     ):
         yield tar

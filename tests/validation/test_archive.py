@@ -138,7 +138,7 @@ def test_refuses_what_is_no_tar(path: Path) -> None:
     path.write_bytes(b"<html>404</html>")
     check = archive_is_a_plain_saved_model(path)
     assert check.status == "failed"
-    assert check.summary.startswith("cannot be read as a compressed tar")
+    assert check.summary == "cannot be read as a compressed tar: no gzip stream"
     assert "\n" not in check.summary
 
 
@@ -208,6 +208,57 @@ def test_refuses_what_is_not_whole_or_not_all_of_it(
     assert check.status == "failed"
     assert check.summary.startswith("cannot be read as a compressed tar: ")
     assert problem in check.summary
+
+
+def extended(name: str, **more: str) -> tarfile.TarInfo:
+    """A folder whose header has pax records before it."""
+    information, _ = member(name, None)
+    information.pax_headers = more
+    return information
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        extended("assets", comment="x"),
+        extended("assets", **{"GNU.sparse.realsize": "1000000000000"}),
+        extended("assets", size="9" * 30),
+        extended("assets", path="assets.extra"),
+    ],
+    ids=["comment", "sparse", "size", "path"],
+)
+def test_refuses_headers_that_say_more_than_ours(extension: tarfile.TarInfo, path: Path) -> None:
+    check = archive_is_a_plain_saved_model(write(path, (extension, None)))
+    assert check.status == "failed"
+    assert "a header is not plain USTAR" in check.summary
+
+
+@pytest.mark.parametrize("format_", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("name", ["assets/" + "x" * 300, "assets"])
+def test_refuses_other_formats(format_: int, name: str, path: Path) -> None:
+    with tarfile.open(path, "w:gz", format=format_) as tar:
+        tar.addfile(member(name, None)[0])
+    check = archive_is_a_plain_saved_model(path)
+    assert check.status == "failed"
+    plain = format_ == tarfile.PAX_FORMAT and name == "assets"
+    assert ("is missing" if plain else "a header is not plain USTAR") in check.summary
+
+
+def test_refuses_a_size_that_is_no_octal_number(path: Path) -> None:
+    # GNU tar writes a size of 8 GiB and more in binary.
+    def change(tar: bytes) -> bytes:
+        return tar[:124] + b"\x80" + bytes(3) + b"\xff" * 8 + tar[136:]
+
+    path.write_bytes(of_tar(change)(write(path).read_bytes()))
+    assert "the size in a header is not octal" in archive_is_a_plain_saved_model(path).summary
+
+
+def test_refuses_what_unpacks_to_far_more_than_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("publisher.validation.archive.ALWAYS_ALLOWED", 1 << 20)
+    write(path, member("variables/variables.data-00001-of-00002", bytes(8 << 20)))
+    assert "unpacks to far more" in archive_is_a_plain_saved_model(path).summary
 
 
 def test_zeros_after_the_end_of_the_tar_are_its_padding(path: Path) -> None:
