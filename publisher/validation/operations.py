@@ -25,20 +25,27 @@ MAIN_GRAPH_OPERATIONS = frozenset(
 SAVING_OPERATIONS = frozenset({"Identity", "SaveV2"})
 RESTORING_OPERATIONS = frozenset({"RestoreV2"})
 _TOUCH_FILES = ("RestoreV2", "SaveV2")
+# What the objects of a SavedModel may be. TensorFlow loads these itself. Any other name, and any
+# metadata, is for a loader that registered it: Keras makes layers from theirs, with Python inside.
+PLAIN_OBJECTS = frozenset({"_generic_user_object", "signature_map", "trackable_list_wrapper"})
+PLAIN_KINDS = frozenset({"asset", "bare_concrete_function", "constant", "function", "variable"})
 
 
 def forbidden_operations(saved_model: Path, allowed: Iterable[str]) -> tuple[int, list[str]]:
     """Return the number of operations in `saved_model.pb` and the forbidden ones.
 
-    `allowed` are the network's own operations. The search covers all functions, called or not.
-    Each finding reads `operation in function`.
+    `allowed` are the network's own operations. The search covers all functions, called or not,
+    and the objects that a loader makes. Each finding reads `operation in function`.
     """
     message = saved_model_pb2.SavedModel.FromString(saved_model.read_bytes())
     network = frozenset(allowed)
     count = 0
     found: set[str] = set()
+    if not any(meta_graph.graph_def.node for meta_graph in message.meta_graphs):
+        return 0, [f"{saved_model.name} holds no graph"]
     for meta_graph in message.meta_graphs:
         graph = meta_graph.graph_def
+        found |= set(_strange_objects(meta_graph))
         saving, restoring = _saver_nodes(meta_graph)
         for node in graph.node:
             count += 1
@@ -56,6 +63,20 @@ def forbidden_operations(saved_model: Path, allowed: Iterable[str]) -> tuple[int
                 if node.op not in network:
                     found.add(f"{node.op} in {function.signature.name}")
     return count, sorted(found)
+
+
+def _strange_objects(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
+    """Name the objects that a loader other than TensorFlow's own would act on."""
+    for node in meta_graph.object_graph_def.nodes:
+        kind = node.WhichOneof("kind")
+        plain = kind in PLAIN_KINDS or (
+            kind == "user_object"
+            and node.user_object.identifier in PLAIN_OBJECTS
+            and not node.user_object.metadata
+        )
+        if not plain or node.registered_name or node.HasField("serialized_user_proto"):
+            name = node.registered_name or node.user_object.identifier or kind
+            yield f"{name} among the objects, which is more than variables and functions"
 
 
 def _saver_nodes(meta_graph: meta_graph_pb2.MetaGraphDef) -> tuple[set[str], set[str]]:

@@ -149,6 +149,40 @@ def test_a_forbidden_operation_is_named(
     assert found == [f"{operation} in the main graph"]
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("_tf_keras_layer", {"identifier": "_tf_keras_layer"}),
+        ("_generic_user_object", {"metadata": '{"class_name": "Lambda"}'}),
+    ],
+)
+def test_an_object_that_keras_would_make_is_named(
+    name: str, change: dict[str, str], with_graph: Callable[[Callable[[Any], Any]], Path]
+) -> None:
+    def spoil(message: Any) -> None:
+        # A loader of Keras runs Python that is marshalled in the metadata.
+        for field, value in change.items():
+            setattr(message.meta_graphs[0].object_graph_def.nodes[0].user_object, field, value)
+
+    (count, found) = inspect_graphs({HANDLE: with_graph(spoil)})[HANDLE]
+    assert count
+    assert found == [f"{name} among the objects, which is more than variables and functions"]
+
+
+def test_a_registered_object_is_named(with_graph: Callable[[Callable[[Any], Any]], Path]) -> None:
+    def spoil(message: Any) -> None:
+        message.meta_graphs[0].object_graph_def.nodes[1].registered_name = "Custom.Layer"
+
+    (_, found) = inspect_graphs({HANDLE: with_graph(spoil)})[HANDLE]
+    assert found == ["Custom.Layer among the objects, which is more than variables and functions"]
+
+
+@pytest.mark.parametrize("content", [b"", saved_model_pb2.SavedModel().SerializeToString()])
+def test_an_empty_graph_is_none(content: bytes, path: Path) -> None:
+    write(path, member("saved_model.pb", content), without="saved_model.pb")
+    assert inspect_graphs({HANDLE: path})[HANDLE] == (0, ["saved_model.pb holds no graph"])
+
+
 def test_what_is_no_graph_is_said_to_be_none(path: Path) -> None:
     _, found = inspect_graphs({HANDLE: write(path)})[HANDLE]
     assert found == ["saved_model.pb holds no graph"]
