@@ -213,8 +213,8 @@ class Registry(_Model):
     def sibling(self, variant: Variant, head: fields.Head) -> Variant | None:
         """Return another variant of the same checkpoint with that head, if there is one.
 
-        Of several, it prefers the variant's own weight standardization, then its version, then
-        the newest.
+        A withdrawn variant is none. Of several, it prefers the variant's own weight
+        standardization, then its version, then the newest.
         """
         return max(
             (one for one in self._same_network(variant, head) if one.handle != variant.handle),
@@ -239,8 +239,13 @@ class Registry(_Model):
         return max(trainable, key=lambda other: other.version, default=None)
 
     def _same_network(self, variant: Variant, head: fields.Head) -> list[Variant]:
+        """Return the variants that nobody withdrew; nothing may lead to the others."""
         network = (variant.checkpoint, head)
-        return [other for other in self.variants if (other.checkpoint, other.head) == network]
+        return [
+            other
+            for other in self.variants
+            if (other.checkpoint, other.head) == network and other.withdrawn is None
+        ]
 
     def tolerance_of(self, variant: Variant) -> Tolerance:
         """Return the tolerance of the variant's checkpoint, or else the registry's."""

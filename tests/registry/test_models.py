@@ -96,6 +96,19 @@ def test_what_can_be_fine_tuned_in_place_of_a_folded_variant_is_found(load: Load
     assert registry.fine_tunable(registry.variants[1]) is None
 
 
+def test_nothing_leads_to_a_withdrawn_variant(load: Load) -> None:
+    withdrawn = "    withdrawn: Wrong weights.\n"
+    registry = load(GOOD + withdrawn + SECOND)
+    classifier, first, second = registry.variants
+    assert first.withdrawn
+    assert registry.sibling(classifier, "feature_extractor") == second
+    registry = load(GOOD + withdrawn)
+    assert registry.sibling(registry.variants[0], "feature_extractor") is None
+    registry = load(GOOD + FOLDED_EXTRACTOR + SECOND + withdrawn)
+    _, first, folded, _ = registry.variants
+    assert registry.fine_tunable(folded) == first
+
+
 def test_two_versions_of_a_model_stand_side_by_side(load: Load) -> None:
     aliased = SECOND + "    aliases: [sayakpaul/old_features]\n"
     first = edited(
