@@ -31,6 +31,8 @@ from publisher.release.settings import PublishSettings
 from publisher.util.files import sha256, sha256_file
 from publisher.util.reporter import Reporter
 
+NOTHING, ASKED = "nothing was published", "(--all-or-nothing)"
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -90,14 +92,7 @@ def plan(
     results = builds.dry_run(run, _active(variants))
     offers = offers_of(results, variants, release)
     held = directory.manifests()
-    publication = _publication(run, settings)
-    own = prepare(publication, offers, directory).plan
-    built = {offer.variant.handle: offer.manifest for offer in offers if offer.manifest}
-    publication = replace(publication, release=release, known={**held, **built})
-    plans = [
-        prepare(publication, one.chosen(run.registry, offers), one.destination, one.target).plan
-        for one in opened
-    ]
+    own, *plans = _plans(_publication(run, settings), offers, directory, release, opened)
     saved = SavedPlans(
         registry=sha256_file(run.settings.registry_file),
         handles=tuple(variant.handle for variant in variants),
@@ -130,10 +125,10 @@ def publish(
         offers = offers_of(results, variants, release)
         publication = _publication(run, settings)
         try:
-            if settings.all_or_nothing and len(offers) < len(variants):
-                raise DestinationError(
-                    "nothing was published, because not every variant is good (--all-or-nothing)"
-                )
+            if settings.all_or_nothing:
+                if len(offers) < len(variants):
+                    raise DestinationError(f"{NOTHING}, because not every variant is good {ASKED}")
+                _refuse_refusals(_plans(publication, offers, directory, release, opened))
             changes = _release(publication, offers, directory, settings.release, run.reporter)
         except PublisherError as error:
             return Published(results, refusal=error)
@@ -149,6 +144,37 @@ def publish(
             for one in opened
         ]
     return Published(results, changes, None, outcomes)
+
+
+def _plans(
+    publication: Publication,
+    offers: Sequence[Offer],
+    directory: Directory,
+    release: Path,
+    opened: Sequence[OpenDestination],
+) -> list[Plan]:
+    """Return the plan of the release directory and of each destination; write nothing."""
+    registry = publication.registry
+    own = prepare(publication, offers, directory).plan
+    built = {offer.variant.handle: offer.manifest for offer in offers if offer.manifest}
+    known = {**directory.manifests(), **built}
+    publication = replace(publication, release=release, known=known)
+    return [own] + [
+        prepare(publication, one.chosen(registry, offers), one.destination, one.target).plan
+        for one in opened
+    ]
+
+
+def _refuse_refusals(plans: Sequence[Plan]) -> None:
+    """Raise `DestinationError` if a plan refuses a version."""
+    refused = [
+        f"{plan.destination}: {change.handle}: {change.message}"
+        for plan in plans
+        for change in plan.refused
+    ]
+    if refused:
+        more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+        raise DestinationError(f"{NOTHING} {ASKED}: {refused[0]}{more}")
 
 
 def _opened(

@@ -168,6 +168,21 @@ def test_all_or_nothing_publishes_nothing_if_one_variant_fails(
     assert sorted(Directory(folder / "shelf").manifests()) == sorted([CLASSIFIER_A, EXTRACTOR_A])
 
 
+def test_all_or_nothing_publishes_nothing_if_one_version_is_refused_anywhere(
+    publish: Publish, folder: Path
+) -> None:
+    # The second destination holds one of the versions with other bytes.
+    weights = str(real_weights(folder / "weights", ["a", "b"]))
+    good(publish("*_a_class*", to=("small",), build="other", release="other/dist"))
+    before = tree(folder / "only_classifiers")
+    published = publish(to=("shelf", "small"), weights=weights, all_or_nothing=True)
+    said = str(published.refusal)
+    assert said.startswith(f"nothing was published (--all-or-nothing): small: {CLASSIFIER_A}: ")
+    assert not (folder / "shelf").exists()
+    assert not (folder / "dist/index.json").exists()
+    assert tree(folder / "only_classifiers") == before
+
+
 def test_what_was_done_is_in_a_journal(publish: Publish, folder: Path) -> None:
     good(publish("*_a_class*", to=("shelf",)))
     lines = (folder / "build/destinations/shelf/journal.jsonl").read_text().splitlines()
