@@ -139,9 +139,9 @@ def test_check_asks_for_the_permissions_that_publishing_needs(
     [
         ((401, "Invalid Credentials"), "credentials are not accepted: set"),
         ((403, "No storage.objects.create forbidden"), "grant the role Storage Object"),
-        ((403, "Quota exceeded quotaExceeded"), "free space there, or have quota or payment"),
+        ((403, "Quota exceeded quotaExceeded"), "free space there, or check quota and billing"),
         ((403, "Billing is disabled accountDisabled"), "check quota and billing"),
-        ((413, "Too large uploadTooLarge"), "free space there, or have quota"),
+        ((413, "Too large uploadTooLarge"), "free space there, or check quota"),
         ((409, "Conflict conflict"), "check gs://"),
         (Answer(403, b"<html>", {"Content-Type": "text/html"}), "grant the role"),
         (Answer(200, b"no json", {"Content-Type": "application/json"}), "not understood); wait"),

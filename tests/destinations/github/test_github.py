@@ -101,7 +101,7 @@ def test_a_change_whose_last_answer_is_lost_is_not_made_again(
 def test_a_file_that_github_does_not_take_is_told(github: GitHubPlace, files: Files) -> None:
     github.server.add(413, "POST /uploads")
     message = github.refused(lambda: github.open().add_version(CLASSIFIER, files))
-    assert "GitHub answered 413 (no); free space there, or have quota" in message
+    assert "GitHub answered 413 (no); free space there, or check quota" in message
 
 
 @pytest.mark.parametrize("spoiled", [True, False])

@@ -199,9 +199,9 @@ def test_a_version_without_its_tag_does_not_count_until_it_has_it(
         (500, "Hugging Face answered 500 (no, 3 attempts); wait a while and run again"),
         (429, "Hugging Face answered 429 (no, 3 attempts); wait a while and run again"),
         ("drop", ", 3 attempts; check the network and run again"),
-        (507, "Hugging Face answered 507 (no); free space there, or have quota"),
-        (413, "Hugging Face answered 413 (no); free space there, or have quota"),
-        (402, "Hugging Face answered 402 (no); free space there, or have quota"),
+        (507, "Hugging Face answered 507 (no); free space there, or check quota"),
+        (413, "Hugging Face answered 413 (no); free space there, or check quota"),
+        (402, "Hugging Face answered 402 (no); free space there, or check quota"),
         (403, "Hugging Face answered 403 (no); let this token write to the models of that"),
         (422, "Hugging Face answered 422 (no); fix that and run again"),
         (307, "Hugging Face answered 307 (it leads elsewhere); it was renamed: correct"),
@@ -248,7 +248,7 @@ def test_a_storage_that_is_full_is_told(hub: HuggingFacePlace, files: Files) -> 
     hub.server.add("refuse", "/objects/batch")
     message = hub.refused(lambda: hub.open().add_version(CLASSIFIER, files))
     assert "Private repository storage limit reached" in message
-    assert "free space there, or have quota" in message
+    assert "free space there, or check quota" in message
 
 
 @pytest.mark.parametrize("call", ["/refs", PUT])

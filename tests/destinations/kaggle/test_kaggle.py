@@ -303,7 +303,7 @@ REFUSALS: dict[str, tuple[Any, str, str]] = {
     "a quota": (
         json_answer({"error": "Quota exceeded"}),
         CREATE,
-        "Quota exceeded.*free space there, or have quota",
+        "Quota exceeded.*free space there, or check quota",
     ),
 }
 

@@ -134,7 +134,7 @@ def test_a_checkout_that_cannot_be_written_is_told_before_any_work(
     destination: TfhubCheckout, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
-    with pytest.raises(DestinationError, match=r"tfhub\.dev: cannot be written; see to its perm"):
+    with pytest.raises(DestinationError, match=r"tfhub\.dev: cannot be written; check its perm"):
         destination.check()
 
 
