@@ -235,11 +235,11 @@ def rehearse(common: Common, settings: RehearsalSettings) -> int:
     else:
         console.print_table(["JOB", "RESULT", "NOTE"], rows)
         spent = console.duration(commentary.seconds)
-        console.print_line(f"\nrehearsed in {spent}; what was published is in:")
+        console.print_line("", f"rehearsed in {spent}; what was published is in:")
         for name, path in rehearsed.places.items():
             console.print_line(f"  {name}: {path}")
         if rehearsed.not_rehearsed:
-            console.print_line("\n  ".join(["not rehearsed:", *rehearsed.not_rehearsed]))
+            console.print_line("not rehearsed:", *(f"  {line}" for line in rehearsed.not_rehearsed))
     for one in rehearsed.results.values():
         if one.message:
             console.print_error(one.message)

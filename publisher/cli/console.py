@@ -2,20 +2,25 @@
 
 Progress is bars on a terminal, and plain lines in a log or pipe. Results are tables, or with
 `--json` one JSON document. Texts are wrapped in `Text`, because rich would read `[red]` as a
-colour and part of `models.yaml:100:5` as an emoji.
+colour and part of `models.yaml:100:5` as an emoji. Names and reasons
+come from files and servers, so every text passes `printable`: none of their escape sequences and
+line breaks reaches a terminal.
 """
 
+import json
 import logging
 import os
 import resource
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -36,6 +41,20 @@ QUARTERS = 4  # progress lines for one transfer in a plain log
 WIDE = 10_000  # columns of a table outside a terminal, so that each row is one line
 
 Key = tuple[str, str]
+
+
+def printable(text: str) -> str:
+    r"""Return a text on one line, with everything unprintable escaped as in Python: `\x1b`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if _is_printable(c) else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def _is_printable(character: str) -> bool:
+    """Return whether a terminal shows a character in its place; wide and narrow spaces count."""
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 class Commentary:
@@ -103,7 +122,7 @@ class Commentary:
         if self._bars:
             self._reasons[subject, stage] = reason
             self._tasks[subject, stage] = self._bars.add_task(
-                "", total=None, subject=subject, stage=stage
+                "", total=None, subject=escape(printable(subject)), stage=stage
             )
         else:
             self._line(f"{stage:<8} {subject}: starts ({reason})")
@@ -137,7 +156,7 @@ class Commentary:
     def warn(self, message: str) -> None:
         """Print a warning, even if `quiet`."""
         self._note("warning", message=message)
-        self._console.print(Text.assemble(("warning:", "yellow"), f" {message}"))
+        self._console.print(Text.assemble(("warning:", "yellow"), f" {printable(message)}"))
 
     def _forget(self, subject: str, stage: str) -> str:
         """Remove a stage from the display; return why it ran, if that was not printed yet."""
@@ -150,7 +169,7 @@ class Commentary:
     def _line(self, text: str, style: str = "") -> None:
         if not self._quiet:
             at = (f"{self.seconds:7.1f} s  ", "dim")
-            self._console.print(Text.assemble(at, (text, style)))
+            self._console.print(Text.assemble(at, (printable(text), style)))
 
     def _note(self, event: str, **facts: Any) -> None:
         self.events.append({"event": event, "at": round(self.seconds, 3), **facts})
@@ -177,7 +196,10 @@ def _stderr() -> Console:
 
 def print_json(value: Any) -> None:
     """Write one JSON document to stdout."""
-    sys.stdout.write(json_bytes(value).decode())
+    text = json_bytes(value).decode()
+    sys.stdout.write(
+        "".join(c if c == "\n" or _is_printable(c) else json.dumps(c)[1:-1] for c in text)
+    )
     sys.stdout.flush()  # a closed pipe must raise here rather than when Python exits
 
 
@@ -191,34 +213,39 @@ def print_table(
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         justify = "right" if column.endswith(">") else "left"
-        table.add_column(column.rstrip(">"), justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(Text(printable(column.rstrip(">"))), justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)
 
 
-def print_line(text: str, *, to_stderr: bool = False) -> None:
-    """Write one line of a result to stdout."""
+def print_line(*lines: str, to_stderr: bool = False) -> None:
+    """Write lines of a result to stdout."""
+    text = "\n".join(map(printable, lines))
     (_stderr() if to_stderr else _stdout()).print(Text(text), soft_wrap=True)
 
 
-def print_error(message: str) -> None:
-    """Write an error to stderr."""
-    _stderr().print(Text.assemble(("error:", "bold red"), f" {message}"))
+def print_error(message: str, *more: str) -> None:
+    """Write an error to stderr; `more` are further lines."""
+    lines = "\n".join(map(printable, (message, *more)))
+    _stderr().print(Text.assemble(("error:", "bold red"), f" {lines}"))
 
 
 def print_warning(message: str) -> None:
     """Write a warning to stderr."""
-    _stderr().print(Text.assemble(("warning:", "yellow"), f" {message}"))
+    _stderr().print(Text.assemble(("warning:", "yellow"), f" {printable(message)}"))
+
+
+class _Printable(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        return printable(super().formatMessage(record))
 
 
 def log_to_stderr(*, quiet: bool) -> None:
     """Send the logs of libraries and this program to stderr, one line for each event."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.WARNING if quiet else logging.INFO,
-        format="%(asctime)s %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable("%(asctime)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, handlers=[handler])
 
 
 def duration(seconds: float) -> str:

@@ -50,7 +50,8 @@ class Problems:
             if debug and message in self._errors:
                 traceback.print_exception(self._errors[message])
             named = len(handles) == 1 and handles[0] in message
-            console.print_error(message if named else f"{message}\n  (blocks {', '.join(handles)})")
+            blocked = [] if named else [f"  (blocks {', '.join(handles)})"]
+            console.print_error(*message.split("\n"), *blocked)
 
 
 def conclude(

@@ -61,6 +61,6 @@ def sign(common: Common, release: Path, key: Path | None, sigstore: bool, again:
             [one.what, one.status, "" if one.status == "refused" else one.detail] for one in done
         ]
         console.print_table(["WHAT", "STATUS", "DETAIL"], rows)
-        console.print_line(f"\n{release}: signed by {signer.by}")
+        console.print_line("", f"{release}: signed by {signer.by}")
     problems.print(debug=common.debug)
     return FAILED if problems else DONE

@@ -108,7 +108,7 @@ def _require_sense(settings: VerifySettings) -> None:
 
 def _print_findings(name: str, findings: Sequence["Finding"]) -> None:
     words = {"proved": "proved", "failed": "FAILED", "open": "not proved"}
-    console.print_line(f"{name}\n")
+    console.print_line(name, "")
     console.print_table(
         ["RESULT", "WHAT", "DETAIL"],
         [[words[found.status], found.what, found.detail] for found in findings],
@@ -116,7 +116,7 @@ def _print_findings(name: str, findings: Sequence["Finding"]) -> None:
     counts = [
         (word, sum(found.status == status for found in findings)) for status, word in words.items()
     ]
-    console.print_line("\n" + ", ".join(f"{count} {word}" for word, count in counts if count))
+    console.print_line("", ", ".join(f"{count} {word}" for word, count in counts if count))
 
 
 def _print_cross_check(rows: Sequence["Row"]) -> None:

@@ -214,3 +214,44 @@ def test_memory_is_in_bytes() -> None:
         kilobytes = int(pages.read_text().split()[1])
         assert console.machine_memory() == pytest.approx(1024 * kilobytes, rel=0.05)
     assert os.sysconf("SC_PAGE_SIZE") > 0
+
+
+HOSTILE = "a\x1b[1A\x9b2K\r\u202eb\nproved  all"
+ESCAPED = r"a\x1b[1A\x9b2K\r\u202eb\nproved  all"
+
+
+def test_nothing_from_outside_moves_the_cursor_or_forges_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commentary = Commentary()
+    with commentary:
+        commentary.started(HOSTILE, "fetch", HOSTILE)
+        commentary.finished(HOSTILE, "fetch", 1, HOSTILE)
+        commentary.failed(HOSTILE, "fetch", HOSTILE)
+        commentary.warn(HOSTILE)
+    console.print_error(HOSTILE)
+    console.print_warning(HOSTILE)
+    console.print_line(HOSTILE, HOSTILE)
+    console.print_table([HOSTILE], [[HOSTILE]])
+    shown = capsys.readouterr()
+    assert shown.out.split("\n") == [ESCAPED] * 4 + [""]
+    assert len(shown.err.splitlines()) == 6
+    assert all(ESCAPED in line for line in shown.err.splitlines())
+
+
+def test_json_holds_every_character_and_shows_none_that_is_unprintable(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console.print_json({"é": HOSTILE + "\U000e0001"})
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == {"é": HOSTILE + "\U000e0001"}
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert "é" in shown
+
+
+def test_bars_show_no_escape_sequence_of_a_subject(terminal: io.StringIO) -> None:
+    commentary = Commentary()
+    with commentary:
+        commentary.started(HOSTILE + "[red]", "fetch", "")
+    assert r"a\x1b[1A\x9b2K" in terminal.getvalue()
+    assert "[red]" in terminal.getvalue()
