@@ -211,7 +211,7 @@ def _at_address(address: str, search: _Search) -> Target:
     if parts.scheme in ("http", "https"):
         plain = parts._replace(query="", fragment="").geturl().rstrip("/")
         if parts.path.endswith(".tar.gz"):
-            return _archive_at(plain, search)
+            return _archive_at(plain, parts._replace(fragment="").geturl(), search)
         handle = "/".join(parts.path.rstrip("/").split("/")[-3:])
         if _HANDLE.fullmatch(handle):
             return _handle_at(plain, handle, search)
@@ -221,20 +221,23 @@ def _at_address(address: str, search: _Search) -> Target:
     )
 
 
-def _archive_at(address: str, search: _Search) -> Target:
-    """Return an archive at an address, with the manifest beside it, if any."""
+def _archive_at(address: str, asked: str, search: _Search) -> Target:
+    """Return an archive at an address, with the manifest beside it, if any.
+
+    `asked` is the address with its query string, which is a secret if the address is presigned.
+    """
     base, _, name = address.rpartition("/")
     source = WebSource(base, base)
     try:
         content = source.read(MANIFEST)
     except ReleaseError:
         unstated = f"no {MANIFEST} lies beside it"
-        archive = search.fetched(address, name, None)
+        archive = search.fetched(asked, name, None)
         files = {name: _beside(source)}
         return Target(address, {name: archive}, {}, unstated=unstated, files=files)
     manifest = _manifest(content, f"{base}/{MANIFEST}")
     handle = manifest.handle
-    archive = search.fetched(address, handle, manifest.archive.size)
+    archive = search.fetched(asked, handle, manifest.archive.size)
     files = {handle: {MANIFEST: content, **_beside(source)}}
     return Target(address, {handle: archive}, {handle: manifest}, files=files)
 

@@ -277,6 +277,21 @@ def test_a_hub_whose_manifest_lies_is_not_taken_for_one_without(
     assert "manifest.json: its handle is not the one in index.json" in said
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_presigned_archive_is_asked_for_with_its_query_which_nothing_shows(
+    beside: bool, httpserver: HTTPServer, whole: Path, find: Find
+) -> None:
+    query = "X-Amz-Signature=5ec%2Fret&a=b"
+    httpserver.expect_request("/model.tar.gz", query_string=query).respond_with_data(b"archive")
+    if beside:
+        manifest = (whole / MANIFEST).read_bytes()
+        httpserver.expect_request("/manifest.json").respond_with_data(manifest)
+    target = find(httpserver.url_for(f"/model.tar.gz?{query}#usage"))
+    assert [path.read_bytes() for path in target.archives.values()] == [b"archive"]
+    assert target.name == httpserver.url_for("/model.tar.gz")
+    assert list(target.manifests) == ([CLASSIFIER] if beside else [])
+
+
 def test_an_unknown_handle_at_a_hub_brings_near_ones(hub: str, find: Find) -> None:
     said = complaint(find, f"{hub}/{NAME}/9")
     assert f"{NAME}/9: {hub} does not hold it; near ones: {CLASSIFIER}" in said
