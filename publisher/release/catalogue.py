@@ -19,11 +19,13 @@ from publisher.documents.manifest import ARCHIVE, MANIFEST, PAGE, Manifest
 from publisher.registry import Registry
 from publisher.release.contents import INDEX_SIGNATURE, SIGNED, SUMS
 from publisher.release.errors import ReleaseError
-from publisher.release.sources.base import Source
+from publisher.release.sources.base import LARGEST, Source
 from publisher.util.wording import nearest
 
 HEADS = get_args(Head)
 LARGEST_PAGE = 1 << 16  # bytes; crafted Markdown can take long to parse
+# Lines of SHA256SUMS: as many as fit a small file, each a digest, two spaces, a path and a newline.
+MOST_LISTED = LARGEST // 68
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,12 @@ def _load(source: Source) -> Catalogue:
     content = source.read(INDEX)
     index = read_index(content)
     files = {INDEX: content, SUMS: source.read(SUMS)}
+    count = files[SUMS].count(b"\n")
+    if count > MOST_LISTED:
+        raise ReleaseError(
+            f"{source.name}: {SUMS} has {count:,} lines, more than {MOST_LISTED:,}; restore it"
+            " from a copy"
+        )
     listed = {line.partition("  ")[2] for line in files[SUMS].decode(errors="replace").split("\n")}
     models = {}
     for entry in index.models:

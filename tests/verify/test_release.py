@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from publisher.release.catalogue import Catalogue, load
+from publisher.release.errors import ReleaseError
 from publisher.release.sources.directory import DirectorySource
 from publisher.verify import release as release_room
 from publisher.verify.findings import Finding
@@ -166,3 +167,9 @@ def test_of_a_release_elsewhere_what_was_not_downloaded_is_said(
     documents = sum(name.startswith("tfhub.dev/") for name in tree(whole))
     assert [finding.status for finding in found] == ["proved", "open"]
     assert found[1].detail == f"{documents} files of the release not downloaded"
+
+
+def test_a_list_of_more_lines_than_files_could_have_is_not_split(own: Path) -> None:
+    (own / "SHA256SUMS").write_bytes(b"\n" * (1 << 18))
+    with pytest.raises(ReleaseError, match="SHA256SUMS has 262,144 lines, more than 246,723"):
+        load(DirectorySource(own))
