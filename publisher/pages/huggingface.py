@@ -31,7 +31,7 @@ PIPELINES: Mapping[str, str] = {
     "classifier": "image-classification",
     "feature_extractor": "image-feature-extraction",
 }
-# tfhub.dev's name of a dataset -> its id at the Hub, where it has one.
+# The names of datasets on tfhub.dev, and their ids on the Hub.
 DATASETS: Mapping[str, str] = {
     "cifar-10": "cifar10",
     "cifar-100": "cifar100",
@@ -62,7 +62,7 @@ _FRONT_MATTER = re.compile(r"---\n(.*?)\n---\n", re.DOTALL)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that another YAML parser could read as a number."""
+    """Quotes every string that another YAML parser could read as a number."""
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
@@ -74,9 +74,9 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def repository_of(target: Target, handle: str) -> str:
-    """Return the repository of a handle's model; the version is not looked at.
+    """Return the repository of a handle's model, which all its versions share.
 
-    Raises `PageError` if the Hub takes no repository of that name (documentation of
+    Raises `PageError` if the Hub does not accept the name (documentation of
     `huggingface_hub.utils.validate_repo_id`).
     """
     publisher, name = handle.split("/")[:2]
@@ -86,7 +86,7 @@ def repository_of(target: Target, handle: str) -> str:
         raise PageError(
             f"{publisher}/{name}: {there!r} cannot be the name of a repository at Hugging Face"
             f" (up to {LONGEST_NAME} letters, digits, _, - and ., no -- or .., no - or . first or"
-            " last, no .git last); give it another one with `names` in models.yaml"
+            " last, no .git last); set another name with `names` in models.yaml"
         )
     return f"{target.to}/{there}"
 
@@ -97,15 +97,15 @@ def folder_of(handle: str) -> str:
 
 
 def page_address(target: Target, handle: str) -> str:
-    """Return where a person looks at a model."""
+    """Return the address of a model's page."""
     return f"{WEB}/{repository_of(target, handle)}"
 
 
 def archive_address(target: Target, handle: str) -> str:
-    """Return where the archive of a version loads from.
+    """Return the address of a version's archive.
 
-    It is that of the branch and not of the tag: the archive appears there in the same commit
-    as its page, and the tag comes after. No later commit changes it.
+    It names the branch: one commit adds the archive and its page there, and the tag follows.
+    No later commit changes the archive.
     """
     return f"{page_address(target, handle)}/resolve/main/{folder_of(handle)}/model.tar.gz"
 
@@ -116,7 +116,7 @@ def render_version(
     """Return the card of one version.
 
     Raises `PageError` if the manifest is another variant's, the template is faulty, the
-    metadata cannot be read back, or the Hub takes no repository of that name.
+    metadata cannot be read back, or the Hub does not accept the repository's name.
     """
     facts = {
         **module_facts(
@@ -136,15 +136,15 @@ def render_version(
 def render_documents(
     registry: Registry, target: Target, manifests: Sequence[Manifest], templates: Path
 ) -> dict[str, str]:
-    """Return no page: the card of a repository is that of its newest version."""
+    """Return no pages: a repository shows the card of its newest version."""
     return {}
 
 
 def card_metadata(registry: Registry, variant: Variant, manifest: Manifest) -> dict[str, Any]:
     """Return the metadata of a card, in its order.
 
-    Source: `modelcard.md` of huggingface/hub-docs. Of synthetic weights nothing is told that
-    is true of the upstream weights only. `verified` is the Hub's to set.
+    Source: `modelcard.md` of huggingface/hub-docs. For synthetic weights the metadata omits
+    what is true only of the upstream weights. Only the Hub sets `verified`.
     """
     checkpoint = registry.checkpoint_of(variant)
     synthetic = manifest.synthetic
@@ -165,34 +165,34 @@ def card_metadata(registry: Registry, variant: Variant, manifest: Manifest) -> d
 
 
 def require_good_card(handle: str, card: str, metadata: Mapping[str, Any]) -> None:
-    """Raise `PageError` unless the metadata reads back as it is.
+    """Raise `PageError` unless the metadata reads back unchanged.
 
-    Where huggingface_hub is installed it has to read the same.
+    If huggingface_hub is installed, it must read the same metadata.
     """
     block = _FRONT_MATTER.match(card)
     problem = ""
     try:
         if block is None or yaml.safe_load(block[1]) != metadata:
-            problem = "they come back as something else"
+            problem = "it reads back differently"
         else:
             problem = _library_problem(card, metadata)
     except (yaml.YAMLError, ValueError) as error:
         problem = " ".join(str(error).split())
     if problem:
         raise PageError(
-            f"{handle}: the facts before its card cannot be read back ({problem}); look for odd"
-            " characters in what models.yaml says of it"
+            f"{handle}: the metadata of its card cannot be read back ({problem}); check its entry"
+            " in models.yaml for unusual characters"
         )
 
 
 def _library_problem(card: str, metadata: Mapping[str, Any]) -> str:
-    """Say what huggingface_hub reads otherwise, if it is there and does."""
+    """Return a problem if huggingface_hub is installed and reads the metadata differently."""
     try:
         from huggingface_hub import EvalResult, ModelCard
     except ImportError:
         return ""
     read = ModelCard(card)
-    # It has its own form of results; what it writes as `model-index` has lost some sources.
+    # It keeps results in its own form; the `model-index` that it writes lacks some sources.
     results: list[EvalResult] = read.data.get("eval_results", [])
     wanted = [
         (result["source"]["name"], result["source"]["url"], metric["name"], metric["value"])
@@ -203,7 +203,7 @@ def _library_problem(card: str, metadata: Mapping[str, Any]) -> str:
     found = [(r.source_name, r.source_url, r.metric_name, r.metric_value) for r in results]
     others = {key: value for key, value in metadata.items() if key != "model-index"}
     same = found == wanted and all(read.data.get(key) == value for key, value in others.items())
-    return "" if same else "huggingface_hub reads them otherwise"
+    return "" if same else "huggingface_hub reads it differently"
 
 
 def _tags(variant: Variant, checkpoint: Checkpoint, synthetic: bool) -> Iterator[str]:
@@ -219,9 +219,9 @@ def _tags(variant: Variant, checkpoint: Checkpoint, synthetic: bool) -> Iterator
 
 
 def _results(variant: Variant, checkpoint: Checkpoint) -> Iterator[dict[str, Any]]:
-    """Yield what was reported for a classifier, each with its source.
+    """Yield the reported results of a classifier, each with its source.
 
-    Figures that the Hub has no words for are on the page only.
+    Figures that the Hub's metadata cannot express appear only on the page.
     """
     for figure in checkpoint.reported if variant.head == "classifier" else ():
         if all(word in figure.metric.lower() for word in ACCURACY):

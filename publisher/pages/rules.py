@@ -205,19 +205,19 @@ def asset_path_can_be_fetched(document: Document, tree: Tree) -> Iterator[Proble
             if other.path < document.path and entry.value in other.values("asset-path"):
                 yield (
                     entry.line,
-                    f"asset-path is also that of {other.path}; each model has its own",
+                    f"asset-path is also used by {other.path}; give each model its own",
                 )
 
 
 def publisher_has_a_page(document: Document, tree: Tree) -> Iterator[Problem]:
-    """Ask for the page of the publisher."""
+    """Require a page for the publisher."""
     path = publisher_path(document.publisher)
     if path not in tree.documents:
         yield 1, f"publisher {document.publisher!r} has no page; add {path}"
 
 
 def collection_has_models(document: Document, tree: Tree) -> Iterator[Problem]:
-    """Ask a collection for model addresses, each with a page."""
+    """Require that a collection lists models, and that each has a page."""
     if document.kind != "Collection":
         return
     listed = list(_listed(document))
@@ -232,7 +232,7 @@ def collection_has_models(document: Document, tree: Tree) -> Iterator[Problem]:
 
 
 def collection_states_what_its_models_state(document: Document, tree: Tree) -> Iterator[Problem]:
-    """Hold a collection's tasks, datasets and architectures to those of its models."""
+    """Require the tasks, datasets and architectures of a collection to match its models."""
     if document.kind != "Collection":
         return
     models = [model for _, handle in _listed(document) if (model := tree.module(handle))]
@@ -246,12 +246,12 @@ def collection_states_what_its_models_state(document: Document, tree: Tree) -> I
                 allowed = ", ".join(sorted(wanted)) or "none"
                 yield (
                     entry.line,
-                    f"{key} {entry.value!r} is that of no listed model; allowed: {allowed}",
+                    f"{key} {entry.value!r} belongs to no listed model; allowed: {allowed}",
                 )
 
 
 def code_names_only_its_own_model(document: Document, tree: Tree) -> Iterator[Problem]:
-    """Refuse the handle or the archive of another model in a code block."""
+    """Reject the handle or the archive of another model in a code block."""
     if document.kind == "Publisher":
         return
     own = f"allowed on this page: {document.handle}"
@@ -270,14 +270,14 @@ def code_names_only_its_own_model(document: Document, tree: Tree) -> Iterator[Pr
 
 
 def code_blocks_are_closed(document: Document, tree: Tree) -> Iterator[Problem]:
-    """Refuse a code block that swallows the rest of the page."""
+    """Reject an unclosed code block, which swallows the rest of the page."""
     for block in document.code:
         if not block.closed:
             yield block.line, "this code block is not closed; end it with the same fence"
 
 
 def snippets_compile_and_load_what_is_served(document: Document, tree: Tree) -> Iterator[Problem]:
-    """Ask for Python that compiles, knows its names, and loads what the release serves."""
+    """Require Python that compiles, defines its names and loads what the release serves."""
     served = sorted(
         {path for page in tree.documents.values() for path in page.values("asset-path")}
     )
@@ -298,24 +298,24 @@ def snippets_compile_and_load_what_is_served(document: Document, tree: Tree) -> 
 
 
 def only_models_have_snippets(document: Document, tree: Tree) -> Iterator[Problem]:
-    """Refuse Python on other pages: it runs before it is published only on those of models."""
+    """Reject Python on other pages: only the snippets of model pages run before publication."""
     if document.kind != "Module":
         for snippet in snippets(document.code):
             yield (
                 snippet.line,
-                f"Python on a {document.kind} page; allowed: on Module pages, where it is run"
-                " before it is published",
+                f"Python on a {document.kind} page; allowed: on Module pages, where it runs"
+                " before publication",
             )
 
 
 def handles_are_known(document: Document, tree: Tree) -> Iterator[Problem]:
-    """Refuse a handle with a version, anywhere, that no page has."""
+    """Reject a versioned handle that names no known model."""
     for line in document.prose:
         for found in _mentions(line.text, tree):
             if _versioned(found) and not any(_within(found, known) for known in tree.handles):
                 yield (
                     line.number,
-                    f"{found!r} is no known model; allowed: {_alternatives(found, tree)}",
+                    f"{found!r} is not a known model; allowed: {_alternatives(found, tree)}",
                 )
 
 
@@ -329,7 +329,7 @@ def links_lead_where_they_say(document: Document, tree: Tree) -> Iterator[Proble
                 folder = posixpath.dirname(document.path)
                 path = posixpath.normpath(posixpath.join(folder, target.partition("#")[0]))
                 if path not in tree.documents:
-                    yield line.number, f"link leads to {path}, which is not there; link to a page"
+                    yield line.number, f"link leads to {path}, which does not exist; link to a page"
             named = [found for found in _mentions(match["text"], tree) if _versioned(found)]
             reached = [found for found in _mentions(target, tree) if _versioned(found)]
             for name in named:
@@ -342,7 +342,7 @@ def links_lead_where_they_say(document: Document, tree: Tree) -> Iterator[Proble
 
 
 def columns_hold_one_head(document: Document, tree: Tree) -> Iterator[Problem]:
-    """Check that a column of classifiers lists classifiers, one of extractors extractors."""
+    """Check that a table column lists only models with the head that its heading names."""
     header: list[str] = []
     for line in document.prose:
         cells = _cells(line)
@@ -386,7 +386,7 @@ def _without_accounts(text: str) -> str:
 
 
 def _mentions(text: str, tree: Tree) -> list[str]:
-    """Return what looks like `<publisher>/<name>...` of one of the tree's publishers."""
+    """Return the substrings like `<publisher>/<name>...` that name a publisher of the tree."""
     if not tree.publishers:
         return []
     publishers = "|".join(map(re.escape, tree.publishers))
@@ -399,12 +399,12 @@ def _versioned(found: str) -> bool:
 
 
 def _within(found: str, handle: str) -> bool:
-    """Whether `found` is the handle, or a file below it."""
+    """Return whether `found` is the handle or a path below it."""
     return found == handle or found.startswith(f"{handle}/")
 
 
 def _listed(document: Document) -> Iterator[tuple[int, str]]:
-    """Yield the models that a collection lists, by their tfhub.dev address."""
+    """Yield the line and handle of each model that a collection links to on tfhub.dev."""
     for line in document.prose:
         for address in _ADDRESS.findall(line.text):
             handle = address.removeprefix(HUB).rstrip("/.,;")
@@ -443,6 +443,6 @@ def _other_heads(
         if model and not set(model.values("task")) & set(tasks):
             yield (
                 number,
-                f"{found!r} stands in the column {heading!r} and is none;"
-                f" allowed there: models with task {' or '.join(tasks)}",
+                f"{found!r} is in the column {heading!r} but has another task;"
+                f" allowed: models with task {' or '.join(tasks)}",
             )

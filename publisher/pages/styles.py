@@ -1,4 +1,4 @@
-"""Whose pages a destination shows, and who makes them."""
+"""The page styles of destinations, and the modules that render them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from publisher.registry.models import Target
 
 @dataclass(frozen=True)
 class PageStyle:
-    """How the pages of one kind of destination are made.
+    """Renders the pages of one kind of destination.
 
     `version(registry, target, variant, manifest, templates)` returns the page of one version,
-    `documents(registry, target, manifests, templates)` the pages that are about all of them,
+    `documents(registry, target, manifests, templates)` the pages about all of them,
     by path. Both raise `PageError` for a faulty template and for a page that the destination
-    would refuse or show wrongly. `target` is the destination in models.yaml.
+    would reject or display incorrectly. `target` is the destination's entry in models.yaml.
     """
 
     version: Callable[[Registry, Target, Variant, Manifest, Path], str]

@@ -1,7 +1,8 @@
 """The metadata keys and values that tfhub.dev's validator accepts.
 
-Source: `tools/validator.py` and `tags/*.yaml` of tensorflow/tfhub.dev; of the long list
-of tasks those that image models can need. The values that the registry may name are its own.
+Source: `tools/validator.py` and `tags/*.yaml` of tensorflow/tfhub.dev; of its
+many tasks, only those for image models. The values that the registry may use come from
+`publisher.documents.values`.
 """
 
 from collections.abc import Mapping

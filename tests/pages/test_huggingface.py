@@ -299,8 +299,8 @@ def test_no_text_breaks_the_metadata(registry: Registry, templates: Path, text: 
 @pytest.mark.parametrize(
     ("card", "complaint"),
     [
-        ("# Nothing before it\n", "they come back as something else"),
-        ("---\nlicense: gpl\n---\n\n# Other\n", "they come back as something else"),
+        ("# Nothing before it\n", "it reads back differently"),
+        ("---\nlicense: gpl\n---\n\n# Other\n", "it reads back differently"),
         ("---\nlicense: [\n---\n\n# Broken\n", "while parsing a flow"),
         ("---\nlicense: mit\nmodel-index:\n- name: a\n---\n\n# Odd\n", "Invalid `model_index`"),
     ],
@@ -311,7 +311,7 @@ def test_metadata_that_does_not_come_back_is_refused(card: str, complaint: str) 
         metadata["model-index"] = [{"name": "a"}]
     with pytest.raises(PageError, match=re.escape(complaint)) as caught:
         require_good_card(CLASSIFIER, card, metadata)
-    assert str(caught.value).startswith(f"{CLASSIFIER}: the facts before its card cannot be read")
+    assert str(caught.value).startswith(f"{CLASSIFIER}: the metadata of its card cannot be read")
 
 
 @pytest.mark.parametrize(

@@ -262,10 +262,10 @@ def test_good_pages_have_no_findings() -> None:
             "`anna/net_features/1`",
             "`anna/net_features/3`",
             20,
-            "'anna/net_features/3' is no known model;"
+            "'anna/net_features/3' is not a known model;"
             " allowed: anna/net_classification/1, anna/net_features/1",
         ),
-        (CLASSIFIER_PAGE, "../net_features/1.md", "net_features/1.md", 20, "which is not there"),
+        (CLASSIFIER_PAGE, "../net_features/1.md", "net_features/1.md", 20, "which does not exist"),
         (
             CLASSIFIER_PAGE,
             "`anna/net_features/1`",
@@ -285,7 +285,7 @@ def test_good_pages_have_no_findings() -> None:
             "architecture: bit",
             "architecture: resnet",
             9,
-            "network-architecture 'resnet' is that of no listed model; allowed: bit",
+            "network-architecture 'resnet' belongs to no listed model; allowed: bit",
         ),
     ],
 )
@@ -338,7 +338,7 @@ def test_two_models_cannot_share_an_archive() -> None:
         own = f"https://example.org/models/anna/{name}/1/model.tar.gz"
         pages[path] = pages[path].replace(own, shared)
     [finding] = check_pages(pages)
-    assert finding.startswith(f"{EXTRACTOR_PAGE}:5: asset-path is also that of {CLASSIFIER_PAGE}")
+    assert finding.startswith(f"{EXTRACTOR_PAGE}:5: asset-path is also used by {CLASSIFIER_PAGE}")
 
 
 def test_a_model_that_is_known_without_a_page_may_be_mentioned_but_not_listed() -> None:
@@ -348,8 +348,8 @@ def test_a_model_that_is_known_without_a_page_may_be_mentioned_but_not_listed() 
     )
     unknown = check_pages(pages)
     known = check_pages(pages, known_handles=["anna/net_features/1"])
-    assert any("is no known model" in finding for finding in unknown)
-    assert not any("is no known model" in finding for finding in known)
+    assert any("is not a known model" in finding for finding in unknown)
+    assert not any("is not a known model" in finding for finding in known)
     assert any(f"{COLLECTION_PAGE}:15: " in finding for finding in known)
 
 
@@ -360,8 +360,8 @@ def test_only_pages_of_models_have_python(path: str) -> None:
     line = page.splitlines().index("```py") + 1
     kind = PAGES[path].split()[1]
     assert check_pages({**PAGES, path: page}) == [
-        f"{path}:{line}: Python on a {kind} page; allowed: on Module pages, where it is run before"
-        " it is published"
+        f"{path}:{line}: Python on a {kind} page; allowed: on Module pages, where it runs before"
+        " publication"
     ]
 
 
@@ -425,13 +425,15 @@ class TestErrorsOfHandWrittenPages:
             f"| [Link](https://tfhub.dev/{classifier}) |\n"
         )
         [finding] = check_pages(pages)
-        assert f"{classifier!r} stands in the column 'feature extractor' and is none" in finding
+        assert (
+            f"{classifier!r} is in the column 'feature extractor' but has another task" in finding
+        )
 
     def test_a_misspelt_handle_in_a_table(self, pages: dict[str, str]) -> None:
         misspelt = "sayakpaul/distill_bit_r50x1_224_classification/1"
         pages[self.COLLECTION] += f"\n| R50x1 | [Link](https://tfhub.dev/{misspelt}) |\n"
         findings = check_pages(pages)
-        assert any(f"{misspelt!r} is no known model" in finding for finding in findings)
+        assert any(f"{misspelt!r} is not a known model" in finding for finding in findings)
         assert any(f"https://tfhub.dev/{misspelt} has no page" in finding for finding in findings)
 
     def test_teachers_that_are_said_to_know_imagenet_1k_only(self, pages: dict[str, str]) -> None:
