@@ -25,6 +25,10 @@ from publisher.weights.errors import WeightsError
 MOST_MEMBERS = 10_000
 LARGEST_INFLATED = 1 << 30  # bytes of one compressed array, inflated
 LARGEST_INFLATED_TOTAL = 8 << 30  # bytes of all compressed arrays; the largest BiT file has 4.5e9
+# All compressed arrays together inflate to no more than ALWAYS_INFLATED and LARGEST_RATIO times the
+# size of their file. Weights hardly compress, but a new head is zeros.
+LARGEST_RATIO = 16
+ALWAYS_INFLATED = 64 << 20  # bytes
 LARGEST_HELD = 64 << 20  # bytes of the mapped file that stay in memory while it is streamed
 HEADER_BYTES = 1 << 14  # more than the longest header that np.lib.format accepts (10,000)
 CHUNK = 1 << 20
@@ -107,7 +111,8 @@ class StreamedArrays(Mapping[str, npt.NDArray[Any]]):
 def open_npz(path: Path) -> Arrays:
     """Return the arrays of the `.npz` file at `path`, by name, in the file's order.
 
-    Maps stored members, and inflates deflated ones into memory, up to `LARGEST_INFLATED`.
+    Maps stored members, and inflates deflated ones into memory, up to `LARGEST_INFLATED`
+    each, and together up to a bound that depends on the size of the file.
     Verifies every CRC-32 and unpickles nothing. All arrays are read-only. Mapped ones may be
     unaligned, because the format does not align members.
 
@@ -121,7 +126,8 @@ def open_npz(path: Path) -> Arrays:
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}). {_remedy(error)}") from None
     arrays = Arrays(mapped)
-    budget = LARGEST_INFLATED_TOTAL
+    largest = min(LARGEST_INFLATED_TOTAL, ALWAYS_INFLATED + LARGEST_RATIO * len(mapped))
+    budget = largest
     read = 0
     for member in members:
         if read > LARGEST_HELD:
@@ -131,7 +137,9 @@ def open_npz(path: Path) -> Arrays:
         if member.info.compress_type == zipfile.ZIP_STORED:
             array = _view(path, member, mapped)
         else:
-            array = _inflated(path, member, memoryview(mapped)[member.start : member.end], budget)
+            array = _inflated(
+                path, member, memoryview(mapped)[member.start : member.end], budget, largest
+            )
             budget -= array.nbytes
         arrays[member.name] = array
     arrays.release()
@@ -299,7 +307,9 @@ def _pieces(packed: memoryview) -> Iterator[bytes]:
     raise zlib.error("the stream breaks off")
 
 
-def _inflated(path: Path, member: _Member, packed: memoryview, budget: int) -> npt.NDArray[Any]:
+def _inflated(
+    path: Path, member: _Member, packed: memoryview, budget: int, largest: int
+) -> npt.NDArray[Any]:
     name = member.name
     try:
         pieces = _pieces(packed)
@@ -312,7 +322,7 @@ def _inflated(path: Path, member: _Member, packed: memoryview, budget: int) -> n
                 path,
                 name,
                 f"declares {header.size} bytes of compressed elements; the limit is "
-                f"{LARGEST_INFLATED} for an array and {LARGEST_INFLATED_TOTAL} for a file",
+                f"{LARGEST_INFLATED} for an array and {largest} for a file of this size",
             )
         total = header.offset + header.size
         content = bytearray()

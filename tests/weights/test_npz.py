@@ -214,6 +214,17 @@ def test_bounds_what_is_inflated(
         open_npz(path)
 
 
+def test_inflates_no_more_than_a_file_of_its_size_explains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zeros = npy(np.zeros(1 << 16, "<f4"))
+    path = archive(tmp_path / "w.npz", ("x.npy", zeros), ("y.npy", zeros), deflated=True)
+    assert len(open_npz(path)) == 2
+    monkeypatch.setattr(npz, "ALWAYS_INFLATED", 1 << 18)
+    with pytest.raises(WeightsError, match="'y': declares 262144 bytes of compressed elements"):
+        open_npz(path)
+
+
 @pytest.mark.parametrize("deflated", [False, True])
 def test_refuses_a_flipped_bit(tmp_path: Path, deflated: bool) -> None:
     noise = np.random.default_rng(0).normal(size=5000).astype("<f4")
