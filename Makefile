@@ -146,7 +146,7 @@ QUICK := $(addprefix tests/,util documents registry weights pages release famili
 
 .PHONY: test
 test: $(READY) ## Run every test that needs only .venv.
-	@echo 'Every test that needs only .venv: about 5 minutes on two cores.'
+	@echo 'Every test that needs only .venv: 5 to 15 minutes on two cores, depending on their speed.'
 	@$(RUN) pytest $(SPREAD)
 
 .PHONY: test-quick

@@ -282,6 +282,7 @@ def test_a_presigned_archive_is_asked_for_with_its_query_which_nothing_shows(
     beside: bool, httpserver: HTTPServer, whole: Path, find: Find
 ) -> None:
     query = "X-Amz-Signature=5ec%2Fret&a=b"
+    httpserver.no_handler_status_code = 404  # at once; 500 would be tried again
     httpserver.expect_request("/model.tar.gz", query_string=query).respond_with_data(b"archive")
     if beside:
         manifest = (whole / MANIFEST).read_bytes()
