@@ -97,7 +97,7 @@ def _plan(
         console.print_json({"release": release, "variants": rows, "destinations": found})
     elif markdown:
         own = planned.own.model_copy(update={"destination": str(settings.release)})
-        console.print_line(as_markdown([own, *planned.plans.plans], planned.waiting))
+        console.print_line(*as_markdown([own, *planned.plans.plans], planned.waiting).split("\n"))
     else:
         print_planned(planned, rows, settings.release)
     problems.print(debug=common.debug)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.builds import CLASSIFIER_A, REGISTRY, Finished, project
+from tests.builds import CLASSIFIER_A, EXTRACTOR_A, REGISTRY, Finished, project
 from tests.commandline import Command, command, folder, good, published
 from tests.releases import tree
 from tests.signing.conftest import new_keys
@@ -82,7 +82,14 @@ def test_a_withdrawn_version_is_not_built_and_not_lost_by_the_next_publish(
     finished = good(command("publish", "--weights", "synthetic"))
     [row] = [line for line in finished.stdout.splitlines() if line.startswith(CLASSIFIER_A)]
     assert row.split() == [CLASSIFIER_A, "withdrawn"]
-    assert tree(folder / "dist") == before
+    after = tree(folder / "dist")
+    assert {path for path in {*before, *after} if before.get(path) != after.get(path)} == {
+        # The page of its sibling no longer leads to it.
+        f"models/{EXTRACTOR_A}/README.md",
+        f"tfhub.dev/assets/docs/{EXTRACTOR_A}.md",
+        "SHA256SUMS",
+    }
+    assert CLASSIFIER_A.encode() not in after[f"models/{EXTRACTOR_A}/README.md"]
     plan = good(command("plan", "--weights", "synthetic"))
     [row] = [line for line in plan.stdout.splitlines() if line.startswith(CLASSIFIER_A)]
     assert row.split() == [CLASSIFIER_A, "none", "withdrawn", "withdrawn"]
