@@ -156,14 +156,14 @@ test-quick: $(READY) ## Run the tests that need no TensorFlow.
 
 .PHONY: test-all
 test-all: $(READY) ## Run every test.
-	@echo 'Every test, with every case: about half an hour on two cores.'
+	@echo 'Every test, with every case, in three environments: far longer than make test.'
 	@$(RUN) pytest $(SPREAD) -m 'not browser and not clients'
 	@$(MAKE) test-clients
 	@$(MAKE) test-browser
 
 .PHONY: test-clients
 test-clients: $(CLIENTS_READY) $(OLDER_READY) ## Test models with every client, in .venv-clients.
-	@echo 'Models in other programs: about 10 minutes on two cores.'
+	@echo 'Models in other programs, and in older versions of TensorFlow: longer than make test.'
 	@$(CLIENTS)/bin/python -m pytest -m '' tests/clients tests/families/bit/test_jax_form.py \
 	  tests/verify/test_cross_check.py tests/benchmarks/test_runtimes.py
 
@@ -171,7 +171,7 @@ chromium = command -v chromium >/dev/null && command -v chromedriver >/dev/null
 
 .PHONY: test-browser
 test-browser: $(READY) ## Test the hub's pages with Chromium and axe-core.
-	@echo "The hub's pages in Chromium: about 3 minutes on two cores."
+	@echo "The hub's pages in Chromium: about 2 minutes on two cores."
 	@$(chromium) || { echo "error: Debian's chromium and chromium-driver are missing; install them as root: make browser" >&2; exit 2; }
 	@$(RUN) pytest -m browser tests/browser
 
