@@ -2,9 +2,9 @@
 
 Progress is bars on a terminal, and plain lines in a log or pipe. Results are tables, or with
 `--json` one JSON document. Texts are wrapped in `Text`, because rich would read `[red]` as a
-colour and part of `models.yaml:100:5` as an emoji. Names and reasons
-come from files and servers, so every text passes `printable`: none of their escape sequences and
-line breaks reaches a terminal.
+colour and part of `models.yaml:100:5` as an emoji. Every text passes `printable`, because names
+and reasons come from files and servers, and no escape sequence or line break of theirs may reach
+a terminal.
 """
 
 import json

@@ -29,6 +29,10 @@ LARGEST_MEMBER = 8**11 - 1
 # The length of USTAR's name field, without the prefix field.
 LONGEST_NAME = 100
 
+# The types that USTAR itself defines: files, links, devices, folders and FIFOs (POSIX.1-1988).
+_USTAR_TYPES = (b"\0", b"0", b"1", b"2", b"3", b"4", b"5", b"6")
+_OCTAL_SIZE = re.compile(rb"[0-7]{11}[\0 ]")
+
 # The files of a SavedModel (https://www.tensorflow.org/guide/saved_model), and their names in an
 # archive (https://www.tensorflow.org/hub/model_formats).
 _FILE = re.compile(
@@ -64,18 +68,13 @@ class Header(tarfile.TarInfo):
         """Parse a header's 512 bytes. Raises `tarfile.ReadError` if it is not plain USTAR."""
         kind, size, magic = buf[156:157], buf[124:136], buf[257:265]
         if any(buf):  # else it ends the archive
-            if magic != b"ustar\x0000" or kind not in _KINDS:
+            if magic != b"ustar\x0000" or kind not in _USTAR_TYPES:
                 raise tarfile.ReadError(
                     "a header is not plain USTAR, but pax, GNU or another format"
                 )
-            if not _OCTAL.fullmatch(size):
+            if not _OCTAL_SIZE.fullmatch(size):
                 raise tarfile.ReadError("the size in a header is not octal digits")
         return super().frombuf(buf, encoding, errors)
-
-
-# Regular files, links, devices, folders and FIFOs (POSIX.1-1988), which have no data but files.
-_KINDS = (b"\0", b"0", b"1", b"2", b"3", b"4", b"5", b"6")
-_OCTAL = re.compile(rb"[0-7]{11}[\0 ]")
 
 
 def is_member(name: str, *, folder: bool) -> bool:

@@ -31,8 +31,6 @@ from publisher.release.settings import PublishSettings
 from publisher.util.files import sha256, sha256_file
 from publisher.util.reporter import Reporter
 
-NOTHING, ASKED = "nothing was published", "(--all-or-nothing)"
-
 
 @dataclass(frozen=True)
 class Planned:
@@ -127,8 +125,11 @@ def publish(
         try:
             if settings.all_or_nothing:
                 if len(offers) < len(variants):
-                    raise DestinationError(f"{NOTHING}, because not every variant is good {ASKED}")
-                _refuse_refusals(_plans(publication, offers, directory, release, opened))
+                    raise DestinationError(
+                        "nothing was published, because not every variant is good"
+                        " (--all-or-nothing)"
+                    )
+                _require_no_refusal(_plans(publication, offers, directory, release, opened))
             changes = _release(publication, offers, directory, settings.release, run.reporter)
         except PublisherError as error:
             return Published(results, refusal=error)
@@ -165,7 +166,7 @@ def _plans(
     ]
 
 
-def _refuse_refusals(plans: Sequence[Plan]) -> None:
+def _require_no_refusal(plans: Sequence[Plan]) -> None:
     """Raise `DestinationError` if a plan refuses a version."""
     refused = [
         f"{plan.destination}: {change.handle}: {change.message}"
@@ -174,7 +175,7 @@ def _refuse_refusals(plans: Sequence[Plan]) -> None:
     ]
     if refused:
         more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
-        raise DestinationError(f"{NOTHING} {ASKED}: {refused[0]}{more}")
+        raise DestinationError(f"nothing was published (--all-or-nothing): {refused[0]}{more}")
 
 
 def _opened(

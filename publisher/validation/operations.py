@@ -28,7 +28,7 @@ _TOUCH_FILES = ("RestoreV2", "SaveV2")
 # What the objects of a SavedModel may be. TensorFlow loads these itself. Any other name, and any
 # metadata, is for a loader that registered it: Keras makes layers from theirs, with Python inside.
 PLAIN_OBJECTS = frozenset({"_generic_user_object", "signature_map", "trackable_list_wrapper"})
-PLAIN_KINDS = frozenset({"asset", "bare_concrete_function", "constant", "function", "variable"})
+PLAIN_KINDS = frozenset({"asset", "bare_concrete_function", "function", "variable"})
 
 
 def forbidden_operations(saved_model: Path, allowed: Iterable[str]) -> tuple[int, list[str]]:
@@ -45,7 +45,7 @@ def forbidden_operations(saved_model: Path, allowed: Iterable[str]) -> tuple[int
         return 0, [f"{saved_model.name} holds no graph"]
     for meta_graph in message.meta_graphs:
         graph = meta_graph.graph_def
-        found |= set(_strange_objects(meta_graph))
+        found |= set(_objects_of_other_loaders(meta_graph))
         saving, restoring = _saver_nodes(meta_graph)
         for node in graph.node:
             count += 1
@@ -65,7 +65,7 @@ def forbidden_operations(saved_model: Path, allowed: Iterable[str]) -> tuple[int
     return count, sorted(found)
 
 
-def _strange_objects(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
+def _objects_of_other_loaders(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
     """Name the objects that a loader other than TensorFlow's own would act on."""
     for node in meta_graph.object_graph_def.nodes:
         kind = node.WhichOneof("kind")
