@@ -151,7 +151,7 @@ test: $(READY) ## Run every test that needs only .venv.
 
 .PHONY: test-quick
 test-quick: $(READY) ## Run the tests that need no TensorFlow.
-	@echo 'The tests that need no TensorFlow: less than half a minute on two cores.'
+	@echo 'The tests that need no TensorFlow: about a minute on two cores.'
 	@$(RUN) pytest $(SPREAD) --without-tensorflow $(QUICK)
 
 .PHONY: test-all
